@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import { type Catalogue, catalogueSchema, resolveExpert } from './catalogue.ts';
+import type { Digest } from './digest.ts';
+
+const [OLD, NEW, BASE] = ['1', '2', 'b'].map((digit) => digit.repeat(64) as Digest) as [Digest, Digest, Digest];
+const version = (digest: Digest) => ({
+  digest,
+  base: BASE,
+  key: `experts/${digest}`,
+  bytes: 1,
+  method: 'row',
+  published: '2026-01-01T00:00:00Z',
+});
+const catalogue: Catalogue = {
+  format: 1,
+  bases: { [BASE]: { name: 'demo' } },
+  experts: {
+    math: {
+      versions: [version(OLD), version(NEW)],
+      channels: {
+        stable: [
+          { digest: OLD, weight: 9 },
+          { digest: NEW, weight: 1 },
+        ],
+        next: [{ digest: NEW, weight: 1 }],
+      },
+    },
+  },
+};
+
+describe('the catalogue', () => {
+  it('resolves names, channels and beginnings of digests', () => {
+    expect(resolveExpert(catalogue, 'math', undefined).digest).toBe(OLD);
+    expect(resolveExpert(catalogue, 'math', 'next').digest).toBe(NEW);
+    expect(resolveExpert(catalogue, 'math', NEW.slice(0, 8)).digest).toBe(NEW);
+  });
+
+  it('splits a channel by its weights', () => {
+    const points = Array.from({ length: 100 }, (_, i) => resolveExpert(catalogue, 'math', 'stable', i / 100).digest);
+    expect(points.filter((digest) => digest === NEW)).toHaveLength(10);
+  });
+
+  it('says what is known when something is not', () => {
+    expect(() => resolveExpert(catalogue, 'law', undefined)).toThrow('there is no expert "law"; known: math');
+    expect(() => resolveExpert(catalogue, 'constructor', undefined)).toThrow('there is no expert "constructor"');
+    expect(() => resolveExpert(catalogue, 'math', 'beta')).toThrow('channels: stable, next');
+    expect(() => resolveExpert(catalogue, 'math', '33333333')).toThrow('neither a channel nor a digest');
+  });
+
+  it('refuses a channel that points nowhere, unknown fields and reserved names', () => {
+    const check = (value: unknown) =>
+      catalogueSchema
+        .safeParse(value)
+        .error?.issues.map(({ message }) => message)
+        .join();
+    const { math } = catalogue.experts;
+    expect(check(catalogue)).toBeUndefined();
+    expect(
+      check({ ...catalogue, experts: { math: { ...math, channels: { stable: [{ digest: BASE, weight: 1 }] } } } }),
+    ).toMatch(/no version of math/);
+    expect(check({ ...catalogue, extra: 1 })).toMatch(/extra/);
+    expect(check({ ...catalogue, experts: { base: math } })).toBeDefined();
+  });
+});

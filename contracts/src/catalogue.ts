@@ -1,0 +1,111 @@
+/**
+ * The catalogue: what a store offers. Names and channels point at digests; everything else goes by digest.
+ */
+import { z } from 'zod';
+import { type Digest, digestSchema } from './digest.ts';
+import { Problem } from './problem.ts';
+
+export const CATALOGUE_KEY = 'catalogue.json';
+export const DEFAULT_CHANNEL = 'stable';
+
+/** Expert names: what may stand before `@`, `:` or `+` in a model name. `base` and `auto` are taken. */
+export const expertNameSchema = z
+  .string()
+  .regex(
+    /^[a-z0-9][a-z0-9._-]{0,63}$/,
+    'expected lower-case letters, digits, ".", "_", "-" (1 to 64, starting with a letter or digit)',
+  )
+  .refine((name) => name !== 'base' && name !== 'auto', '"base" and "auto" are reserved names');
+
+const versionSchema = z.strictObject({
+  digest: digestSchema,
+  base: digestSchema,
+  /** Object key in the store. */
+  key: z.string().min(1),
+  bytes: z.number().int().positive(),
+  method: z.string(),
+  published: z.iso.datetime(),
+});
+export type ExpertVersion = z.output<typeof versionSchema>;
+
+const expertSchema = z.strictObject({
+  /** Newest last. */
+  versions: z.array(versionSchema).min(1),
+  channels: z.record(
+    z.string(),
+    z.array(z.strictObject({ digest: digestSchema, weight: z.number().positive() })).min(1),
+  ),
+});
+export type CatalogueExpert = z.output<typeof expertSchema>;
+
+export const catalogueSchema = z
+  .strictObject({
+    format: z.literal(1),
+    bases: z.record(digestSchema, z.strictObject({ name: z.string().min(1) })),
+    experts: z.record(expertNameSchema, expertSchema),
+  })
+  .superRefine((catalogue, context) => {
+    for (const [name, expert] of Object.entries(catalogue.experts)) {
+      const known = new Set(expert.versions.map((version) => version.digest));
+      for (const [channel, targets] of Object.entries(expert.channels)) {
+        for (const { digest } of targets) {
+          if (!known.has(digest)) {
+            context.addIssue({
+              code: 'custom',
+              path: ['experts', name, 'channels', channel],
+              message: `points at ${digest}, which is no version of ${name}`,
+            });
+          }
+        }
+      }
+    }
+  });
+export type Catalogue = z.output<typeof catalogueSchema>;
+
+export const EMPTY_CATALOGUE: Catalogue = { format: 1, bases: {}, experts: {} };
+
+/**
+ * The version that `name` or `name@selector` stands for. A selector is a channel or at least 8 hex characters of a digest; none is
+ * the channel `stable`. A channel with several versions (a canary) is resolved by `point` in [0, 1).
+ *
+ * @throws Problem when the expert, channel or digest is not in the catalogue.
+ */
+export function resolveExpert(
+  catalogue: Catalogue,
+  name: string,
+  selector: string | undefined,
+  point = 0,
+): ExpertVersion {
+  const expert = Object.hasOwn(catalogue.experts, name) ? catalogue.experts[name] : undefined;
+  if (expert === undefined)
+    throw new Problem(`there is no expert "${name}"; known: ${Object.keys(catalogue.experts).join(', ') || 'none'}`);
+  const channel = selector ?? DEFAULT_CHANNEL;
+  const targets = Object.hasOwn(expert.channels, channel) ? expert.channels[channel] : undefined;
+  const digest = targets === undefined ? uniqueVersion(expert, name, channel) : pickTarget(targets, point);
+  const version = expert.versions.find((candidate) => candidate.digest === digest);
+  if (version === undefined) throw new Problem(`expert "${name}" has no version ${digest}`);
+  return version;
+}
+
+function uniqueVersion(expert: CatalogueExpert, name: string, prefix: string): Digest {
+  const matches = /^[0-9a-f]{8,64}$/.test(prefix)
+    ? expert.versions.filter(({ digest }) => digest.startsWith(prefix))
+    : [];
+  const [only] = matches;
+  if (only !== undefined && matches.length === 1) return only.digest;
+  const why =
+    matches.length > 1
+      ? 'is the beginning of several digests'
+      : 'is neither a channel nor a digest (8 hex characters or more)';
+  throw new Problem(`expert "${name}": "${prefix}" ${why}; channels: ${Object.keys(expert.channels).join(', ')}`);
+}
+
+function pickTarget(targets: readonly { digest: Digest; weight: number }[], point: number): Digest | undefined {
+  const total = targets.reduce((sum, target) => sum + target.weight, 0);
+  let left = point * total;
+  for (const target of targets) {
+    left -= target.weight;
+    if (left < 0) return target.digest;
+  }
+  return targets.at(-1)?.digest;
+}

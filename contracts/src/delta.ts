@@ -1,0 +1,146 @@
+/**
+ * The delta file: one expert as 1-bit planes and exact differences from its base, in a safetensors file.
+ *
+ * For a 1-bit matrix `X` of shape (out, in): `X.sign.<p>` U32 (out, ceil(in / 32)), `X.row_scale.<p>` F32 (out) or (1), optional
+ * `X.col_scale.<p>` F32 (in). For what is kept exact: `X.delta` BF16 in the base's shape. `X` is the parameter's checkpoint name without
+ * `.weight` (biases keep `.bias`). This module turns a header into a checked layout; it reads no tensor data.
+ */
+import { z } from 'zod';
+import { digestSchema } from './digest.ts';
+import { Problem, parseWith } from './problem.ts';
+import type { SafetensorsHeader, TensorInfo } from './safetensors.ts';
+
+export const DELTA_FORMAT = 'signpost-delta/1';
+/** More planes than this spend more bytes than an 8-bit difference would. */
+export const MAX_PLANES = 8;
+
+const jsonOf = <T>(schema: z.ZodType<T>) =>
+  z.string().transform((text, context): T => {
+    try {
+      return schema.parse(JSON.parse(text));
+    } catch (error) {
+      context.addIssue({
+        code: 'custom',
+        message: `not the JSON expected: ${error instanceof Error ? error.message : error}`,
+      });
+      return z.NEVER;
+    }
+  });
+
+/** `__metadata__` of a delta file. Values are strings in the file, as safetensors demands; objects are JSON text. */
+export const deltaMetadataSchema = z.object({
+  format: z.literal(DELTA_FORMAT, { error: `not a Signpost delta file (expected format "${DELTA_FORMAT}")` }),
+  base: digestSchema,
+  expert: z.string().min(1),
+  method: z.string().min(1),
+  parameters: jsonOf(z.record(z.string(), z.unknown())),
+  /** Relative Frobenius error ‖Δ − Δ̂‖ / ‖Δ‖ by matrix. */
+  errors: jsonOf(z.record(z.string(), z.number())),
+  /** sha256 of the calibration rows, when there were any. */
+  calibration: digestSchema.optional(),
+  source: digestSchema,
+  packer: z.string().min(1),
+});
+export type DeltaMetadata = z.output<typeof deltaMetadataSchema>;
+
+export interface PlaneLayout {
+  readonly sign: TensorInfo;
+  readonly rowScale: TensorInfo;
+  readonly colScale?: TensorInfo;
+}
+
+/** What the file holds for one parameter. */
+export interface ParamDeltaLayout {
+  /** Stem in the file, e.g. `model.layers.3.mlp.up_proj`. */
+  readonly stem: string;
+  readonly planes: readonly PlaneLayout[];
+  readonly exact?: TensorInfo;
+}
+
+export interface DeltaLayout {
+  readonly metadata: DeltaMetadata;
+  /** In file order. */
+  readonly params: readonly ParamDeltaLayout[];
+}
+
+/** The stem a checkpoint parameter has in delta files: its name without a final `.weight`. */
+export function deltaStem(parameter: string): string {
+  return parameter.endsWith('.weight') ? parameter.slice(0, -'.weight'.length) : parameter;
+}
+
+/** 32-bit sign words in one row of `inDim` signs. */
+export function signWords(inDim: number): number {
+  return Math.ceil(inDim / 32);
+}
+
+const TENSOR_NAME = /^(?<stem>.+)\.(?:(?<part>sign|row_scale|col_scale)\.(?<plane>\d)|(?<exact>delta))$/;
+
+/**
+ * Groups a header's tensors by parameter and checks that each plane is whole.
+ *
+ * @throws Problem naming the tensor that is unknown, missing, or of the wrong dtype.
+ */
+export function deltaLayout(header: SafetensorsHeader, where: string): DeltaLayout {
+  const metadata = parseWith(deltaMetadataSchema, header.metadata, `${where}: metadata`);
+  const found = new Map<string, Map<string, TensorInfo>>();
+  for (const tensor of header.tensors) {
+    const groups = TENSOR_NAME.exec(tensor.name)?.groups;
+    const { stem } = groups ?? {};
+    if (groups === undefined || stem === undefined)
+      throw new Problem(`${where}: tensor ${tensor.name} is no part of a delta file`);
+    const part = groups.exact ?? `${groups.part}.${groups.plane}`;
+    const expected = part === 'delta' ? 'BF16' : part.startsWith('sign') ? 'U32' : 'F32';
+    if (tensor.dtype !== expected)
+      throw new Problem(`${where}: tensor ${tensor.name} is ${tensor.dtype}, expected ${expected}`);
+    const parts = found.get(stem) ?? new Map<string, TensorInfo>();
+    found.set(stem, parts.set(part, tensor));
+  }
+  const params = [...found].map(([stem, parts]) => paramLayout(stem, parts, where));
+  return { metadata, params };
+}
+
+function paramLayout(stem: string, parts: Map<string, TensorInfo>, where: string): ParamDeltaLayout {
+  const planes: PlaneLayout[] = [];
+  for (let p = 0; p < MAX_PLANES; p++) {
+    const sign = parts.get(`sign.${p}`);
+    const rowScale = parts.get(`row_scale.${p}`);
+    const colScale = parts.get(`col_scale.${p}`);
+    if (sign === undefined && rowScale === undefined && colScale === undefined) continue;
+    if (sign === undefined || rowScale === undefined)
+      throw new Problem(`${where}: ${stem} plane ${p} lacks its ${sign === undefined ? 'sign' : 'row_scale'} tensor`);
+    if (planes.length !== p) throw new Problem(`${where}: ${stem} has plane ${p} but not plane ${planes.length}`);
+    planes.push(colScale === undefined ? { sign, rowScale } : { sign, rowScale, colScale });
+  }
+  const used = planes.reduce(
+    (count, plane) => count + (plane.colScale === undefined ? 2 : 3),
+    parts.has('delta') ? 1 : 0,
+  );
+  if (used !== parts.size) throw new Problem(`${where}: ${stem} has more than ${MAX_PLANES} planes`);
+  const exact = parts.get('delta');
+  return exact === undefined ? { stem, planes } : { stem, planes, exact };
+}
+
+/**
+ * Checks one parameter's layout against the base parameter's shape.
+ *
+ * @throws Problem with the tensor, the shape it has and the shape expected.
+ */
+export function checkParamLayout(param: ParamDeltaLayout, shape: readonly number[], where: string): void {
+  const expect = (tensor: TensorInfo, ...allowed: readonly (readonly number[])[]) => {
+    if (allowed.some((want) => want.length === tensor.shape.length && want.every((dim, i) => dim === tensor.shape[i])))
+      return;
+    throw new Problem(
+      `${where}: tensor ${tensor.name} is [${tensor.shape}], the base needs ${allowed.map((want) => `[${want}]`).join(' or ')}`,
+    );
+  };
+  const [out, inDim] = shape;
+  if (param.planes.length > 0 && (out === undefined || inDim === undefined || shape.length !== 2)) {
+    throw new Problem(`${where}: ${param.stem} has sign planes, but the base's is a vector [${shape}]`);
+  }
+  for (const plane of param.planes) {
+    expect(plane.sign, [out ?? 0, signWords(inDim ?? 0)]);
+    expect(plane.rowScale, [out ?? 0], [1]);
+    if (plane.colScale !== undefined) expect(plane.colScale, [inDim ?? 0]);
+  }
+  if (param.exact !== undefined) expect(param.exact, shape);
+}

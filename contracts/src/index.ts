@@ -1,0 +1,15 @@
+/**
+ * What crosses a boundary, as schemas and types. No I/O.
+ */
+export * from './catalogue.ts';
+export * from './delta.ts';
+export * from './digest.ts';
+export * from './heartbeat.ts';
+export * from './model-name.ts';
+export * from './openai.ts';
+export * from './problem.ts';
+export * from './request-token.ts';
+export * from './routing/evaluate.ts';
+export { compilePattern, type Pattern } from './routing/pattern.ts';
+export * from './routing/rules.ts';
+export * from './safetensors.ts';

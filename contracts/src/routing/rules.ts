@@ -1,0 +1,159 @@
+/**
+ * Routing rules (`routing.yaml`): ordered `when → then`, the first rule whose condition holds decides.
+ */
+import { z } from 'zod';
+import { parseModelName } from '../model-name.ts';
+import { parseWith } from '../problem.ts';
+import { compilePattern } from './pattern.ts';
+
+const names = z.union([
+  z
+    .string()
+    .min(1)
+    .transform((one) => [one]),
+  z.array(z.string().min(1)).min(1),
+]);
+
+const patternSchema = z
+  .string()
+  .min(1)
+  .transform((source, context) => {
+    try {
+      return compilePattern(source);
+    } catch (error) {
+      context.addIssue({
+        code: 'custom',
+        message: `not a pattern in RE2 syntax: ${error instanceof Error ? error.message : error}`,
+      });
+      return z.NEVER;
+    }
+  });
+
+const range = z
+  .strictObject({ min: z.number().optional(), max: z.number().optional() })
+  .refine(({ min, max }) => min !== undefined || max !== undefined, 'needs min or max')
+  .refine(({ min, max }) => min === undefined || max === undefined || min <= max, 'min is above max');
+
+/** Fields of one condition hold together (AND); a list in a field is any of its values (OR). */
+export interface Condition {
+  readonly all?: readonly Condition[] | undefined;
+  readonly any?: readonly Condition[] | undefined;
+  readonly not?: Condition | undefined;
+  /** Requested model, as the app wrote it. */
+  readonly model?: readonly string[] | undefined;
+  readonly tenant?: readonly string[] | undefined;
+  readonly path?: readonly string[] | undefined;
+  /** Header values by lower-case name; `true` asks only that the header is there. */
+  readonly header?: Readonly<Record<string, readonly string[] | true>> | undefined;
+  readonly continent?: readonly string[] | undefined;
+  readonly country?: readonly string[] | undefined;
+  readonly colo?: readonly string[] | undefined;
+  /** RE2 pattern searched in the prompt's text. */
+  readonly prompt?: { test(text: string): boolean; readonly source: string } | undefined;
+  readonly promptChars?: { min?: number | undefined; max?: number | undefined } | undefined;
+  readonly label?: readonly string[] | undefined;
+  readonly confidence?: { min?: number | undefined; max?: number | undefined } | undefined;
+}
+
+const conditionSchema: z.ZodType<Condition> = z.lazy(() =>
+  z
+    .strictObject({
+      all: z.array(conditionSchema).min(1).optional(),
+      any: z.array(conditionSchema).min(1).optional(),
+      not: conditionSchema.optional(),
+      model: names.optional(),
+      tenant: names.optional(),
+      path: names.optional(),
+      header: z
+        .record(z.string().regex(/^[a-z0-9-]+$/, 'header names are lower-case'), z.union([z.literal(true), names]))
+        .optional(),
+      continent: names.optional(),
+      country: names.optional(),
+      colo: names.optional(),
+      prompt: patternSchema.optional(),
+      promptChars: range.optional(),
+      label: names.optional(),
+      confidence: range.optional(),
+    })
+    .refine(
+      (condition) => Object.keys(condition).length > 0,
+      'an empty condition; leave `when` out to match everything',
+    ),
+);
+
+const modelSchema = z.string().superRefine((name, context) => {
+  if (name === 'requested') return;
+  try {
+    if (parseModelName(name).kind === 'auto')
+      context.addIssue({
+        code: 'custom',
+        message: '"auto" is what rules resolve; name an expert, a mixture, base, or requested',
+      });
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+  }
+});
+
+const actionSchema = z.union(
+  [
+    z.strictObject({
+      /** `base`, an expert, a mixture, or `requested` for what the app asked for. */
+      model: modelSchema,
+      /** Regions allowed, most preferred first; all when left out. */
+      regions: z.array(z.string().min(1)).min(1).optional(),
+      limits: z.strictObject({ maxTokens: z.number().int().positive() }).optional(),
+    }),
+    z.strictObject({ refuse: z.string().min(1) }),
+  ],
+  { error: 'expected { model, regions?, limits? } or { refuse }' },
+);
+export type Action = z.output<typeof actionSchema>;
+
+const ruleSchema = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[a-zA-Z0-9._-]{1,64}$/, 'expected 1 to 64 letters, digits, ".", "_", "-" (it is sent as a header)'),
+  when: conditionSchema.optional(),
+  // biome-ignore lint/suspicious/noThenProperty: the rules' own word, and a rule is never awaited.
+  then: actionSchema,
+});
+export type Rule = z.output<typeof ruleSchema>;
+
+export const routingRulesSchema = z
+  .strictObject({ version: z.literal(1), rules: z.array(ruleSchema).min(1) })
+  .superRefine(({ rules }, context) => {
+    const seen = new Set<string>();
+    rules.forEach((rule, i) => {
+      if (seen.has(rule.name))
+        context.addIssue({
+          code: 'custom',
+          path: ['rules', i, 'name'],
+          message: `"${rule.name}" is taken by an earlier rule`,
+        });
+      seen.add(rule.name);
+      if (rule.when === undefined && i < rules.length - 1) {
+        context.addIssue({
+          code: 'custom',
+          path: ['rules', i],
+          message: `"${rule.name}" matches everything, so the rules after it are never reached`,
+        });
+      }
+    });
+    if (rules.at(-1)?.when !== undefined) {
+      context.addIssue({
+        code: 'custom',
+        path: ['rules', rules.length - 1],
+        message: 'the last rule must match everything (no `when`), so that every request is decided',
+      });
+    }
+  });
+export type RoutingRules = z.output<typeof routingRulesSchema>;
+
+/**
+ * Checks parsed YAML or JSON as a rule set.
+ *
+ * @throws Problem naming the rule and field.
+ */
+export function parseRoutingRules(value: unknown, where: string): RoutingRules {
+  return parseWith(routingRulesSchema as z.ZodType<RoutingRules>, value, where);
+}
