@@ -16,7 +16,9 @@ export function describeIssues(error: z.ZodError, limit = 4): string {
         typeof key === 'number' ? `${text}[${key}]` : text === '' ? String(key) : `${text}.${String(key)}`,
       '',
     );
-    return path === '' ? issue.message : `${path}: ${issue.message}`;
+    // A record's bad key hides what is wrong with it one level down.
+    const message = (issue.code === 'invalid_key' ? issue.issues[0]?.message : undefined) ?? issue.message;
+    return path === '' ? message : `${path}: ${message}`;
   });
   const more = error.issues.length - lines.length;
   return lines.join('; ') + (more > 0 ? ` (and ${more} more)` : '');

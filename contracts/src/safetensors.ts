@@ -93,7 +93,7 @@ export function headerLength(first: Uint8Array, fileBytes: number, where: string
 export function parseHeader(json: Uint8Array, fileBytes: number, where: string): SafetensorsHeader {
   let raw: unknown;
   try {
-    raw = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json));
+    raw = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(json));
   } catch (cause) {
     throw new Problem(`${where}: the header is not JSON`, { cause });
   }

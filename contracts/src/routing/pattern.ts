@@ -3,14 +3,17 @@
  */
 import { RE2JS } from 're2js';
 
+/** How much of a text is searched, in UTF-16 code units: linear or not, 4 MB of prompt would take half a second a pattern. */
+export const PATTERN_REACH_CHARS = 32_768;
+
 export interface Pattern {
   readonly source: string;
-  /** Whether the pattern occurs anywhere in `text`. */
+  /** Whether the pattern occurs anywhere in the first `PATTERN_REACH_CHARS` of `text`. */
   test(text: string): boolean;
 }
 
 /** @throws when `source` is not RE2 syntax (look-around and back-references are not). */
 export function compilePattern(source: string): Pattern {
   const compiled = RE2JS.compile(source);
-  return { source, test: (text) => compiled.matcher(text).find() };
+  return { source, test: (text) => compiled.matcher(text.slice(0, PATTERN_REACH_CHARS)).find() };
 }

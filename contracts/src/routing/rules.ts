@@ -114,7 +114,6 @@ const ruleSchema = z.strictObject({
     .string()
     .regex(/^[a-zA-Z0-9._-]{1,64}$/, 'expected 1 to 64 letters, digits, ".", "_", "-" (it is sent as a header)'),
   when: conditionSchema.optional(),
-  // biome-ignore lint/suspicious/noThenProperty: the rules' own word, and a rule is never awaited.
   then: actionSchema,
 });
 export type Rule = z.output<typeof ruleSchema>;

@@ -1,0 +1,256 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { decide, holds, type RoutingFacts, type Truth } from './evaluate.ts';
+import { type Condition, parseRoutingRules } from './rules.ts';
+
+/** A condition as it is written in YAML. */
+type Written = Record<string, unknown>;
+
+const facts: RoutingFacts = {
+  model: 'auto',
+  tenant: 'acme',
+  path: '/v1/chat/completions',
+  headers: new Headers({ 'x-team': 'blue' }),
+  continent: 'EU',
+  country: 'DE',
+  colo: 'FRA',
+  prompt: 'What is 3 + 4?',
+  classification: { label: 'math', confidence: 0.8 },
+};
+
+function conditionOf(when: Written): Condition {
+  const { rules } = parseRoutingRules(
+    { version: 1, rules: [{ name: 'r', when, then: { model: 'base' } }, { name: 'last', then: { model: 'base' } }] },
+    'test',
+  );
+  return rules[0]?.when ?? {};
+}
+
+/**
+ * The oracle: an unknown label is no third truth value here but every value it could take. A condition is true (false) when it is so
+ * whatever the classifier would have said about that leaf, each leaf for itself, and unknown otherwise.
+ */
+function oracle(when: Written, about: RoutingFacts): Truth {
+  const outcomes = new Set(possible(when, about));
+  return outcomes.size > 1 ? 'unknown' : outcomes.has(true);
+}
+
+function possible(when: Written, about: RoutingFacts): boolean[] {
+  let outcomes: boolean[] = [true];
+  for (const [field, wanted] of Object.entries(when)) {
+    const here = possibleField(field, wanted, about);
+    outcomes = combine(outcomes, here, (a, b) => a && b);
+  }
+  return outcomes;
+}
+
+function possibleField(field: string, wanted: unknown, about: RoutingFacts): boolean[] {
+  const list = (Array.isArray(wanted) ? wanted : [wanted]) as unknown[];
+  const one = (value: unknown) => [list.includes(value)];
+  const range = (value: number) => {
+    const { min, max } = wanted as { min?: number; max?: number };
+    return [!(min !== undefined && value < min) && !(max !== undefined && value > max)];
+  };
+  switch (field) {
+    case 'all':
+      return (wanted as Written[]).map((w) => possible(w, about)).reduce((a, b) => combine(a, b, (x, y) => x && y));
+    case 'any':
+      return (wanted as Written[]).map((w) => possible(w, about)).reduce((a, b) => combine(a, b, (x, y) => x || y));
+    case 'not':
+      return possible(wanted as Written, about).map((x) => !x);
+    case 'header':
+      return [
+        Object.entries(wanted as Record<string, unknown>).every(([name, values]) => {
+          const value = about.headers.get(name);
+          return value !== null && (values === true || [values].flat().includes(value));
+        }),
+      ];
+    case 'prompt':
+      return [new RegExp(wanted as string).test(about.prompt)];
+    case 'promptChars':
+      return range(about.prompt.length);
+    case 'label':
+      return about.classification === undefined ? [true, false] : one(about.classification.label);
+    case 'confidence':
+      return about.classification === undefined ? [true, false] : range(about.classification.confidence);
+    default:
+      return one(about[field as 'model' | 'tenant' | 'path' | 'continent' | 'country' | 'colo']);
+  }
+}
+
+function combine(a: boolean[], b: boolean[], by: (x: boolean, y: boolean) => boolean): boolean[] {
+  return [...new Set(a.flatMap((x) => b.map((y) => by(x, y))))];
+}
+
+const oneOrMore = (...values: string[]) =>
+  fc.oneof(fc.constantFrom(...values), fc.uniqueArray(fc.constantFrom(...values), { minLength: 1 }));
+const rangeArbitrary = (unit: number) =>
+  fc
+    .tuple(fc.integer({ min: 0, max: 10 }), fc.integer({ min: 0, max: 10 }))
+    .chain(([a, b]) =>
+      fc.constantFrom<Written>(
+        { min: a * unit },
+        { max: b * unit },
+        { min: Math.min(a, b) * unit, max: Math.max(a, b) * unit },
+      ),
+    );
+
+const FIELDS: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
+  model: oneOrMore('auto', 'base', 'math'),
+  tenant: oneOrMore('acme', 'umbrella'),
+  path: oneOrMore('/v1/chat/completions', '/v1/completions'),
+  header: fc.constantFrom<Written>(
+    { 'x-team': true },
+    { 'x-team': ['blue', 'red'] },
+    { 'x-other': 'red' },
+    { 'x-team': 'green', 'x-other': true },
+  ),
+  continent: oneOrMore('EU', 'NA'),
+  country: oneOrMore('DE', 'US'),
+  colo: oneOrMore('FRA', 'IAD'),
+  prompt: fc.constantFrom('\\d', '^What', 'function', 'a+b'),
+  promptChars: rangeArbitrary(3),
+  label: oneOrMore('math', 'code', 'chat'),
+  confidence: rangeArbitrary(0.1),
+};
+
+/** One to three fields, those of the classifier as likely as all others together. */
+const leaf: fc.Arbitrary<Written> = fc
+  .uniqueArray(fc.oneof(fc.constantFrom('label', 'confidence'), fc.constantFrom(...Object.keys(FIELDS))), {
+    minLength: 1,
+    maxLength: 3,
+  })
+  .chain((names) => fc.tuple(...names.map((name) => (FIELDS[name] ?? fc.constant(null)).map((value) => [name, value]))))
+  .map((entries) => Object.fromEntries(entries) as Written);
+
+const { condition } = fc.letrec<{ condition: Written }>((tie) => ({
+  condition: fc.oneof(
+    { maxDepth: 3, withCrossShrink: true },
+    leaf,
+    fc.record({ not: tie('condition') }),
+    fc.record({ all: fc.array(tie('condition'), { minLength: 1, maxLength: 3 }) }),
+    fc.record({ any: fc.array(tie('condition'), { minLength: 1, maxLength: 3 }) }),
+    fc.tuple(leaf, tie('condition')).map(([fields, not]): Written => ({ ...fields, not })),
+  ),
+}));
+
+const factsArbitrary: fc.Arbitrary<RoutingFacts> = fc.record({
+  model: fc.constantFrom('auto', 'base', 'math', 'other'),
+  tenant: fc.constantFrom('acme', 'umbrella', undefined),
+  path: fc.constantFrom('/v1/chat/completions', '/v1/completions'),
+  headers: fc
+    .constantFrom<Record<string, string>>({}, { 'x-team': 'blue' }, { 'x-team': 'green' }, { 'x-other': 'red' })
+    .map((init) => new Headers(init)),
+  continent: fc.constantFrom('EU', 'NA', undefined),
+  country: fc.constantFrom('DE', 'US', undefined),
+  colo: fc.constantFrom('FRA', 'IAD', undefined),
+  prompt: fc.constantFrom('', 'What is 3 + 4?', 'write a function', 'aab', 'What a day'),
+  classification: fc.constantFrom(
+    undefined,
+    { label: 'math', confidence: 0.8 },
+    { label: 'code', confidence: 0.4 },
+    { label: 'poetry', confidence: 1 },
+  ),
+});
+
+describe('decide', () => {
+  it('equals a naive oracle that tries every label a prompt could have', () => {
+    fc.assert(
+      fc.property(fc.array(condition, { maxLength: 5 }), factsArbitrary, (conditions, about) => {
+        const rules = parseRoutingRules(
+          {
+            version: 1,
+            rules: [
+              ...conditions.map((when, i) => ({ name: `r${i}`, when, then: { model: `m${i}` } })),
+              { name: 'last', then: { model: 'base' } },
+            ],
+          },
+          'generated',
+        );
+        const truths = conditions.map((when) => oracle(when, about));
+        const first = truths.indexOf(true);
+        const passed = (first === -1 ? truths : truths.slice(0, first)).map((result, i) => ({ rule: `r${i}`, result }));
+        expect(decide(rules, about)).toEqual({
+          rule: first === -1 ? 'last' : `r${first}`,
+          action: { model: first === -1 ? 'base' : `m${first}` },
+          passed,
+        });
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  it('takes the first rule that holds and says why those before it did not', () => {
+    const rules = parseRoutingRules(
+      {
+        version: 1,
+        rules: [
+          { name: 'elsewhere', when: { continent: 'NA' }, then: { model: 'chat' } },
+          { name: 'math', when: { label: 'math' }, then: { model: 'math' } },
+          { name: 'rest', then: { refuse: 'closed' } },
+        ],
+      },
+      'test',
+    );
+    expect(decide(rules, facts)).toEqual({
+      rule: 'math',
+      action: { model: 'math' },
+      passed: [{ rule: 'elsewhere', result: false }],
+    });
+    expect(decide(rules, { ...facts, classification: undefined })).toEqual({
+      rule: 'rest',
+      action: { refuse: 'closed' },
+      passed: [
+        { rule: 'elsewhere', result: false },
+        { rule: 'math', result: 'unknown' },
+      ],
+    });
+  });
+});
+
+describe('holds', () => {
+  it('honours every field of a condition: changing what one looks at makes it false', () => {
+    const when: Written = {
+      model: 'auto',
+      tenant: 'acme',
+      path: '/v1/chat/completions',
+      header: { 'x-team': 'blue' },
+      continent: 'EU',
+      country: 'DE',
+      colo: 'FRA',
+      prompt: '3 \\+ 4',
+      promptChars: { max: 20 },
+      label: 'math',
+      confidence: { min: 0.7 },
+      not: { model: 'base' },
+      all: [{ tenant: 'acme' }],
+      any: [{ tenant: 'umbrella' }, { colo: 'FRA' }],
+    };
+    expect(holds(conditionOf(when), facts)).toBe(true);
+    const others: Written = {
+      model: 'math',
+      tenant: 'umbrella',
+      path: '/v1/completions',
+      header: { 'x-team': 'red' },
+      continent: 'NA',
+      country: 'US',
+      colo: 'IAD',
+      prompt: 'no such text',
+      promptChars: { min: 1_000 },
+      label: 'code',
+      confidence: { max: 0.5 },
+      not: { model: 'auto' },
+      all: [{ tenant: 'acme' }, { tenant: 'umbrella' }],
+      any: [{ tenant: 'umbrella' }],
+    };
+    for (const [field, other] of Object.entries(others))
+      expect(holds(conditionOf({ ...when, [field]: other }), facts), field).toBe(false);
+  });
+
+  it('leaves a negated label unknown while nobody has classified the prompt', () => {
+    const unclassified = { ...facts, classification: undefined };
+    expect(holds(conditionOf({ not: { label: 'math' } }), unclassified)).toBe('unknown');
+    expect(holds(conditionOf({ any: [{ label: 'math' }, { model: 'auto' }] }), unclassified)).toBe(true);
+    expect(holds(conditionOf({ label: 'math', model: 'base' }), unclassified)).toBe(false);
+  });
+});

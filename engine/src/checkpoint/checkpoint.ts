@@ -1,0 +1,104 @@
+/**
+ * A Hugging Face checkpoint on disk: `config.json` and safetensors, in one file or in shards with an index. Memory-mapped: opening
+ * reads headers only.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  baseDigest,
+  type Digest,
+  Problem,
+  parseSafetensors,
+  parseWith,
+  sha256,
+  type TensorInfo,
+} from '@signpost/contracts';
+import { mapFile } from '@signpost/kernels';
+import { z } from 'zod';
+import type { ParamDtype, ParamSpec } from '../device/device.ts';
+import { readJson } from '../read-json.ts';
+import { type ModelConfig, parseModelConfig } from './config.ts';
+
+const SINGLE_FILE = 'model.safetensors';
+const INDEX_FILE = 'model.safetensors.index.json';
+const indexSchema = z.looseObject({
+  weight_map: z.record(z.string(), z.string().regex(/^[\w.-]+\.safetensors$/, 'expected a file name')),
+});
+
+/** A tensor with its bytes, mapped from the file. */
+export interface CheckpointTensor {
+  readonly info: TensorInfo;
+  readonly data: Uint8Array;
+}
+
+export class Checkpoint {
+  readonly dir: string;
+  readonly config: ModelConfig;
+  /** By name, in file order. */
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  #digest: Promise<Digest> | undefined;
+
+  constructor(dir: string, config: ModelConfig, tensors: ReadonlyMap<string, CheckpointTensor>) {
+    this.dir = dir;
+    this.config = config;
+    this.tensors = tensors;
+  }
+
+  /** The base digest; reads every byte the first time. */
+  digest(): Promise<Digest> {
+    this.#digest ??= digestOf(this.tensors);
+    return this.#digest;
+  }
+
+  /** One parameter's dtype and bytes. @throws Problem when it is missing, or its shape or dtype is not what the config needs. */
+  param(spec: ParamSpec): { dtype: ParamDtype; data: Uint8Array } {
+    const tensor = this.tensors.get(spec.name);
+    if (tensor === undefined) throw new Problem(`${this.dir}: tensor ${spec.name} is missing`);
+    const { dtype, shape } = tensor.info;
+    if (shape.length !== spec.shape.length || !shape.every((dim, i) => dim === spec.shape[i])) {
+      throw new Problem(`${this.dir}: tensor ${spec.name} is [${shape}], config.json needs [${spec.shape}]`);
+    }
+    if (dtype !== 'BF16' && dtype !== 'F16' && dtype !== 'F32') {
+      throw new Problem(`${this.dir}: tensor ${spec.name} is ${dtype}; supported: BF16, F16, F32`);
+    }
+    return { dtype, data: tensor.data };
+  }
+}
+
+/**
+ * Opens a checkpoint folder.
+ *
+ * @throws Problem when a file is missing, truncated or malformed, or the model family is not supported.
+ */
+export async function openCheckpoint(dir: string): Promise<Checkpoint> {
+  const config = parseModelConfig(await readJson(join(dir, 'config.json')), join(dir, 'config.json'));
+  const tensors = new Map<string, CheckpointTensor>();
+  for (const file of await shardFiles(dir)) {
+    const path = join(dir, file);
+    const bytes = new Uint8Array(mapFile(path));
+    for (const info of parseSafetensors(bytes, path).tensors) {
+      if (tensors.has(info.name)) throw new Problem(`${path}: tensor ${info.name} stands in another shard too`);
+      tensors.set(info.name, { info, data: bytes.subarray(info.offset, info.offset + info.bytes) });
+    }
+  }
+  return new Checkpoint(dir, config, tensors);
+}
+
+async function shardFiles(dir: string): Promise<string[]> {
+  if (existsSync(join(dir, SINGLE_FILE))) return [SINGLE_FILE];
+  const indexPath = join(dir, INDEX_FILE);
+  if (!existsSync(indexPath))
+    throw new Problem(
+      `${dir} holds neither ${SINGLE_FILE} nor ${INDEX_FILE}; is it a Hugging Face checkpoint in safetensors?`,
+    );
+  const { weight_map } = parseWith(indexSchema, await readJson(indexPath), indexPath);
+  return [...new Set(Object.values(weight_map))].sort();
+}
+
+async function digestOf(tensors: ReadonlyMap<string, CheckpointTensor>): Promise<Digest> {
+  const identities = [];
+  for (const { info, data } of tensors.values()) {
+    identities.push({ name: info.name, dtype: info.dtype, shape: info.shape, digest: await sha256(data) });
+  }
+  return baseDigest(identities);
+}

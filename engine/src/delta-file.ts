@@ -1,0 +1,100 @@
+/**
+ * A delta file in memory: checked, and split into what a device loads.
+ */
+import {
+  checkParamLayout,
+  type DeltaLayout,
+  type DeltaMetadata,
+  type Digest,
+  deltaLayout,
+  deltaStem,
+  Problem,
+  parseSafetensors,
+  type TensorInfo,
+} from '@signpost/contracts';
+import type { ParamDelta, ParamSpec, SignPlane } from './device/device.ts';
+
+export class DeltaFile {
+  /** What messages call it: a path or URL. */
+  readonly where: string;
+  readonly #bytes: Uint8Array;
+  readonly #layout: DeltaLayout;
+
+  /** @throws Problem when the bytes are not a whole, well-formed delta file. */
+  constructor(bytes: Uint8Array, where: string) {
+    // Typed views need tensors at multiples of four bytes; a caller's slice of a larger buffer may begin anywhere.
+    this.#bytes = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+    this.where = where;
+    this.#layout = deltaLayout(parseSafetensors(this.#bytes, where), where);
+  }
+
+  get metadata(): DeltaMetadata {
+    return this.#layout.metadata;
+  }
+
+  get bytes(): number {
+    return this.#bytes.byteLength;
+  }
+
+  /**
+   * Checks that the file was made for the base with this digest and these parameters.
+   *
+   * @throws Problem naming the digests, or the tensor that doesn't fit.
+   */
+  checkFits(base: Digest, specs: readonly ParamSpec[]): void {
+    if (this.metadata.base !== base) {
+      throw new Problem(
+        `${this.where} is a delta for base ${this.metadata.base}, this base is ${base}; pack it against this one`,
+      );
+    }
+    const shapes = new Map(specs.map((spec) => [deltaStem(spec.name), spec.shape]));
+    for (const param of this.#layout.params) {
+      const shape = shapes.get(param.stem);
+      if (shape === undefined) throw new Problem(`${this.where}: the base has no parameter ${param.stem}`);
+      checkParamLayout(param, shape, this.where);
+    }
+  }
+
+  /** Each parameter's delta by checkpoint stem, in file order. Arrays are views of the file's bytes where alignment allows. */
+  *params(): Generator<{ stem: string; delta: ParamDelta }> {
+    for (const { stem, planes, exact } of this.#layout.params) {
+      const signPlanes = planes.map(({ sign, rowScale, colScale }): SignPlane => {
+        const plane = { signs: this.#words(sign), rowScale: this.#floats(rowScale) };
+        return colScale === undefined ? plane : { ...plane, colScale: this.#floats(colScale) };
+      });
+      yield {
+        stem,
+        delta: exact === undefined ? { planes: signPlanes } : { planes: signPlanes, exact: this.#halves(exact) },
+      };
+    }
+  }
+
+  #slice(tensor: TensorInfo): Uint8Array {
+    const slice = this.#bytes.subarray(tensor.offset, tensor.offset + tensor.bytes);
+    // Other writers may pad the header to 8 bytes or not at all.
+    return slice.byteOffset % 4 === 0 ? slice : slice.slice();
+  }
+
+  #words(tensor: TensorInfo): Uint32Array {
+    const slice = this.#slice(tensor);
+    return new Uint32Array(slice.buffer, slice.byteOffset, slice.byteLength / 4);
+  }
+
+  #floats(tensor: TensorInfo): Float32Array {
+    const slice = this.#slice(tensor);
+    const values = new Float32Array(slice.buffer, slice.byteOffset, slice.byteLength / 4);
+    if (!values.every(Number.isFinite))
+      throw new Problem(`${this.where}: tensor ${tensor.name} holds a value that is not finite`);
+    return values;
+  }
+
+  #halves(tensor: TensorInfo): Uint16Array {
+    const slice = this.#slice(tensor);
+    return new Uint16Array(slice.buffer, slice.byteOffset, slice.byteLength / 2);
+  }
+}
+
+/** Opens a delta file held in memory. @throws Problem when it isn't one, or not whole. */
+export function openDelta(bytes: Uint8Array, where: string): DeltaFile {
+  return new DeltaFile(bytes, where);
+}

@@ -1,0 +1,150 @@
+/**
+ * The CPU device: every op runs at once, in the native kernels.
+ */
+import { activationStride, type InstructionSet, NATIVE_DTYPE, NativeDevice } from '@signpost/kernels';
+import type { Activations, Device, DeviceConfig, ParamDelta, ParamDtype, RopeTable, StepBatch } from '../device.ts';
+import { halfToFloat } from '../float.ts';
+
+export interface CpuActivations extends Activations {
+  readonly data: Float32Array; // (capacity, activationStride(cols)), zero beyond cols
+}
+
+export class CpuDevice implements Device<CpuActivations> {
+  readonly name = 'cpu';
+  readonly #native: NativeDevice;
+  /** The addon keeps raw pointers: what they point into lives here. */
+  readonly #params: Uint8Array[] = [];
+  readonly #slots: Map<number, ParamDelta>[];
+  /** Rows that ops act on: the batch's, then after `gather` its logit rows. */
+  #rows = 0;
+  #logitRows = 0;
+
+  constructor(config: DeviceConfig, instructionSet?: InstructionSet) {
+    const shapes = Int32Array.from(config.params.flatMap(({ shape: [out, inDim = 0] }) => [out, inDim]));
+    const { layers, blocks, blockTokens, kvHeads, headDim } = config.kv;
+    this.#native = new NativeDevice(
+      shapes,
+      config.slots,
+      Int32Array.of(layers, blocks, blockTokens, kvHeads, headDim),
+      instructionSet,
+    );
+    this.#slots = Array.from({ length: config.slots }, () => new Map());
+  }
+
+  loadParam(param: number, dtype: ParamDtype, data: Uint8Array): void {
+    // The kernels read BF16 and F32; F16 is rare enough to be widened once.
+    const bytes = dtype === 'F16' ? widenHalves(data) : aligned(data, dtype === 'F32' ? 4 : 2);
+    this.#native.loadParam(param, dtype === 'BF16' ? NATIVE_DTYPE.BF16 : NATIVE_DTYPE.F32, bytes);
+    this.#params[param] = bytes;
+  }
+
+  loadDelta(slot: number, param: number, delta: ParamDelta): void {
+    const held = this.#slot(slot);
+    this.#native.clearParam(slot, param);
+    held.delete(param);
+    try {
+      for (const { signs, rowScale, colScale } of delta.planes) {
+        this.#native.addPlane(slot, param, signs, rowScale, colScale);
+      }
+      if (delta.exact !== undefined) this.#native.setExact(slot, param, delta.exact);
+    } catch (error) {
+      this.#native.clearParam(slot, param);
+      throw error;
+    }
+    held.set(param, delta);
+  }
+
+  clearSlot(slot: number): void {
+    const held = this.#slot(slot);
+    for (const param of held.keys()) this.#native.clearParam(slot, param);
+    held.clear();
+  }
+
+  activations(capacity: number, cols: number): CpuActivations {
+    return { capacity, cols, data: new Float32Array(capacity * activationStride(cols)) };
+  }
+
+  begin(batch: StepBatch): void {
+    this.#native.begin(
+      batch.tokens,
+      batch.positions,
+      batch.sequenceStart,
+      batch.blockTable,
+      batch.blocksPerSequence,
+      batch.mixtureStart,
+      batch.mixtureSlots,
+      batch.mixtureWeights,
+      batch.logitRows,
+    );
+    this.#rows = batch.tokens.length;
+    this.#logitRows = batch.logitRows.length;
+  }
+
+  embed(out: CpuActivations, param: number): void {
+    this.#native.embed(out.data, out.cols, param);
+  }
+
+  rmsNorm(out: CpuActivations, x: CpuActivations, param: number, eps: number): void {
+    this.#native.rmsNorm(out.data, x.data, x.cols, param, eps);
+  }
+
+  linear(out: CpuActivations, x: CpuActivations, param: number, bias = -1): void {
+    this.#native.linear(out.data, out.cols, x.data, x.cols, param, bias);
+  }
+
+  rope(x: CpuActivations, { cos, sin, headDim }: RopeTable): void {
+    this.#native.rope(x.data, x.cols, cos, sin, headDim);
+  }
+
+  storeKv(layer: number, keys: CpuActivations, values: CpuActivations): void {
+    this.#native.storeKv(layer, keys.data, values.data);
+  }
+
+  attention(out: CpuActivations, queries: CpuActivations, layer: number, scale: number, window: number): void {
+    this.#native.attention(out.data, queries.data, queries.cols, layer, scale, window);
+  }
+
+  swiglu(out: CpuActivations, gate: CpuActivations, up: CpuActivations): void {
+    this.#native.swiglu(out.data, gate.data, up.data, gate.cols);
+  }
+
+  add(x: CpuActivations, y: CpuActivations): void {
+    this.#native.add(x.data, y.data, x.cols);
+  }
+
+  gather(out: CpuActivations, x: CpuActivations): void {
+    this.#native.gather(out.data, x.data, x.cols);
+    this.#rows = this.#logitRows;
+  }
+
+  async read(x: CpuActivations): Promise<Float32Array> {
+    const stride = activationStride(x.cols);
+    if (stride === x.cols) return x.data.slice(0, this.#rows * x.cols);
+    const out = new Float32Array(this.#rows * x.cols);
+    for (let row = 0; row < this.#rows; row++) {
+      out.set(x.data.subarray(row * stride, row * stride + x.cols), row * x.cols);
+    }
+    return out;
+  }
+
+  close(): void {
+    for (const slot of this.#slots.keys()) this.clearSlot(slot);
+    this.#params.length = 0;
+  }
+
+  #slot(slot: number): Map<number, ParamDelta> {
+    const held = this.#slots[slot];
+    if (held === undefined) throw new RangeError(`slot ${slot} does not exist; there are ${this.#slots.length}`);
+    return held;
+  }
+}
+
+/** Writers other than ours may leave tensors at odd offsets: those are copied. */
+function aligned(data: Uint8Array, elementBytes: number): Uint8Array {
+  return data.byteOffset % elementBytes === 0 ? data : data.slice();
+}
+
+function widenHalves(data: Uint8Array): Uint8Array {
+  const halves = new Uint16Array(data.slice().buffer);
+  return new Uint8Array(Float32Array.from(halves, halfToFloat).buffer);
+}

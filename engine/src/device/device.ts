@@ -1,0 +1,131 @@
+/**
+ * What a device must offer to run the forward pass (model/forward.ts): resident base parameters, expert deltas in slots of
+ * fixed size, a blocked KV cache, and about a dozen ops over a ragged batch.
+ *
+ * Knows no tokenizer, no queue, no names: parameters, slots and buffers are plain integers handed out by the caller.
+ * `device/reference` defines what each op means; every other device is tested against it.
+ */
+
+/** Storage types a base parameter may have. */
+export type ParamDtype = 'BF16' | 'F16' | 'F32';
+
+/** One base parameter: a matrix `(out, in)` row-major, or a vector `(n)`. Its index in the model's list is its id. */
+export interface ParamSpec {
+  /** Checkpoint name, e.g. `model.layers.3.mlp.up_proj.weight`. */
+  readonly name: string;
+  readonly shape: readonly [number] | readonly [number, number];
+}
+
+/** One 1-bit plane `diag(rowScale) · S · diag(colScale)` of a matrix `(out, in)`. */
+export interface SignPlane {
+  readonly signs: Uint32Array; // (out, ceil(in / 32)); bit i % 32 of word i / 32 is 1 for +1, 0 for -1
+  readonly rowScale: Float32Array; // (out) or (1)
+  readonly colScale?: Float32Array; // (in)
+}
+
+/** What an expert adds to one parameter: any number of 1-bit planes, and at most one exact BF16 difference. */
+export interface ParamDelta {
+  readonly planes: readonly SignPlane[];
+  readonly exact?: Uint16Array; // BF16 bits, in the parameter's shape
+}
+
+/** Sizes a device needs before anything is loaded. */
+export interface DeviceConfig {
+  readonly params: readonly ParamSpec[];
+  /** Expert slots; slot ids are 0 … slots - 1. */
+  readonly slots: number;
+  readonly kv: KvConfig;
+}
+
+export interface KvConfig {
+  readonly layers: number;
+  /** Blocks in the cache, shared by all layers' tables: block `b` holds `blockTokens` positions of every layer. */
+  readonly blocks: number;
+  readonly blockTokens: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
+
+/**
+ * One step's work: rows of several sequences, each row with its own mixture of experts.
+ *
+ * A sequence's rows stand together and are consecutive positions: one row is a decode step, several are a prefill chunk.
+ */
+export interface StepBatch {
+  readonly tokens: Int32Array; // (rows)
+  readonly positions: Int32Array; // (rows)
+  /** Rows of sequence `s` are `sequenceStart[s]` … `sequenceStart[s + 1] - 1`. */
+  readonly sequenceStart: Int32Array; // (sequences + 1)
+  /** Block ids of sequence `s`, in order, at `s * blocksPerSequence`; unused entries are -1. */
+  readonly blockTable: Int32Array; // (sequences, blocksPerSequence)
+  readonly blocksPerSequence: number;
+  /** Mixture of row `r`: terms `mixtureStart[r]` … `mixtureStart[r + 1] - 1`; none is the plain base. */
+  readonly mixtureStart: Int32Array; // (rows + 1)
+  readonly mixtureSlots: Int32Array; // (terms)
+  readonly mixtureWeights: Float32Array; // (terms)
+  /** Rows whose logits are wanted, ascending. */
+  readonly logitRows: Int32Array; // (n)
+}
+
+/** Scratch activations: a matrix of `cols` f32 values for up to `capacity` rows. */
+export interface Activations {
+  readonly cols: number;
+  readonly capacity: number;
+}
+
+/** Cosines and sines for rotary embedding, one row per position: `(positions, headDim / 2)` each. */
+export interface RopeTable {
+  readonly cos: Float32Array;
+  readonly sin: Float32Array;
+  readonly headDim: number;
+}
+
+/**
+ * A device. Ops act on the rows of the batch given to `begin`, in the order they are called, and may be queued until `read`.
+ * `W[r]` below is the parameter as row `r` sees it: base + Σ weight · (Σ planes + exact) over the row's mixture.
+ * Loading into a slot never disturbs other slots; a slot's parameters may be loaded in any order.
+ */
+export interface Device<A extends Activations = Activations> {
+  readonly name: string;
+
+  /** Makes a base parameter resident. `data` may be memory-mapped; it must stay valid until `close`. Throws on a wrong size. */
+  loadParam(param: number, dtype: ParamDtype, data: Uint8Array): void;
+  /** Puts one parameter's delta into a slot, replacing what was there. Throws on wrong shapes. */
+  loadDelta(slot: number, param: number, delta: ParamDelta): void;
+  /** Empties a slot. */
+  clearSlot(slot: number): void;
+
+  activations(capacity: number, cols: number): A;
+
+  /** Starts a step: checks every index of the batch against the device's sizes (throws RangeError), then uploads it. */
+  begin(batch: StepBatch): void;
+  /** out[r] = W[r][tokens[r]], a row of the embedding matrix. */
+  embed(out: A, param: number): void;
+  /**
+   * out = x · W[r] / rms(x), over consecutive groups of `n` columns, where `n` is the parameter's length (a whole row for the
+   * usual norms, one head for q/k norms). rms(x) = sqrt(mean(x²) + eps).
+   */
+  rmsNorm(out: A, x: A, param: number, eps: number): void;
+  /** out = W[r] x (+ b[r]). `bias` is a vector parameter. Acts on the batch's rows, or on `logitRows` after `gather`. */
+  linear(out: A, x: A, param: number, bias?: number): void;
+  /** Rotates consecutive heads of `x` in place by each row's position (halves convention: i pairs with i + headDim / 2). */
+  rope(x: A, table: RopeTable): void;
+  /** Writes each row's keys and values into the blocks of its sequence at its position. */
+  storeKv(layer: number, keys: A, values: A): void;
+  /**
+   * Causal softmax attention of each row over its sequence's cached positions up to its own, heads grouped over kv heads.
+   * `window`: only the last so many positions, the row's own included (0: all).
+   */
+  attention(out: A, queries: A, layer: number, scale: number, window: number): void;
+  /** out = silu(gate) · up. */
+  swiglu(out: A, gate: A, up: A): void;
+  /** x += y. */
+  add(x: A, y: A): void;
+  /** Copies the batch's `logitRows` of `x` to the first rows of `out`; the ops that follow act on those rows. */
+  gather(out: A, x: A): void;
+  /** Values of the rows that ops act on at this point, (rows, cols), in a buffer of its own. */
+  read(x: A): Promise<Float32Array>;
+
+  /** Frees what the device holds; it can't be used afterwards. */
+  close(): void;
+}

@@ -1,0 +1,103 @@
+/**
+ * The Llama-family forward pass, written once over the ops of a device.
+ *
+ * Knows nothing of how a device computes, of experts (the device applies each row's mixture), or of where tokens come from.
+ */
+import type { ModelConfig } from '../checkpoint/config.ts';
+import type { Activations, Device, RopeTable, StepBatch } from '../device/device.ts';
+import type { LayerParams, ModelParams } from './params.ts';
+
+/** Activations of one step, allocated once. */
+export interface Workspace<A extends Activations> {
+  readonly x: A; // (rows, hidden): the residual stream
+  readonly normed: A; // (rows, hidden)
+  readonly q: A; // (rows, heads * headDim)
+  readonly k: A; // (rows, kvHeads * headDim)
+  readonly v: A; // (rows, kvHeads * headDim)
+  readonly attended: A; // (rows, heads * headDim)
+  readonly projected: A; // (rows, hidden)
+  readonly gate: A; // (rows, ffn)
+  readonly up: A; // (rows, ffn)
+  readonly last: A; // (logit rows, hidden)
+  readonly logits: A; // (logit rows, vocab)
+}
+
+export function createWorkspace<A extends Activations>(
+  device: Device<A>,
+  config: ModelConfig,
+  maxRows: number,
+  maxLogitRows: number,
+): Workspace<A> {
+  const { hidden, ffn, heads, kvHeads, headDim, vocabSize } = config;
+  return {
+    x: device.activations(maxRows, hidden),
+    normed: device.activations(maxRows, hidden),
+    q: device.activations(maxRows, heads * headDim),
+    k: device.activations(maxRows, kvHeads * headDim),
+    v: device.activations(maxRows, kvHeads * headDim),
+    attended: device.activations(maxRows, heads * headDim),
+    projected: device.activations(maxRows, hidden),
+    gate: device.activations(maxRows, ffn),
+    up: device.activations(maxRows, ffn),
+    last: device.activations(maxLogitRows, hidden),
+    logits: device.activations(maxLogitRows, vocabSize),
+  };
+}
+
+/** Runs one step. Gives the logits of the batch's `logitRows`, (n, vocab). */
+export async function forward<A extends Activations>(
+  device: Device<A>,
+  config: ModelConfig,
+  params: ModelParams,
+  rope: RopeTable,
+  space: Workspace<A>,
+  batch: StepBatch,
+): Promise<Float32Array> {
+  device.begin(batch);
+  device.embed(space.x, params.embedding);
+  params.layers.forEach((layer, index) => {
+    attentionBlock(device, config, rope, space, layer, index);
+    mlpBlock(device, config, space, layer);
+  });
+  if (batch.logitRows.length === 0) return new Float32Array(0);
+  device.gather(space.last, space.x);
+  device.rmsNorm(space.last, space.last, params.norm, config.rmsNormEps);
+  device.linear(space.logits, space.last, params.head);
+  return device.read(space.logits);
+}
+
+function attentionBlock<A extends Activations>(
+  device: Device<A>,
+  config: ModelConfig,
+  rope: RopeTable,
+  space: Workspace<A>,
+  layer: LayerParams,
+  index: number,
+): void {
+  device.rmsNorm(space.normed, space.x, layer.inputNorm, config.rmsNormEps);
+  device.linear(space.q, space.normed, layer.q.weight, layer.q.bias);
+  device.linear(space.k, space.normed, layer.k.weight, layer.k.bias);
+  device.linear(space.v, space.normed, layer.v.weight, layer.v.bias);
+  if (layer.qNorm !== undefined) device.rmsNorm(space.q, space.q, layer.qNorm, config.rmsNormEps);
+  if (layer.kNorm !== undefined) device.rmsNorm(space.k, space.k, layer.kNorm, config.rmsNormEps);
+  device.rope(space.q, rope);
+  device.rope(space.k, rope);
+  device.storeKv(index, space.k, space.v);
+  device.attention(space.attended, space.q, index, config.headDim ** -0.5, config.slidingWindow);
+  device.linear(space.projected, space.attended, layer.o.weight, layer.o.bias);
+  device.add(space.x, space.projected);
+}
+
+function mlpBlock<A extends Activations>(
+  device: Device<A>,
+  config: ModelConfig,
+  space: Workspace<A>,
+  layer: LayerParams,
+): void {
+  device.rmsNorm(space.normed, space.x, layer.postNorm, config.rmsNormEps);
+  device.linear(space.gate, space.normed, layer.gate.weight, layer.gate.bias);
+  device.linear(space.up, space.normed, layer.up.weight, layer.up.bias);
+  device.swiglu(space.gate, space.gate, space.up);
+  device.linear(space.projected, space.gate, layer.down.weight, layer.down.bias);
+  device.add(space.x, space.projected);
+}

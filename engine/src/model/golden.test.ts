@@ -1,0 +1,93 @@
+/**
+ * The forward pass against transformers: logits at every position, and greedy tokens, of every family and of the demo models.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { openCheckpoint } from '../checkpoint/checkpoint.ts';
+import { logProbability } from '../sampling/sampler.ts';
+import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { Model } from './model.ts';
+import { Session } from './session.ts';
+
+interface GoldenCase {
+  readonly input_ids: readonly number[];
+  readonly last_logits: readonly number[];
+  readonly argmax?: readonly number[];
+  readonly prompt_logprobs?: readonly (number | null)[];
+  readonly greedy: readonly number[];
+  readonly text?: string;
+  readonly prompt?: string;
+}
+
+const ROOT = join(import.meta.dirname, '../../..');
+const GOLDEN = join(ROOT, 'test/golden/models');
+const DEMO = join(ROOT, 'models/demo');
+const TOLERANCE = { reference: 1e-3, cpu: 1e-2 } as const;
+const BLOCKS = 16;
+
+const open: Model[] = [];
+afterAll(() => {
+  for (const model of open) model.close();
+});
+
+async function load(dir: string, device: 'reference' | 'cpu'): Promise<Model> {
+  const model = await Model.load(await openCheckpoint(dir), {
+    device,
+    slots: 0,
+    kvBlocks: BLOCKS,
+    blockTokens: 8,
+    maxRows: 128,
+    maxLogitRows: 128,
+  });
+  open.push(model);
+  return model;
+}
+
+async function check(model: Model, golden: GoldenCase, tolerance: number): Promise<void> {
+  const { vocabSize } = model.config;
+  const logits = await new Session(model, BLOCKS).append(golden.input_ids, 'all');
+  const row = (position: number) => logits.subarray(position * vocabSize, (position + 1) * vocabSize);
+  const last = row(golden.input_ids.length - 1);
+  const worst = golden.last_logits.reduce((max, want, i) => Math.max(max, Math.abs(want - (last[i] ?? Number.NaN))), 0);
+  expect(worst).toBeLessThan(tolerance);
+  golden.prompt_logprobs?.forEach((want, i) => {
+    if (want !== null)
+      expect(Math.abs(logProbability(row(i - 1), golden.input_ids[i] ?? -1) - want)).toBeLessThan(tolerance);
+  });
+  expect(await new Session(model, BLOCKS).greedy(golden.input_ids, golden.greedy.length)).toEqual(golden.greedy);
+}
+
+describe.each(['reference', 'cpu'] as const)('on %s', (device) => {
+  it.each(readdirSync(GOLDEN))('%s gives the logits and greedy tokens of transformers', async (family) => {
+    const model = await load(join(GOLDEN, family), device);
+    const { cases } = JSON.parse(readFileSync(join(GOLDEN, family, 'golden.json'), 'utf8')) as { cases: GoldenCase[] };
+    expect(cases.length).toBeGreaterThan(0);
+    for (const golden of cases) await check(model, golden, TOLERANCE[device]);
+  });
+
+  const { cases } = JSON.parse(readFileSync(join(DEMO, 'golden.json'), 'utf8')) as {
+    cases: Record<string, GoldenCase[]>;
+  };
+  it.each(Object.keys(cases))('the demo model %s gives the logits and greedy tokens of transformers', async (name) => {
+    const model = await load(name === 'base' ? join(DEMO, 'base') : join(DEMO, 'experts', name), device);
+    for (const golden of cases[name] ?? []) await check(model, golden, TOLERANCE[device]);
+  });
+});
+
+describe('the demo tokenizer', () => {
+  it('gives the chat template text, token ids and answers of transformers', async () => {
+    const tokenizer = await Tokenizer.load(join(DEMO, 'base'));
+    const { cases } = JSON.parse(readFileSync(join(DEMO, 'golden.json'), 'utf8')) as {
+      cases: Record<string, (GoldenCase & { answer: string })[]>;
+    };
+    for (const { prompt, text, input_ids, greedy, answer } of Object.values(cases).flat()) {
+      const messages = [{ role: 'user' as const, content: prompt ?? '' }];
+      expect(tokenizer.chatPrompt(messages)).toBe(text);
+      expect(tokenizer.encodeChat(messages)).toEqual(input_ids);
+      expect(tokenizer.decode(greedy).trim()).toBe(answer.trim());
+      const stream = tokenizer.stream();
+      expect(greedy.map((id) => stream.push(id)).join('') + stream.flush()).toBe(tokenizer.decode(greedy));
+    }
+  });
+});

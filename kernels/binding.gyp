@@ -1,0 +1,72 @@
+{
+  "variables": {
+    "common_cflags": ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden"]
+  },
+  "target_defaults": {
+    "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++20", "-std=gnu++17"],
+    "cflags!": ["-O2"],
+    "cflags_cc": ["-std=c++17", "<@(common_cflags)"],
+    "defines": ["NAPI_VERSION=8", "NAPI_CPP_EXCEPTIONS"],
+    "xcode_settings": {
+      "GCC_ENABLE_CPP_EXCEPTIONS": "YES",
+      "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
+      "MACOSX_DEPLOYMENT_TARGET": "12.0",
+      "OTHER_CFLAGS": ["<@(common_cflags)"]
+    }
+  },
+  "targets": [
+    {
+      "target_name": "kernels_portable",
+      "type": "static_library",
+      "sources": ["src/native/kernels.cc"]
+    },
+    {
+      "target_name": "kernels",
+      "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],
+      "sources": ["src/native/addon.cc", "src/native/device.cc", "src/native/pool.cc", "src/native/sign_pack.cc"],
+      "dependencies": ["kernels_portable"],
+      "conditions": [
+        ["target_arch=='x64'", { "dependencies": ["kernels_avx2", "kernels_avx512"] }],
+        ["target_arch=='arm64'", { "dependencies": ["kernels_neon"] }]
+      ]
+    }
+  ],
+  "conditions": [
+    [
+      "target_arch=='x64'",
+      {
+        "targets": [
+          {
+            "target_name": "kernels_avx2",
+            "type": "static_library",
+            "sources": ["src/native/kernels.cc"],
+            "defines": ["SIGNPOST_AVX2"],
+            "cflags_cc": ["-mavx2", "-mfma"],
+            "xcode_settings": { "OTHER_CFLAGS": ["-mavx2", "-mfma"] }
+          },
+          {
+            "target_name": "kernels_avx512",
+            "type": "static_library",
+            "sources": ["src/native/kernels.cc"],
+            "defines": ["SIGNPOST_AVX512"],
+            "cflags_cc": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"],
+            "xcode_settings": { "OTHER_CFLAGS": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"] }
+          }
+        ]
+      }
+    ],
+    [
+      "target_arch=='arm64'",
+      {
+        "targets": [
+          {
+            "target_name": "kernels_neon",
+            "type": "static_library",
+            "sources": ["src/native/kernels.cc"],
+            "defines": ["SIGNPOST_NEON"]
+          }
+        ]
+      }
+    ]
+  ]
+}

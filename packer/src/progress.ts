@@ -1,0 +1,63 @@
+/**
+ * Progress of long work: a bar on a terminal, a plain line every few seconds in a pipe.
+ */
+import { Presets, SingleBar } from 'cli-progress';
+
+const PLAIN_INTERVAL_MS = 2_000;
+
+export interface Progress {
+  /** Bytes done of all. */
+  update(done: number, total: number): void;
+  stop(): void;
+}
+
+export function createProgress(title: string, stream: NodeJS.WriteStream = process.stderr): Progress {
+  return stream.isTTY ? terminalBar(title, stream) : plainLines(title, stream);
+}
+
+function terminalBar(title: string, stream: NodeJS.WriteStream): Progress {
+  const started = performance.now();
+  const bar = new SingleBar(
+    {
+      format: `${title} {bar} {percentage} % {done} of {all}, {rate}/s, {eta_formatted} left`,
+      stream,
+      hideCursor: true,
+      clearOnComplete: false,
+    },
+    Presets.shades_classic,
+  );
+  bar.start(1, 0, { done: formatBytes(0), all: '?', rate: formatBytes(0) });
+  return {
+    update(done, total) {
+      bar.setTotal(total);
+      const rate = done / Math.max(1e-3, (performance.now() - started) / 1000);
+      bar.update(done, { done: formatBytes(done), all: formatBytes(total), rate: formatBytes(rate) });
+    },
+    stop: () => bar.stop(),
+  };
+}
+
+function plainLines(title: string, stream: NodeJS.WriteStream): Progress {
+  let last = performance.now();
+  return {
+    update(done, total) {
+      const now = performance.now();
+      if (done < total && now - last < PLAIN_INTERVAL_MS) return;
+      last = now;
+      stream.write(`${title}: ${formatBytes(done)} of ${formatBytes(total)}\n`);
+    },
+    stop() {},
+  };
+}
+
+/** 9974152 as "9.5 MiB". */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${value.toFixed(unit === 0 ? 0 : 1)} ${units[unit]}`;
+}
