@@ -7,9 +7,10 @@ export default class SummaryReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
     const counts = { passed: 0, failed: 0, skipped: 0 };
     for (const module of modules) {
-      // A file that doesn't load has no tests, and is a failure all the same.
-      if (module.state() === 'failed' && [...module.children.allTests()].length === 0) counts.failed++;
-      for (const test of module.children.allTests()) {
+      const tests = [...module.children.allTests()];
+      // A file that doesn't load, or whose set-up fails, has no failed test and is a failure all the same.
+      if (module.state() === 'failed' && tests.every((test) => test.result().state !== 'failed')) counts.failed++;
+      for (const test of tests) {
         const { state } = test.result();
         if (state === 'passed' || state === 'failed' || state === 'skipped') counts[state]++;
       }

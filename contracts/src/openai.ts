@@ -223,31 +223,35 @@ export const MAX_BODY_BYTES = 4 * 1024 * 1024;
  */
 export async function readBody<T>(request: Request, schema: z.ZodType<T>): Promise<{ value: T; text: string }> {
   const text = await readText(request);
+  return { value: parseBody(text, schema), text };
+}
+
+/**
+ * Checks a JSON body's text.
+ *
+ * @throws ApiError (400) naming the field that is wrong.
+ */
+export function parseBody<T>(text: string, schema: z.ZodType<T>): T {
   let raw: unknown;
   try {
     raw = JSON.parse(text);
   } catch (cause) {
-    throw new ApiError(
-      'invalid_request_error',
-      'invalid_json',
-      `the body is not JSON: ${cause instanceof Error ? cause.message : cause}`,
-      { cause },
-    );
+    const why = cause instanceof Error ? cause.message : cause;
+    throw new ApiError('invalid_request_error', 'invalid_json', `the body is not JSON: ${why}`, { cause });
   }
   const parsed = schema.safeParse(raw);
-  if (!parsed.success) {
-    const param = parsed.error.issues[0]?.path.map(String).join('.') ?? '';
-    throw new ApiError(
-      'invalid_request_error',
-      'invalid_value',
-      describeIssues(parsed.error),
-      param === '' ? {} : { param },
-    );
-  }
-  return { value: parsed.data, text };
+  if (parsed.success) return parsed.data;
+  const param = parsed.error.issues[0]?.path.map(String).join('.') ?? '';
+  throw new ApiError(
+    'invalid_request_error',
+    'invalid_value',
+    describeIssues(parsed.error),
+    param === '' ? {} : { param },
+  );
 }
 
-async function readText(request: Request): Promise<string> {
+/** A body's text. @throws ApiError (413) once it is longer than `MAX_BODY_BYTES`; what is beyond is not read. */
+export async function readText(request: Request): Promise<string> {
   const reader = request.body?.getReader();
   const chunks: Uint8Array[] = [];
   let bytes = 0;

@@ -1,0 +1,81 @@
+/**
+ * The catalogue as this region knows it: read again when it is older than a moment; when it can't be read or isn't valid, the last good one stays.
+ */
+import {
+  ApiError,
+  type Catalogue,
+  type ExpertVersion,
+  Problem,
+  parseModelName,
+  resolveExpert,
+} from '@signpost/contracts';
+import { type ObjectStore, readCatalogue } from '@signpost/store';
+
+/** New versions are seen this late at most. */
+const MAX_AGE_MS = 2_000;
+
+export interface ResolvedTerm {
+  readonly version: ExpertVersion;
+  readonly weight: number;
+}
+
+export class CatalogueWatch {
+  readonly #store: ObjectStore;
+  readonly #onProblem: (problem: string) => void;
+  #current: { readonly catalogue: Catalogue; readonly readAt: number } | undefined;
+  #reading: Promise<Catalogue> | undefined;
+
+  constructor(store: ObjectStore, onProblem: (problem: string) => void) {
+    this.#store = store;
+    this.#onProblem = onProblem;
+  }
+
+  /** @throws Problem when none has ever been read. */
+  async catalogue(): Promise<Catalogue> {
+    const current = this.#current;
+    if (current !== undefined && performance.now() - current.readAt < MAX_AGE_MS) return current.catalogue;
+    this.#reading ??= this.#read().finally(() => {
+      this.#reading = undefined;
+    });
+    return this.#reading;
+  }
+
+  /**
+   * The experts a model name stands for; none for `base`.
+   *
+   * @throws ApiError (400) for what is no model name, (404, `model_not_found`) for an expert, channel or digest that isn't there.
+   */
+  async resolve(name: string): Promise<ResolvedTerm[]> {
+    const model = parseModelName(name);
+    if (model.kind === 'auto') {
+      throw new ApiError(
+        'invalid_request_error',
+        'model_not_found',
+        '"auto" is resolved at the edge; a region takes base, experts and mixtures',
+        { param: 'model' },
+      );
+    }
+    const catalogue = await this.catalogue();
+    return model.terms.map(({ expert, selector, weight }) => {
+      try {
+        return { version: resolveExpert(catalogue, expert, selector, Math.random()), weight };
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        throw new ApiError('not_found_error', 'model_not_found', error.message, { param: 'model', cause: error });
+      }
+    });
+  }
+
+  async #read(): Promise<Catalogue> {
+    const readAt = performance.now();
+    try {
+      const { catalogue } = await readCatalogue(this.#store);
+      this.#current = { catalogue, readAt };
+    } catch (error) {
+      if (this.#current === undefined) throw error;
+      this.#onProblem(error instanceof Error ? error.message : String(error));
+      this.#current = { ...this.#current, readAt };
+    }
+    return this.#current.catalogue;
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * `signpost-backend`: the command line of a region.
+ */
+import { Problem } from '@signpost/contracts';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import manifest from '../package.json' with { type: 'json' };
+import { BACKEND_DEFAULTS, type BackendOptions, startBackend } from './index.ts';
+
+interface Flags extends BackendOptions {
+  /** Seconds. */
+  readonly drainLimit: number;
+}
+
+const count = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError('expected a whole number');
+  return value;
+};
+
+const program = new Command('signpost-backend')
+  .description('Serve a base model and its 1-bit experts as one region')
+  .version(manifest.version)
+  .requiredOption('--base <dir>', 'base checkpoint (Hugging Face folder with safetensors)')
+  .requiredOption('--store <url>', 'store of the experts: file:///PATH or a path')
+  .requiredOption('--region <name>', "this region's name, as the edge knows it")
+  .option(
+    '--host <address>',
+    'address to listen on; others than loopback need SIGNPOST_REGION_SECRET',
+    BACKEND_DEFAULTS.host,
+  )
+  .option('--port <port>', 'port to listen on, 0 for any', count, BACKEND_DEFAULTS.port)
+  .addOption(
+    new Option('--device <name>', 'where the model runs')
+      .choices(['cpu', 'reference'])
+      .default(BACKEND_DEFAULTS.device),
+  )
+  .option('--slots <n>', 'experts resident at once', count, BACKEND_DEFAULTS.slots)
+  .option('--kv-tokens <n>', 'tokens that the KV cache holds', count, BACKEND_DEFAULTS.kvTokens)
+  .option('--max-step-tokens <n>', 'most tokens computed in one step', count, BACKEND_DEFAULTS.maxStepTokens)
+  .option('--max-sequences <n>', 'most sequences that run at once', count, BACKEND_DEFAULTS.maxSequences)
+  .option('--max-requests <n>', 'requests in flight beyond which new ones get 429', count, BACKEND_DEFAULTS.maxRequests)
+  .option('--drain-limit <seconds>', 'how long requests in flight may take to end after SIGTERM', count, 30)
+  .addOption(
+    new Option('--log-level <level>')
+      .choices(['silent', 'error', 'warn', 'info', 'debug'])
+      .default(BACKEND_DEFAULTS.logLevel),
+  )
+  .action(async ({ drainLimit, ...options }: Flags) => {
+    const secret = process.env.SIGNPOST_REGION_SECRET;
+    const backend = await startBackend({ ...options, ...(secret === undefined ? {} : { secret }) });
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.once(signal, () => {
+        // A second signal ends it at once.
+        process.once(signal, () => process.exit(1));
+        void backend.close(drainLimit * 1000).then(() => process.exit(0));
+      });
+    }
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  console.error(error instanceof Problem ? `signpost-backend: ${error.message}` : error);
+  process.exit(1);
+}

@@ -1,0 +1,66 @@
+/**
+ * The engine's worker thread: binds the loop to the thread's port. Thin; see engine-loop.ts.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { Model, openCheckpoint, openDelta } from '@signpost/engine';
+import { openStore, readExpert } from '@signpost/store';
+import { Residency } from '../experts/residency.ts';
+import { BlockManager } from '../schedule/block-manager.ts';
+import { Scheduler } from '../schedule/scheduler.ts';
+import { EngineLoop } from './engine-loop.ts';
+import type { EngineOptions, FromWorker, ToWorker } from './protocol.ts';
+
+const BLOCK_TOKENS = 16;
+
+const port = parentPort;
+if (port === null) throw new Error('this file runs as a worker thread');
+const options = workerData as EngineOptions;
+const send = (message: FromWorker) => port.postMessage(message);
+
+const store = openStore(options.store);
+const blocks = new BlockManager(Math.ceil(options.kvTokens / BLOCK_TOKENS), BLOCK_TOKENS);
+const maxLogitRows = options.maxSequences;
+const model = await Model.load(await openCheckpoint(options.base), {
+  device: options.device,
+  slots: options.slots,
+  kvBlocks: blocks.blocks,
+  blockTokens: BLOCK_TOKENS,
+  maxRows: options.maxStepTokens,
+  maxLogitRows,
+});
+const loop = new EngineLoop({
+  model,
+  blocks,
+  scheduler: new Scheduler(blocks, { ...options, maxLogitRows }),
+  residency: new Residency({
+    slots: options.slots,
+    load: async (version, slot) =>
+      model.loadExpert(slot, openDelta(await readExpert(store, version), `${store.url}/${version.key}`)),
+  }),
+  emit: (events) => send({ kind: 'events', events }),
+});
+
+port.on('message', (message: ToWorker) => {
+  switch (message.kind) {
+    case 'submit':
+      void loop.submit(message.request);
+      return;
+    case 'abort':
+      loop.abort(message.id);
+      return;
+    case 'stats':
+      send({ kind: 'stats', call: message.call, stats: loop.stats() });
+      return;
+    default:
+      message satisfies never;
+  }
+});
+send({
+  kind: 'ready',
+  facts: {
+    base: model.base,
+    vocabSize: model.config.vocabSize,
+    maxPositions: model.config.maxPositions,
+    kvTokens: blocks.capacity,
+  },
+});

@@ -1,0 +1,165 @@
+/**
+ * From a checked request to pieces of text: limits, experts, the engine, detokenisation, stop strings.
+ */
+import { ApiError, type Digest, type FinishReason, type Usage } from '@signpost/contracts';
+import type { Tokenizer } from '@signpost/engine';
+import type { CatalogueWatch } from '../experts/catalogue-watch.ts';
+import type { EngineClient } from '../runner/engine-client.ts';
+import type { GenerationRequest, TokenScore } from '../runner/protocol.ts';
+import { StopFilter } from './stop-filter.ts';
+
+export interface GenerationDeps {
+  readonly engine: EngineClient;
+  readonly tokenizer: Tokenizer;
+  readonly catalogue: CatalogueWatch;
+  /** Requests in flight beyond which new ones are refused. */
+  readonly maxRequests: number;
+}
+
+/** The fields chat and completions share. */
+export interface GenerationFields {
+  readonly model: string;
+  readonly maxTokens: number | undefined;
+  readonly temperature: number | null | undefined;
+  readonly top_p: number | null | undefined;
+  readonly seed: number | null | undefined;
+  readonly stop: string | string[] | null | undefined;
+}
+
+export interface Scoring {
+  readonly scoresPrompt: boolean;
+  readonly logprobs: 0 | 1 | undefined;
+}
+
+/** One step of an answer. */
+export interface Piece {
+  /** Text that became certain; may be empty. */
+  readonly text: string;
+  /** The token behind it, and what it scored. */
+  readonly token?: { readonly id: number; readonly score: TokenScore | undefined };
+  /** Scores of prompt tokens. */
+  readonly promptScores?: readonly (TokenScore | null)[];
+  /** On the last piece. */
+  readonly finish?: FinishReason;
+}
+
+const RETRY_AFTER_SECONDS = 1;
+
+/** A request that may be run: everything that can be refused beforehand has been. */
+export class Generation {
+  readonly #deps: GenerationDeps;
+  readonly #request: Omit<GenerationRequest, 'id'>;
+  readonly #stops: readonly string[];
+  #completionTokens = 0;
+
+  private constructor(deps: GenerationDeps, request: Omit<GenerationRequest, 'id'>, stops: readonly string[]) {
+    this.#deps = deps;
+    this.#request = request;
+    this.#stops = stops;
+  }
+
+  /**
+   * @throws ApiError (400) for a prompt beyond the context, (404) for an unknown expert, (429) when the region is full.
+   */
+  static async prepare(
+    deps: GenerationDeps,
+    prompt: readonly number[],
+    fields: GenerationFields,
+    scoring: Scoring,
+  ): Promise<Generation> {
+    const { engine, tokenizer, catalogue } = deps;
+    if (engine.inFlight >= deps.maxRequests) {
+      throw new ApiError(
+        'rate_limit_error',
+        'region_full',
+        `this region has ${engine.inFlight} requests in flight; try again in ${RETRY_AFTER_SECONDS} s`,
+      );
+    }
+    const mixture = await catalogue.resolve(fields.model);
+    const request = {
+      prompt,
+      maxTokens: maxTokensOf(engine, prompt.length, fields.maxTokens),
+      mixture,
+      sampling: {
+        temperature: fields.temperature ?? 1,
+        topP: fields.top_p ?? 1,
+        seed: fields.seed ?? Math.floor(Math.random() * 2 ** 32),
+      },
+      stopIds: [...tokenizer.eosIds],
+      ...scoring,
+    };
+    for (const [position, id] of prompt.entries()) {
+      if (id >= engine.facts.vocabSize) {
+        throw new ApiError(
+          'invalid_request_error',
+          'invalid_value',
+          `prompt[${position}]: token ${id} does not exist; the vocabulary has ${engine.facts.vocabSize}`,
+          { param: 'prompt' },
+        );
+      }
+    }
+    const stops = fields.stop == null ? [] : [fields.stop].flat();
+    return new Generation(deps, request, stops);
+  }
+
+  /** Digests of the experts that answer, in the order of the model name. */
+  get digests(): readonly Digest[] {
+    return this.#request.mixture.map(({ version }) => version.digest);
+  }
+
+  get usage(): Usage {
+    const [prompt, completion] = [this.#request.prompt.length, this.#completionTokens];
+    return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+  }
+
+  /** Runs it. Ending the loop early, or the signal, stops the engine's work within one step. */
+  async *pieces(signal: AbortSignal): AsyncGenerator<Piece> {
+    const stream = this.#deps.tokenizer.stream();
+    const filter = new StopFilter(this.#stops);
+    for await (const event of this.#deps.engine.generate(this.#request, signal)) {
+      switch (event.kind) {
+        case 'scored':
+          yield { text: '', promptScores: event.scores };
+          break;
+        case 'token': {
+          this.#completionTokens++;
+          const text = filter.push(stream.push(event.token));
+          const token = { id: event.token, score: event.score };
+          if (filter.isStopped) return yield { text, token, finish: 'stop' };
+          yield { text, token };
+          break;
+        }
+        case 'finished': {
+          const last = filter.push(stream.flush());
+          yield { text: last + filter.flush(), finish: filter.isStopped ? 'stop' : event.reason };
+          break;
+        }
+        default:
+          event satisfies never;
+      }
+    }
+  }
+}
+
+function maxTokensOf({ facts }: EngineClient, promptLength: number, asked: number | undefined): number {
+  const { maxPositions, kvTokens } = facts;
+  const context = Math.min(maxPositions, kvTokens);
+  // An answer needs a position; scoring alone does not.
+  if (promptLength + (asked === 0 ? 0 : 1) > context) {
+    throw new ApiError(
+      'invalid_request_error',
+      'context_length_exceeded',
+      `the prompt has ${promptLength} tokens, this model's context is ${maxPositions}${kvTokens < maxPositions ? ` and this region's KV cache holds ${kvTokens}` : ''}`,
+      { param: 'messages' },
+    );
+  }
+  if (asked !== undefined && promptLength + asked > context) {
+    throw new ApiError(
+      'invalid_request_error',
+      'context_length_exceeded',
+      `the prompt has ${promptLength} tokens and ${asked} were asked for; together at most ${context}`,
+      { param: 'max_tokens' },
+    );
+  }
+  return asked ?? context - promptLength;
+}

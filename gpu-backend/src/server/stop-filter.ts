@@ -1,0 +1,47 @@
+/**
+ * Stop strings in a stream of text: the answer ends before the first one, wherever the pieces are cut.
+ */
+export class StopFilter {
+  readonly #stops: readonly string[];
+  /** Text that may be the beginning of a stop string. */
+  #held = '';
+  #isStopped = false;
+
+  constructor(stops: readonly string[]) {
+    this.#stops = stops;
+  }
+
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
+  /** Text that is certainly part of the answer now that `text` has arrived. */
+  push(text: string): string {
+    if (this.#isStopped) return '';
+    const whole = this.#held + text;
+    const ends = this.#stops.map((stop) => whole.indexOf(stop)).filter((index) => index !== -1);
+    if (ends.length > 0) {
+      this.#isStopped = true;
+      this.#held = '';
+      return whole.slice(0, Math.min(...ends));
+    }
+    const held = Math.max(0, ...this.#stops.map((stop) => overlap(whole, stop)));
+    this.#held = whole.slice(whole.length - held);
+    return whole.slice(0, whole.length - held);
+  }
+
+  /** What was held back, at the end of an answer that no stop string ended. */
+  flush(): string {
+    const rest = this.#held;
+    this.#held = '';
+    return rest;
+  }
+}
+
+/** Length of the longest end of `text` that begins `stop`. */
+function overlap(text: string, stop: string): number {
+  for (let length = Math.min(text.length, stop.length - 1); length > 0; length--) {
+    if (stop.startsWith(text.slice(text.length - length))) return length;
+  }
+  return 0;
+}
