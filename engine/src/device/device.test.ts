@@ -1,0 +1,322 @@
+/**
+ * Every op of the CPU device against the reference, for every instruction set of this machine, over odd shapes; and what devices refuse.
+ */
+import { instructionSets, setThreads, threads } from '@signpost/kernels';
+import fc from 'fast-check';
+import { afterEach, describe, expect, it } from 'vitest';
+import { CpuDevice } from './cpu/cpu-device.ts';
+import type { Activations, Device, DeviceConfig, ParamDelta, ParamDtype, StepBatch } from './device.ts';
+import { floatToBrain } from './float.ts';
+import { ReferenceDevice } from './reference/reference-device.ts';
+
+/** A seeded stream of numbers in [-1, 1). */
+function noise(seed: number): () => number {
+  let state = seed | 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return state / 2 ** 31;
+  };
+}
+
+interface Shape {
+  readonly seed: number;
+  readonly inDim: number;
+  readonly outDim: number;
+  readonly dtype: ParamDtype;
+  readonly planes: number;
+  readonly scale: 'row' | 'matrix' | 'row-col';
+  readonly isExact: boolean;
+  readonly hasBias: boolean;
+  /** Rows of each sequence, and tokens before them. */
+  readonly sequences: readonly { readonly rows: number; readonly past: number; readonly experts: readonly number[] }[];
+}
+
+const SLOTS = 3;
+const KV = { layers: 1, blocks: 24, blockTokens: 4, kvHeads: 2, headDim: 6 };
+const HEADS = 4;
+
+const sequence = fc.record({
+  rows: fc.integer({ min: 1, max: 9 }),
+  past: fc.integer({ min: 0, max: 9 }),
+  experts: fc.uniqueArray(fc.nat(SLOTS - 1), { maxLength: 3 }),
+});
+const shape: fc.Arbitrary<Shape> = fc.record({
+  seed: fc.integer({ min: 1, max: 2 ** 30 }),
+  inDim: fc.oneof(fc.integer({ min: 1, max: 100 }), fc.constantFrom(32, 64, 256)),
+  outDim: fc.integer({ min: 1, max: 41 }),
+  dtype: fc.constantFrom<ParamDtype>('BF16', 'F16', 'F32'),
+  planes: fc.nat(2),
+  scale: fc.constantFrom('row', 'matrix', 'row-col'),
+  isExact: fc.boolean(),
+  hasBias: fc.boolean(),
+  sequences: fc.array(sequence, { minLength: 1, maxLength: 4 }),
+});
+
+/** Ids of the parameters every test device has. */
+const PARAM = { embedding: 0, matrix: 1, bias: 2, norm: 3, headNorm: 4 } as const;
+const VOCAB = 11;
+
+function configOf({ inDim, outDim }: Shape): DeviceConfig {
+  return {
+    slots: SLOTS,
+    kv: KV,
+    params: [
+      { name: 'embedding', shape: [VOCAB, inDim] },
+      { name: 'matrix', shape: [outDim, inDim] },
+      { name: 'bias', shape: [outDim] },
+      { name: 'norm', shape: [inDim] },
+      { name: 'headNorm', shape: [KV.headDim] },
+    ],
+  };
+}
+
+function paramBytes(dtype: ParamDtype, count: number, next: () => number): Uint8Array {
+  if (dtype === 'F32') return new Uint8Array(Float32Array.from({ length: count }, next).buffer);
+  // As F16 bits, a BF16 below 1 is some other finite number below 1.
+  return new Uint8Array(Uint16Array.from({ length: count }, () => floatToBrain(next())).buffer);
+}
+
+function deltaOf({ planes, scale, isExact }: Shape, [out, inDim]: readonly number[], next: () => number): ParamDelta {
+  const rows = out ?? 0;
+  const list = Array.from({ length: inDim === undefined ? 0 : planes }, () => {
+    const columns = inDim ?? 0;
+    const plane = {
+      signs: Uint32Array.from({ length: rows * Math.ceil(columns / 32) }, () => next() * 2 ** 31),
+      rowScale: Float32Array.from({ length: scale === 'matrix' ? 1 : rows }, next),
+    };
+    return scale === 'row-col' ? { ...plane, colScale: Float32Array.from({ length: columns }, next) } : plane;
+  });
+  return isExact
+    ? { planes: list, exact: Uint16Array.from({ length: rows * (inDim ?? 1) }, () => floatToBrain(next())) }
+    : { planes: list };
+}
+
+function fill(device: Device, of: Shape): void {
+  const next = noise(of.seed);
+  for (const [param, { shape }] of configOf(of).params.entries()) {
+    const count = shape.reduce((product, dim) => product * dim, 1);
+    device.loadParam(param, of.dtype, paramBytes(of.dtype, count, next));
+    for (let slot = 0; slot < SLOTS; slot++) device.loadDelta(slot, param, deltaOf(of, shape, next));
+  }
+}
+
+function batchOf({ sequences, seed }: Shape): StepBatch {
+  const next = noise(seed + 1);
+  const rows = sequences.flatMap(({ rows: count, past, experts }) =>
+    Array.from({ length: count }, (_, i) => ({ position: past + i, experts })),
+  );
+  const starts = [0];
+  for (const { rows: count } of sequences) starts.push((starts.at(-1) ?? 0) + count);
+  const blocksPerSequence = 5;
+  // Blocks out of order, none shared.
+  const blockTable = Int32Array.from({ length: sequences.length * blocksPerSequence }, (_, i) => (i * 7 + 3) % 20);
+  const mixtureStart = [0];
+  for (const { experts } of rows) mixtureStart.push((mixtureStart.at(-1) ?? 0) + experts.length);
+  return {
+    tokens: Int32Array.from(rows, () => Math.floor((next() + 1) * 0.5 * VOCAB)),
+    positions: Int32Array.from(rows, ({ position }) => position),
+    sequenceStart: Int32Array.from(starts),
+    blockTable,
+    blocksPerSequence,
+    mixtureStart: Int32Array.from(mixtureStart),
+    mixtureSlots: Int32Array.from(rows.flatMap(({ experts }) => experts)),
+    mixtureWeights: Float32Array.from(
+      rows.flatMap(({ experts }) => experts),
+      (expert) => 0.5 + expert / 4,
+    ),
+    logitRows: Int32Array.from(rows.keys()).filter((row) => row % 2 === 0),
+  };
+}
+
+/** Runs every op once; each result by name. */
+async function runOps<A extends Activations>(
+  device: Device<A>,
+  of: Shape,
+  batch = batchOf(of),
+): Promise<Record<string, Float32Array>> {
+  const { inDim, outDim, hasBias } = of;
+  const rows = batch.tokens.length;
+  const make = (cols: number) => device.activations(rows, cols);
+  const results: Record<string, Float32Array> = {};
+  device.begin(batch);
+  const x = make(inDim);
+  device.embed(x, PARAM.embedding);
+  results.embed = await device.read(x);
+  const normed = make(inDim);
+  device.rmsNorm(normed, x, PARAM.norm, 1e-5);
+  results.rmsNorm = await device.read(normed);
+  const y = make(outDim);
+  device.linear(y, normed, PARAM.matrix, hasBias ? PARAM.bias : undefined);
+  results.linear = await device.read(y);
+  device.swiglu(normed, normed, x);
+  results.swiglu = await device.read(normed);
+  device.add(normed, x);
+  results.add = await device.read(normed);
+  Object.assign(results, await runAttention(device, make, batch, of.seed));
+  const last = make(inDim);
+  device.gather(last, normed);
+  results.gather = await device.read(last);
+  device.linear(y, last, PARAM.matrix);
+  results['linear after gather'] = await device.read(y);
+  return results;
+}
+
+/** Queries, keys and values made of the embedding's values, so that both devices begin with the same. */
+async function runAttention<A extends Activations>(
+  device: Device<A>,
+  make: (cols: number) => A,
+  batch: StepBatch,
+  seed: number,
+): Promise<Record<string, Float32Array>> {
+  const queries = make(HEADS * KV.headDim);
+  const [keys, values] = [make(KV.kvHeads * KV.headDim), make(KV.kvHeads * KV.headDim)];
+  const next = noise(seed + 2);
+  for (const buffer of [queries, keys, values]) {
+    if (!('data' in buffer && buffer.data instanceof Float32Array))
+      throw new Error('a test device keeps its values in an array');
+    const stride = buffer.data.length / buffer.capacity;
+    for (let row = 0; row < batch.tokens.length; row++)
+      for (let i = 0; i < buffer.cols; i++) buffer.data[row * stride + i] = next();
+  }
+  const half = KV.headDim / 2;
+  const angles = Array.from({ length: 40 * half }, (_, i) => i * 0.37);
+  const table = {
+    cos: Float32Array.from(angles, Math.cos),
+    sin: Float32Array.from(angles, Math.sin),
+    headDim: KV.headDim,
+  };
+  device.rmsNorm(queries, queries, PARAM.headNorm, 1e-6);
+  device.rope(queries, table);
+  device.rope(keys, table);
+  device.storeKv(0, keys, values);
+  const results: Record<string, Float32Array> = { 'rope and head norm': await device.read(queries) };
+  for (const window of [0, 3]) {
+    const out = make(HEADS * KV.headDim);
+    device.attention(out, queries, 0, 0.4, window);
+    results[`attention, window ${window}`] = await device.read(out);
+  }
+  return results;
+}
+
+function expectNear(got: Float32Array | undefined, want: Float32Array, name: string): void {
+  expect(got?.length, name).toBe(want.length);
+  const size = want.reduce((max, value) => Math.max(max, Math.abs(value)), 1e-3);
+  want.forEach((value, i) => {
+    if (!(Math.abs((got?.[i] ?? Number.NaN) - value) <= 3e-5 * size))
+      throw new Error(`${name}[${i}] is ${got?.[i]}, the reference has ${value}`);
+  });
+}
+
+const maxThreads = threads();
+afterEach(() => setThreads(maxThreads));
+
+describe.each(instructionSets())('the cpu device (%s)', (instructionSet) => {
+  it('computes what the reference computes, over any shapes', async () => {
+    await fc.assert(
+      fc.asyncProperty(shape, async (of) => {
+        const [cpu, reference] = [new CpuDevice(configOf(of), instructionSet), new ReferenceDevice(configOf(of))];
+        for (const device of [cpu, reference]) fill(device, of);
+        const [got, want] = [await runOps(cpu, of), await runOps(reference, of)];
+        for (const [name, values] of Object.entries(want)) expectNear(got[name], values, name);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it('gives a row the same bits alone, in any batch, and with any number of threads', async () => {
+    await fc.assert(
+      fc.asyncProperty(shape, fc.nat(), async (of, pick) => {
+        const device = new CpuDevice(configOf(of), instructionSet);
+        fill(device, of);
+        const batch = batchOf(of);
+        setThreads(1 + (pick % 3));
+        const together = await runOps(device, of, batch);
+        const row = pick % batch.tokens.length;
+        const s = batch.sequenceStart.findLastIndex((start) => start <= row);
+        const [from, to] = [batch.mixtureStart[row] ?? 0, batch.mixtureStart[row + 1] ?? 0];
+        setThreads(1);
+        const alone = await runOps(device, of, {
+          ...batch,
+          tokens: batch.tokens.slice(row, row + 1),
+          positions: batch.positions.slice(row, row + 1),
+          sequenceStart: Int32Array.of(0, 1),
+          blockTable: batch.blockTable.slice(s * batch.blocksPerSequence, (s + 1) * batch.blocksPerSequence),
+          mixtureStart: Int32Array.of(0, to - from),
+          mixtureSlots: batch.mixtureSlots.slice(from, to),
+          mixtureWeights: batch.mixtureWeights.slice(from, to),
+          logitRows: Int32Array.of(0),
+        });
+        for (const name of ['embed', 'rmsNorm', 'linear', 'swiglu', 'add']) {
+          const values = alone[name] ?? new Float32Array();
+          const cols = values.length;
+          expect(together[name]?.slice(row * cols, (row + 1) * cols), name).toEqual(values);
+        }
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
+const PLAIN: Shape = {
+  seed: 1,
+  inDim: 40,
+  outDim: 8,
+  dtype: 'BF16',
+  planes: 1,
+  scale: 'row',
+  isExact: false,
+  hasBias: false,
+  sequences: [
+    { rows: 3, past: 0, experts: [0] },
+    { rows: 1, past: 5, experts: [] },
+  ],
+};
+
+describe.each([
+  ['cpu', () => new CpuDevice(configOf(PLAIN))],
+  ['reference', () => new ReferenceDevice(configOf(PLAIN))],
+] as [string, () => Device][])('%s refuses', (_, create) => {
+  const bad: [string, Partial<StepBatch>, RegExp][] = [
+    ['positions beyond the blocks', { positions: Int32Array.of(0, 1, 2, 99) }, /position 99 is beyond/],
+    ['positions with a gap', { positions: Int32Array.of(0, 2, 3, 5) }, /consecutive/],
+    ['a negative position', { positions: Int32Array.of(-1, 0, 1, 5) }, /position -1/],
+    ['a block that does not exist', { blockTable: new Int32Array(10).fill(24) }, /block 24 does not exist/],
+    ['a missing block', { blockTable: new Int32Array(10).fill(-1) }, /block -1 does not exist/],
+    ['a slot that does not exist', { mixtureSlots: Int32Array.of(0, 0, SLOTS) }, /slot 3 does not exist/],
+    ['mixtures that end elsewhere', { mixtureStart: Int32Array.of(0, 1, 2, 3, 4) }, /mixtureStart must end/],
+    ['sequences that end elsewhere', { sequenceStart: Int32Array.of(0, 3, 5) }, /sequenceStart/],
+    ['sequences that go back', { sequenceStart: Int32Array.of(0, 5, 4) }, /sequenceStart|must not fall/],
+    ['logit rows beyond the step', { logitRows: Int32Array.of(4) }, /logitRows/],
+    ['logit rows out of order', { logitRows: Int32Array.of(2, 1) }, /logitRows/],
+    ['a negative token', { tokens: Int32Array.of(0, 1, -2, 0) }, /token -2 does not exist/],
+  ];
+  it.each(bad)('a batch with %s', (_name, change, message) => {
+    const device = create();
+    fill(device, PLAIN);
+    expect(() => device.begin({ ...batchOf(PLAIN), ...change })).toThrow(RangeError);
+    expect(() => device.begin({ ...batchOf(PLAIN), ...change })).toThrow(message);
+  });
+
+  it('a token beyond the vocabulary, wrong sizes, and slots and parameters that do not exist', () => {
+    const device = create();
+    fill(device, PLAIN);
+    device.begin({ ...batchOf(PLAIN), tokens: Int32Array.of(0, 1, VOCAB, 0) });
+    expect(() => device.embed(device.activations(4, 40), PARAM.embedding)).toThrow(/token 11 does not exist/);
+    expect(() => device.embed(device.activations(3, 40), PARAM.embedding)).toThrow(/room for 3 rows, the step has 4/);
+    expect(() => device.linear(device.activations(4, 9), device.activations(4, 40), PARAM.matrix)).toThrow(
+      /is \(8, 40\), the activations are 40 to 9/,
+    );
+    expect(() => device.loadParam(PARAM.norm, 'BF16', new Uint8Array(10))).toThrow(RangeError);
+    const plane = { signs: new Uint32Array(8 * 2), rowScale: new Float32Array(8) };
+    expect(() => device.loadDelta(0, PARAM.matrix, { planes: [{ ...plane, rowScale: new Float32Array(7) }] })).toThrow(
+      RangeError,
+    );
+    expect(() => device.loadDelta(0, PARAM.matrix, { planes: [{ ...plane, signs: new Uint32Array(8) }] })).toThrow(
+      RangeError,
+    );
+    expect(() => device.loadDelta(SLOTS, PARAM.matrix, { planes: [plane] })).toThrow(/slot 3 does not exist/);
+    expect(() => device.loadDelta(0, 5, { planes: [plane] })).toThrow(RangeError);
+  });
+});

@@ -1,0 +1,154 @@
+import { ApiError, type Digest, type ExpertVersion } from '@signpost/contracts';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type Lease, MAX_OVERTAKES, Residency } from './residency.ts';
+import { SlotTable } from './slot-table.ts';
+
+const digestOf = (name: number) => String(name).padStart(64, '0') as Digest;
+const version = (name: number): ExpertVersion => ({
+  digest: digestOf(name),
+  base: digestOf(0),
+  key: `experts/${name}`,
+  bytes: 1,
+  method: 'sign',
+  published: '2026-01-01T00:00:00Z',
+});
+const never = new AbortController().signal;
+const settled = async () => {
+  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+};
+
+describe('a slot table', () => {
+  it('never gives a slot in use to another digest, and evicts the least recently used', () => {
+    const action = fc.oneof(fc.uniqueArray(fc.nat(6), { minLength: 1, maxLength: 3 }), fc.nat(20));
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 4 }), fc.array(action, { maxLength: 40 }), (slots, actions) => {
+        const table = new SlotTable(slots);
+        const held: { slot: number; digest: Digest }[] = [];
+        for (const step of actions) {
+          if (typeof step === 'number') {
+            const [out] = held.splice(step % Math.max(1, held.length), 1);
+            if (out !== undefined) table.release(out.slot);
+            continue;
+          }
+          const digests = step.map(digestOf);
+          const acquired = table.acquire(digests);
+          const inUse = new Set(held.map(({ digest }) => digest));
+          const distinct = new Set([...inUse, ...digests]);
+          expect(acquired === undefined).toBe(distinct.size > slots);
+          acquired?.forEach(({ slot }, i) => {
+            const digest = digests[i] ?? digestOf(99);
+            for (const other of held) expect(other.slot === slot).toBe(other.digest === digest);
+            held.push({ slot, digest });
+          });
+          expect(table.free).toBe(slots - new Set(held.map(({ slot }) => slot)).size);
+        }
+      }),
+    );
+    const table = new SlotTable(2);
+    for (const name of [1, 2, 1]) for (const { slot } of table.acquire([digestOf(name)]) ?? []) table.release(slot);
+    table.acquire([digestOf(3)]);
+    expect(table.digests().sort()).toEqual([digestOf(1), digestOf(3)]);
+  });
+});
+
+describe('residency', () => {
+  it('loads an expert once for all who ask while it loads, and serves it again from its slot', async () => {
+    const loads: Digest[] = [];
+    const residency = new Residency({
+      slots: 2,
+      load: async ({ digest }) => {
+        loads.push(digest);
+      },
+    });
+    const leases = await Promise.all([1, 1, 1].map((name) => residency.acquire([version(name)], never)));
+    expect(new Set(leases.flatMap(({ slots }) => slots)).size).toBe(1);
+    for (const lease of leases) lease.release();
+    (await residency.acquire([version(1)], never)).release();
+    expect(loads).toEqual([digestOf(1)]);
+  });
+
+  it('makes requests wait for a slot, and never fails them for it', async () => {
+    const residency = new Residency({ slots: 1, load: async () => undefined });
+    const first = await residency.acquire([version(1)], never);
+    const order: number[] = [];
+    const rest = [2, 3].map((name) =>
+      residency.acquire([version(name)], never).then((lease) => [order.push(name), lease] as const),
+    );
+    await settled();
+    expect(order).toEqual([]);
+    first.release();
+    for (const waiting of rest) (await waiting)[1].release();
+    expect(order).toEqual([2, 3]);
+  });
+
+  it('fails only those who wait for a load that fails, and tries again for the next', async () => {
+    let isBroken = true;
+    const residency = new Residency({
+      slots: 1,
+      load: async () => {
+        if (isBroken) throw new Error('bytes missing');
+      },
+    });
+    const failures = await Promise.allSettled([
+      residency.acquire([version(1)], never),
+      residency.acquire([version(1)], never),
+    ]);
+    for (const failure of failures) {
+      expect(failure).toMatchObject({
+        status: 'rejected',
+        reason: { code: 'expert_unavailable', message: expect.stringContaining('bytes missing') },
+      });
+      expect((failure as PromiseRejectedResult).reason).toBeInstanceOf(ApiError);
+    }
+    expect(residency.state).toMatchObject({ slotsFree: 1, resident: [], loading: [] });
+    isBroken = false;
+    expect((await residency.acquire([version(1)], never)).slots).toEqual([0]);
+  });
+
+  it('bounds how often a waiting request is passed by others whose experts are resident', async () => {
+    const residency = new Residency({ slots: 2, load: async () => undefined });
+    const held = await Promise.all([1, 2].map((name) => residency.acquire([version(name)], never)));
+    let isServed = false;
+    const waiting = residency.acquire([version(3)], never).then((lease) => {
+      isServed = true;
+      return lease;
+    });
+    let passes = 0;
+    const open: Lease[] = [...held];
+    // Somebody always asks for a resident expert before the last user of it leaves.
+    for (; !isServed && passes < 10 * MAX_OVERTAKES; passes++) {
+      const next = residency.acquire([version(1 + (passes % 2))], never);
+      let lease: Lease | undefined;
+      void next.then((granted) => {
+        lease = granted;
+      });
+      await settled();
+      if (lease !== undefined) open.push(lease);
+      open.shift()?.release();
+      await settled();
+    }
+    expect(passes).toBeLessThanOrEqual(MAX_OVERTAKES + 4);
+    (await waiting).release();
+  });
+
+  it('forgets a request that leaves while it waits', async () => {
+    const residency = new Residency({ slots: 1, load: async () => undefined });
+    const first = await residency.acquire([version(1)], never);
+    const controller = new AbortController();
+    const gone = residency.acquire([version(2)], controller.signal);
+    const next = residency.acquire([version(3)], never);
+    controller.abort(new Error('left'));
+    await expect(gone).rejects.toThrow('left');
+    first.release();
+    expect((await next).slots).toEqual([0]);
+    expect(residency.state.resident).toEqual([digestOf(3)]);
+  });
+
+  it('refuses a mixture that no waiting could ever serve', async () => {
+    const residency = new Residency({ slots: 1, load: async () => undefined });
+    await expect(residency.acquire([version(1), version(2)], never)).rejects.toThrow(
+      /2 experts, this region has 1 slots/,
+    );
+  });
+});
