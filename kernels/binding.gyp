@@ -1,12 +1,12 @@
 {
   "variables": {
-    "common_cflags": ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden"]
+    "common_cflags": ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
   },
   "target_defaults": {
     "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++20", "-std=gnu++17"],
     "cflags!": ["-O2"],
     "cflags_cc": ["-std=c++17", "<@(common_cflags)"],
-    "defines": ["NAPI_VERSION=8", "NAPI_CPP_EXCEPTIONS"],
+    "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS_ALL"],
     "xcode_settings": {
       "GCC_ENABLE_CPP_EXCEPTIONS": "YES",
       "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
@@ -23,7 +23,14 @@
     {
       "target_name": "kernels",
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],
-      "sources": ["src/native/addon.cc", "src/native/device.cc", "src/native/pool.cc", "src/native/sign_pack.cc"],
+      "sources": [
+        "src/native/addon.cc",
+        "src/native/device.cc",
+        "src/native/device_wrap.cc",
+        "src/native/pool.cc",
+        "src/native/read_batch.cc",
+        "src/native/sign_pack.cc"
+      ],
       "dependencies": ["kernels_portable"],
       "conditions": [
         ["target_arch=='x64'", { "dependencies": ["kernels_avx2", "kernels_avx512"] }],

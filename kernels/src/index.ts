@@ -1,8 +1,9 @@
 /**
- * The native kernels' face: typed arrays in, numbers out. Built by `npm ci` from `src/native`; one source for every instruction set, the best
- * one of this machine (or `SIGNPOST_ISA`) chosen at run time. `SIGNPOST_THREADS` bounds the pool.
+ * The native kernels' face: typed arrays in, numbers out. Built by `npm ci` from `src/native`; one source for every instruction set, the
+ * best one of this machine (or `SIGNPOST_ISA`) chosen at run time. `SIGNPOST_THREADS` bounds the pool, which all Node threads share.
  *
- * The addon keeps raw pointers into the arrays it is given: the caller keeps those of parameters and deltas alive (see the engine's cpu device).
+ * A device holds on to the arrays of its parameters and deltas until they are replaced, cleared or closed. Their memory must stay where it
+ * is: a buffer that was loaded must not be transferred to another thread, and a mapped file must not be truncated.
  * Every size and index is checked; what is wrong throws a RangeError.
  */
 import { createRequire } from 'node:module';
@@ -14,6 +15,8 @@ export const NATIVE_DTYPE = { BF16: 0, F16: 1, F32: 2 } as const;
 
 /**
  * One model's memory and ops. A matrix of activations is a Float32Array whose rows are `activationStride(cols)` apart, zero beyond `cols`.
+ *
+ * A row's result has the same bits whatever other rows are in the batch, with any number of threads, as a decode step or in a prefill chunk.
  */
 export interface NativeDevice {
   /** `dtype` BF16 or F32. */
@@ -25,7 +28,8 @@ export interface NativeDevice {
     rowScale: Float32Array, // (out) or (1)
     colScale: Float32Array | undefined, // (in)
   ): void;
-  setExact(slot: number, param: number, exact: Uint16Array): void;
+  /** `exact`: BF16 bits in the parameter's shape. */
+  addExact(slot: number, param: number, exact: Uint16Array): void;
   clearParam(slot: number, param: number): void;
   begin(
     tokens: Int32Array, // (rows)
@@ -48,6 +52,8 @@ export interface NativeDevice {
   swiglu(out: Float32Array, gate: Float32Array, up: Float32Array, cols: number): void;
   add(x: Float32Array, y: Float32Array, cols: number): void;
   gather(out: Float32Array, x: Float32Array, cols: number): void;
+  /** Frees the cache and lets go of every array; whatever is called afterwards throws. */
+  close(): void;
 }
 
 interface Addon {
@@ -57,6 +63,11 @@ interface Addon {
     kv: Int32Array, // layers, blocks, block tokens, kv heads, head size
     instructionSet?: InstructionSet,
   ) => NativeDevice;
+  /**
+   * A file's bytes, mapped read-only until the buffer is collected; writing to it ends the process.
+   *
+   * @throws Error with the path, the reason, and `code` and `errno` as Node's own errors have them.
+   */
   mapFile(path: string): ArrayBuffer;
   signPack(
     base: Uint8Array,
@@ -68,7 +79,11 @@ interface Addon {
     perRow: boolean,
     signs: readonly Uint32Array[],
     rowScales: readonly Float32Array[],
-  ): Float64Array;
+    absolute: Float64Array, // (planes, out)
+    squared: Float64Array, // (planes + 1, out)
+  ): void;
+  /** The sum of a buffer's 64-bit words, modulo 2^64, read by all threads: what the machine's read bandwidth is measured with. */
+  sumWords(data: Uint8Array): bigint;
   setThreads(count: number): void;
   threads(): number;
   instructionSets(): InstructionSet[];
@@ -76,7 +91,7 @@ interface Addon {
 
 const addon = createRequire(import.meta.url)('../build/Release/kernels.node') as Addon;
 
-export const { NativeDevice, mapFile, setThreads, threads, instructionSets } = addon;
+export const { NativeDevice, mapFile, setThreads, threads, instructionSets, sumWords } = addon;
 
 /** Floats between the beginnings of two rows: sign words take 32 columns at a time. */
 export function activationStride(cols: number): number {
@@ -90,8 +105,17 @@ export interface RawMatrix {
   readonly data: Uint8Array; // (out, in)
 }
 
+export interface PackedPlane {
+  readonly signs: Uint32Array; // (out, ceil(in / 32))
+  readonly rowScale: Float32Array; // (out) or (1)
+  /** Σ |left| of each row before this plane, whose mean is the scale. */
+  readonly absolute: Float64Array; // (out)
+  /** Σ left² of each row after this plane: its residual error. */
+  readonly residualSquared: Float64Array; // (out)
+}
+
 export interface SignPacked {
-  readonly planes: readonly { readonly signs: Uint32Array; readonly rowScale: Float32Array }[];
+  readonly planes: readonly PackedPlane[];
   /** Σ Δ²; NaN when a difference is not finite. */
   readonly differenceSquared: number;
   /** Σ (Δ − Δ̂)² with all planes. */
@@ -99,8 +123,11 @@ export interface SignPacked {
 }
 
 /**
- * The difference of two matrices (out, in) as 1-bit planes. Sign +1 where what is left is ≥ 0; scale the mean absolute value of what is left,
- * by row or of the matrix. Differences and what a plane leaves are float32, sums float64 in element order.
+ * The difference of two matrices (out, in) as 1-bit planes, each of what the planes before it left. Sign +1 where what is left is ≥ 0; scale the
+ * mean absolute value of what is left, by row or of the matrix.
+ *
+ * Differences and what a plane leaves are float32. Sums are float64 in one order, whatever the number of threads: along a row element by
+ * element, then row by row. Plain TypeScript that adds in this order gets the same bits.
  *
  * @throws RangeError when a buffer doesn't fit the shape or isn't aligned.
  */
@@ -111,11 +138,16 @@ export function signPack(
   options: { readonly scale: 'row' | 'matrix'; readonly planes: number },
 ): SignPacked {
   const { out, inDim } = shape;
-  const planes = Array.from({ length: options.planes }, () => ({
+  const absolute = new Float64Array(options.planes * out);
+  const squared = new Float64Array((options.planes + 1) * out);
+  const row = (sums: Float64Array, index: number) => sums.subarray(index * out, (index + 1) * out);
+  const planes = Array.from({ length: options.planes }, (_, plane) => ({
     signs: new Uint32Array(out * Math.ceil(inDim / 32)),
     rowScale: new Float32Array(options.scale === 'row' ? out : 1),
+    absolute: row(absolute, plane),
+    residualSquared: row(squared, plane + 1),
   }));
-  const [differenceSquared = Number.NaN, residualSquared = Number.NaN] = addon.signPack(
+  addon.signPack(
     base.data,
     NATIVE_DTYPE[base.dtype],
     tuned.data,
@@ -125,6 +157,14 @@ export function signPack(
     options.scale === 'row',
     planes.map(({ signs }) => signs),
     planes.map(({ rowScale }) => rowScale),
+    absolute,
+    squared,
   );
-  return { planes, differenceSquared, residualSquared };
+  const total = (index: number) => row(squared, index).reduce((sum, value) => sum + value, 0);
+  const difference = total(0);
+  return {
+    planes,
+    differenceSquared: Number.isFinite(difference) ? difference : Number.NaN,
+    residualSquared: total(options.planes),
+  };
 }

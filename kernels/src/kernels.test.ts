@@ -8,6 +8,8 @@ import { instructionSets, mapFile, NativeDevice, type RawMatrix, setThreads, sig
 interface Packed {
   readonly signs: number[];
   readonly rowScale: number[];
+  readonly absolute: number[];
+  readonly residualSquared: number[];
 }
 
 /** Plain TypeScript: differences and what a plane leaves in float32, sums in float64, element by element. */
@@ -19,6 +21,10 @@ function oracle(
   scale: 'row' | 'matrix',
   planes: number,
 ): { planes: Packed[]; residualSquared: number } {
+  const rowsSquared = () =>
+    Array.from({ length: out }, (_, row) =>
+      left.subarray(row * inDim, (row + 1) * inDim).reduce((sum, value) => sum + value * value, 0),
+    );
   const left = tuned.map((value, i) => Math.fround(value - (base[i] ?? Number.NaN)));
   const words = Math.ceil(inDim / 32);
   const packed: Packed[] = [];
@@ -38,9 +44,9 @@ function oracle(
       const r = rowScale[scale === 'row' ? Math.floor(i / inDim) : 0] ?? Number.NaN;
       left[i] = value >= 0 ? Math.fround(value - r) : Math.fround(value + r);
     });
-    packed.push({ signs, rowScale });
+    packed.push({ signs, rowScale, absolute: sums, residualSquared: rowsSquared() });
   }
-  return { planes: packed, residualSquared: left.reduce((sum, value) => sum + value * value, 0) };
+  return { planes: packed, residualSquared: rowsSquared().reduce((sum, value) => sum + value, 0) };
 }
 
 const raw = (values: Float32Array): RawMatrix => ({ dtype: 'F32', data: new Uint8Array(values.buffer) });
@@ -59,10 +65,14 @@ describe('sign packing', () => {
           const [base, tuned] = [take(), take()];
           const got = signPack(raw(base), raw(tuned), { out, inDim }, { scale, planes });
           const want = oracle(base, tuned, out, inDim, scale, planes);
-          expect(got.planes.map(({ signs, rowScale }) => ({ signs: [...signs], rowScale: [...rowScale] }))).toEqual(
-            want.planes,
-          );
-          expect(got.residualSquared).toBeCloseTo(want.residualSquared, 6);
+          const plain = got.planes.map(({ signs, rowScale, absolute, residualSquared }) => ({
+            signs: [...signs],
+            rowScale: [...rowScale],
+            absolute: [...absolute],
+            residualSquared: [...residualSquared],
+          }));
+          expect(plain).toEqual(want.planes);
+          expect(got.residualSquared).toBe(want.residualSquared);
         },
       ),
     );
@@ -112,6 +122,7 @@ describe('a mapped file', () => {
   it('that is missing, or is a folder, is named', () => {
     expect(() => mapFile(join(dir, 'none'))).toThrow(/none can't be opened: No such file/);
     expect(() => mapFile(dir)).toThrow(/can't be read as a file/);
+    expect(() => mapFile(join(dir, 'none'))).toThrow(expect.objectContaining({ code: 'ENOENT', errno: -2 }));
   });
 });
 

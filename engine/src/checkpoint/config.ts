@@ -8,7 +8,7 @@ import { Problem, parseWith } from '@signpost/contracts';
 import { z } from 'zod';
 
 /** Positions rotate by `position / wavelength`; `llama3` and `linear` stretch wavelengths for longer contexts. */
-export type RopeScaling =
+type RopeScaling =
   | { readonly kind: 'none' }
   | { readonly kind: 'linear'; readonly factor: number }
   | {

@@ -37,7 +37,7 @@ export interface DeviceConfig {
   readonly kv: KvConfig;
 }
 
-export interface KvConfig {
+interface KvConfig {
   readonly layers: number;
   /** Blocks in the cache, shared by all layers' tables: block `b` holds `blockTokens` positions of every layer. */
   readonly blocks: number;

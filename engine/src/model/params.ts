@@ -7,7 +7,7 @@ import type { ModelConfig } from '../checkpoint/config.ts';
 import type { ParamSpec } from '../device/device.ts';
 
 /** A matrix with its optional bias, as ids in the parameter list. */
-export interface LinearParams {
+interface LinearParams {
   readonly weight: number;
   readonly bias: number | undefined;
 }

@@ -1,9 +1,11 @@
 // One model's memory on the CPU: parameters, expert slots, KV cache, and the batch of the step under way. Pointers come from typed arrays
-// that the JavaScript side keeps alive; everything was checked before it got here.
+// that the wrapper keeps alive; everything was checked before it got here.
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <cstdlib>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -17,9 +19,9 @@ struct Param {
   int in = 0; // 0 for a vector
 };
 
+// What one expert adds to one parameter: its terms with weight 1, planes first; an exact difference stands last.
 struct Delta {
-  std::vector<Plane> planes;
-  const uint16_t* exact = nullptr; // BF16, in the parameter's shape
+  std::vector<DeltaTerm> terms;
 };
 
 struct KvShape {
@@ -44,22 +46,30 @@ struct Batch {
   std::vector<int32_t> logit_rows;
 };
 
-// Rows whose n-th mixture term is the same slot: the unit in which deltas are applied. Rounds (n = 0, 1, …) follow each other, so that a
-// row adds its terms in its own order whatever else is in the batch.
-struct Group {
-  int slot;
-  std::vector<int> rows;
-  std::vector<float> weights;
+// Rows that see the same model: all with the same experts, weights and order.
+struct Mixture {
+  std::vector<int> rows; // active rows
+  int batch_row;         // one of them in the batch, whose terms are all rows' terms
 };
+
+
+// Zeros that cost no memory until they are written to.
+struct Freed {
+  void operator()(float* data) const { std::free(data); }
+};
+using Cache = std::unique_ptr<float[], Freed>;
 
 class Device {
 public:
+  // Throws std::bad_alloc when the cache is larger than the machine gives.
   Device(const KernelTable& kernels, std::vector<Param> params, int slots, KvShape kv);
 
   std::vector<Param> params;
   std::vector<std::vector<Delta>> slots; // [slot][param]
   KvShape kv;
   Batch batch;
+  // Filled by the caller and checked, then taken by `begin`: a batch that is refused leaves the one before untouched.
+  Batch incoming;
 
   void begin();
   void embed(Matrix out, int param);
@@ -77,18 +87,36 @@ public:
 
 private:
   void regroup();
-  const Delta* delta(int slot, int param) const;
-  // Values from..from+n of a parameter as a row sees them, into `out`.
-  void seen(float* out, int param, int active_row, size_t from, int n) const;
-  bool row_has_delta(int active_row, int param) const;
-  float* scratch(std::vector<float>& buffer, size_t size);
+  bool same_mixture(int batch_row, int other) const;
+  bool has_delta(const Mixture& mixture, int param) const;
+  void append_terms(const Mixture& mixture, int param);
+  // Values of row j of a parameter (or all of a vector, j = 0) as a mixture sees them, into `out` (n).
+  void seen(float* out, int param, const Mixture& mixture, size_t j, int n) const;
+  // Each mixture's view of a vector parameter, in `vectors_`: the base's where it adds nothing.
+  void see_vector(int param);
+  // Groups of rows with the same view of a matrix and its bias, in `groups_`.
+  void collect_groups(Matrix x, int param, int bias);
+  void sum_rows(Matrix x);
 
   const KernelTable& kernels_;
-  std::vector<float> keys_, values_; // (layers, blocks, kv_heads, block_tokens, head_dim)
+  Cache keys_, values_; // (layers, blocks, kv_heads, block_tokens, head_dim)
   std::vector<int> active_;          // batch rows that ops act on
-  std::vector<Group> groups_;        // in order of application
-  size_t group_count_ = 0;
-  std::vector<float> scaled_, sums_, widened_, scores_;
+  std::vector<Mixture> mixtures_;    // the first mixture_count_ are in use
+  size_t mixture_count_ = 0;
+  std::vector<int> mixture_of_; // (active rows)
+
+  // Scratch of one op; kept so that a step allocates nothing once it has run.
+  struct GroupRange {
+    size_t first_term;
+    size_t first_sum;
+  };
+  std::vector<float> widened_, sums_, scores_;
+  std::vector<const float*> vectors_; // (mixtures)
+  std::vector<int> plain_rows_;
+  std::vector<DeltaTerm> terms_;
+  std::vector<RowGroup> groups_;
+  std::vector<GroupRange> ranges_;              // (groups)
+  std::vector<std::pair<int, int>> group_row_; // (active rows): group, index in it
 };
 
 } // namespace signpost

@@ -8,40 +8,37 @@ namespace signpost {
 
 enum class Dtype : int { BF16 = 0, F16 = 1, F32 = 2 };
 
-// One 1-bit plane of a matrix (out, in).
-struct Plane {
-  const uint32_t* signs;  // (out, ceil(in / 32))
-  const float* row_scale; // (out) or (1)
-  int row_scale_step;     // 1, or 0 for one scale
-  const float* col_scale; // (in), or null
+// One part of what a mixture adds to a matrix (out, in): a 1-bit plane, or an exact difference.
+struct DeltaTerm {
+  const uint32_t* signs;   // (out, ceil(in / 32)), or null for an exact difference
+  const float* row_scale;  // (out) or (1)
+  int row_scale_step;      // 1, or 0 for one scale
+  const float* col_scale;  // (in), or null
+  const uint16_t* exact;   // (out, in) BF16, or null for a plane
+  float weight;            // of the expert in the mixture
 };
 
-// y[row][j] += weight · rowScale[j] · (2 · Σ_i bit[j][i] · x[row][i] − sum[row]) for a group of rows.
-struct SignJob {
-  const Plane* plane;
-  const float* x;       // (rows, x_stride), already times the column scale; zeros from in to the next multiple of 32
-  const float* sums;    // (rows): Σ of the row of x
-  int x_stride;
-  int in;
-  float* y;
-  int y_stride;
-  const int* rows;      // (count)
-  const float* weights; // (count)
-  int count;
+// Rows of a batch that see the same matrix: base and one mixture.
+struct RowGroup {
+  const int* rows; // (row_count)
+  int row_count;
+  const DeltaTerm* terms; // (term_count), in order of application
+  int term_count;
+  const float* sums; // (term_count, row_count): Σ (c ⊙ x) for a plane's columns scales c
+  const float* bias; // (out), or null
 };
 
-// y[row][j] (+)= weight · Σ_i w[j][i] · x[row][i] for a group of rows.
-struct DenseJob {
+// y[row] = W[group] x[row] + bias[group].
+struct LinearJob {
   const void* w; // (out, in)
   Dtype dtype;   // BF16 or F32
-  const float* x;
+  const float* x; // (rows, x_stride), zeros from in to the next multiple of 32
   int x_stride;
   int in;
   float* y;
   int y_stride;
-  const int* rows;      // (count), or null for rows 0 … count - 1
-  const float* weights; // (count), or null to store instead of adding
-  int count;
+  const RowGroup* groups;
+  int group_count;
 };
 
 // Attention of some query rows of one sequence over its cache.
@@ -62,21 +59,23 @@ struct AttentionJob {
 
 struct KernelTable {
   const char* name;
-  void (*dense)(const DenseJob&, int begin, int end);
-  void (*sign)(const SignJob&, int begin, int end);
+  // Outputs begin … end of every group.
+  void (*linear)(const LinearJob&, int begin, int end);
   // Head group `kv_head` of query `row` at `position`; `scores` holds (heads / kv_heads) * (position + 1) floats.
   void (*attention)(const AttentionJob&, int row, int kv_head, int position, const int* blocks, float* scores);
   float (*sum)(const float* x, int n);
-  float (*sum_squares)(const float* x, int n);
+  float (*dot)(const float* a, const float* b, int n);
   void (*scale_by)(float* out, const float* x, const float* w, float factor, int n); // out = x · factor · w
-  void (*multiply)(float* out, const float* x, const float* w, int n);
   void (*add)(float* x, const float* y, int n);
   void (*swiglu)(float* out, const float* gate, const float* up, int n);
   // x[i], x[i + half] rotated by cos[i], sin[i].
   void (*rotate)(float* x, const float* cos, const float* sin, int half);
   void (*widen)(float* out, const void* data, Dtype dtype, int n);
+  // out += weight · difference, for row j of a matrix (or a whole vector, j = 0) of n columns.
+  void (*apply_term)(float* out, const DeltaTerm& term, size_t j, int n);
   // d = tuned − base (float32) of one row.
   void (*difference)(float* out, const void* base, Dtype base_dtype, const void* tuned, Dtype tuned_dtype, int n);
+  uint64_t (*sum_words)(const uint64_t* words, size_t n);
 };
 
 extern const KernelTable kPortable;

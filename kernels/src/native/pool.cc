@@ -2,6 +2,13 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <dlfcn.h>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -16,14 +23,29 @@ namespace signpost {
 namespace {
 // Ops of one step follow each other within microseconds; a worker that sleeps between them wakes too late to help.
 constexpr int kSpins = 4000;
-// Pieces for each thread: few enough to be cheap, enough to even out a thread that was interrupted.
-constexpr int kPiecesPerThread = 4;
+constexpr int kMaxThreads = 256;
 
+// SIGNPOST_THREADS, else the cores this process may run on.
 int default_threads() {
-  const char* text = std::getenv("SIGNPOST_THREADS");
-  const int wanted = text == nullptr ? 0 : std::atoi(text);
-  const int available = static_cast<int>(std::thread::hardware_concurrency());
-  return std::clamp(wanted > 0 ? wanted : available, 1, 256);
+  if (const char* text = std::getenv("SIGNPOST_THREADS"); text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    const long wanted = std::strtol(text, &end, 10);
+    if (*end != '\0' || wanted < 1 || wanted > kMaxThreads)
+      throw std::invalid_argument("SIGNPOST_THREADS is \"" + std::string(text) + "\"; expected a whole number from 1 to " + std::to_string(kMaxThreads));
+    return static_cast<int>(wanted);
+  }
+  int available = static_cast<int>(std::thread::hardware_concurrency());
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) available = CPU_COUNT(&allowed);
+#endif
+  return std::clamp(available, 1, kMaxThreads);
+}
+
+// Node unloads an addon when the last worker thread that loaded it ends; our threads would be left without code.
+void keep_loaded() {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<void*>(&keep_loaded), &info) != 0) dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE);
 }
 } // namespace
 
@@ -32,51 +54,83 @@ Pool& Pool::instance() {
   return *pool;
 }
 
-Pool::Pool() : threads_(1) { resize(default_threads()); }
+Pool::Pool() {
+  const int wanted = default_threads();
+  keep_loaded();
+  try {
+    resize(wanted);
+  } catch (const std::system_error&) {
+    // Fewer threads than cores still compute; `threads()` says how many.
+  }
+}
 
 void Pool::resize(int threads) {
   std::lock_guard<std::mutex> only(callers_);
-  threads_ = threads;
-  while (static_cast<int>(workers_.size()) < threads - 1) {
+  const size_t wanted = static_cast<size_t>(threads - 1);
+  if (workers_.size() > wanted) {
+    // An empty loop, from which those beyond do not come back.
+    count_ = 0;
+    kept_ = threads - 1;
+    share_loop();
+    wait_for_workers();
+    while (workers_.size() > wanted) {
+      workers_.back().join();
+      workers_.pop_back();
+    }
+  }
+  threads_.store(static_cast<int>(workers_.size()) + 1, std::memory_order_relaxed);
+  while (workers_.size() < wanted) {
     const int index = static_cast<int>(workers_.size());
     const uint64_t seen = generation_.load();
     workers_.emplace_back([this, index, seen] { work(index, seen); });
-    workers_.back().detach();
+    threads_.store(index + 2, std::memory_order_relaxed);
   }
+  kept_ = static_cast<int>(workers_.size());
 }
 
 void Pool::run(int count, int grain, Body body, void* context) {
   if (count <= 0) return;
-  std::unique_lock<std::mutex> only(callers_);
-  const int pieces = std::min(threads_ * kPiecesPerThread, std::max(1, count / std::max(1, grain)));
-  if (threads_ == 1 || pieces == 1) {
-    only.unlock();
-    body(context, 0, count);
-    return;
-  }
+  if (count <= grain || threads() == 1) return body(context, 0, count);
+  std::lock_guard<std::mutex> only(callers_);
   count_ = count;
-  // A multiple of 8 keeps the kernels' tiles whole.
-  piece_ = ((count + pieces - 1) / pieces + 7) / 8 * 8;
-  if (piece_ > count) piece_ = count;
+  grain_ = grain;
   body_ = body;
   context_ = context;
+  share_loop();
+  take_pieces();
+  wait_for_workers();
+}
+
+void Pool::share_loop() {
   next_.store(0, std::memory_order_relaxed);
-  // Every worker answers, also those that a smaller setting leaves without work: none can be late for the next loop.
+  // Every worker answers: none can be late for the next loop.
   busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
   {
     std::lock_guard<std::mutex> lock(sleep_);
     generation_.fetch_add(1, std::memory_order_release);
   }
   wake_.notify_all();
-  take_pieces();
-  while (busy_.load(std::memory_order_acquire) != 0) RELAX();
+}
+
+void Pool::wait_for_workers() {
+  for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; spins++) {
+    // With more threads than cores the one waited for may need this core.
+    if (spins < kSpins) RELAX();
+    else std::this_thread::yield();
+  }
 }
 
 void Pool::take_pieces() {
-  for (;;) {
-    const int begin = next_.fetch_add(piece_, std::memory_order_relaxed);
-    if (begin >= count_) return;
-    body_(context_, begin, std::min(count_, begin + piece_));
+  // A fair half of what is left: large pieces at first, small ones at the end, where threads wait for each other.
+  const int shares = 2 * threads();
+  int begin = next_.load(std::memory_order_relaxed);
+  while (begin < count_) {
+    const int left = count_ - begin;
+    const int wanted = std::max(grain_, left / shares / grain_ * grain_);
+    const int piece = std::min(wanted, left);
+    if (!next_.compare_exchange_weak(begin, begin + piece, std::memory_order_relaxed)) continue;
+    body_(context_, begin, begin + piece);
+    begin = next_.load(std::memory_order_relaxed);
   }
 }
 
@@ -92,8 +146,10 @@ void Pool::work(int index, uint64_t seen) {
       wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
     }
     seen = generation_.load(std::memory_order_acquire);
-    if (index < threads_ - 1) take_pieces();
+    const bool stays = index < kept_;
+    if (stays) take_pieces();
     busy_.fetch_sub(1, std::memory_order_release);
+    if (!stays) return;
   }
 }
 

@@ -11,37 +11,44 @@ namespace signpost {
 
 class Pool {
 public:
+  // Does begin … end of a loop. Runs on any thread; must not throw.
   using Body = void (*)(void* context, int begin, int end);
 
-  // The process's pool. Never destroyed: its threads sleep in it when the process ends.
+  // The process's pool. Never destroyed, and its code never unloaded: its threads sleep in it when the process, or the Node worker that
+  // loaded the addon, ends.
+  // Throws std::invalid_argument when SIGNPOST_THREADS is not a number of threads.
   static Pool& instance();
 
-  int threads() const { return threads_; }
-  // Threads that take part from the next loop on, the caller included.
+  int threads() const { return threads_.load(std::memory_order_relaxed); }
+  // Threads that take part from the next loop on, the caller included. Throws std::system_error when the system gives no more.
   void resize(int threads);
 
-  // Runs body over 0 … count in pieces of about `grain` or more; returns when all are done. One loop at a time, callers queue.
-  void run(int count, int grain, Body body, void* context);
-
+  // Runs body over 0 … count in pieces that are multiples of `grain`; returns when all are done. One loop at a time, callers queue.
   template <typename F> void each(int count, int grain, F&& body) {
     run(count, grain, [](void* context, int begin, int end) { (*static_cast<F*>(context))(begin, end); }, &body);
   }
 
 private:
   Pool();
+  void run(int count, int grain, Body body, void* context);
   void work(int index, uint64_t seen);
   void take_pieces();
+  void share_loop();
+  void wait_for_workers();
 
   std::mutex callers_;
   std::mutex sleep_;
   std::condition_variable wake_;
   std::vector<std::thread> workers_;
-  int threads_;
-  std::atomic<uint64_t> generation_{0};
-  std::atomic<int> next_{0};
-  std::atomic<int> busy_{0};
-  int count_ = 0;
-  int piece_ = 1;
+  std::atomic<int> threads_{1};
+  // A line each: they are written from all sides.
+  alignas(64) std::atomic<uint64_t> generation_{0};
+  alignas(64) std::atomic<int> next_{0};
+  alignas(64) std::atomic<int> busy_{0};
+  // Of the loop under way; written before `generation_` grows.
+  alignas(64) int count_ = 0;
+  int grain_ = 1;
+  int kept_ = 0; // workers that stay
   Body body_ = nullptr;
   void* context_ = nullptr;
 };

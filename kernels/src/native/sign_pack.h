@@ -18,15 +18,12 @@ struct SignPackJob {
   bool per_row;
   uint32_t* const* signs;   // [planes] (out, ceil(in / 32))
   float* const* row_scales; // [planes] (out) or (1)
+  double* absolute;         // (planes, out): Σ |left| of a row before the plane
+  double* squared;          // (planes + 1, out): Σ left² of a row before the plane; the last is what all of them leave
 };
 
-struct SignPackResult {
-  double difference_squared; // Σ Δ²
-  double residual_squared;   // Σ (Δ − Δ̂)²
-  bool finite;
-};
-
-// Differences and what each plane leaves are float32; sums are float64, along a row element by element, then row by row.
-SignPackResult sign_pack(const KernelTable& kernels, const SignPackJob& job);
+// Differences and what each plane leaves are float32; sums are float64, along a row element by element. Memory: one row a thread.
+// Throws std::bad_alloc.
+void sign_pack(const KernelTable& kernels, const SignPackJob& job);
 
 } // namespace signpost

@@ -12,9 +12,8 @@ export interface CpuActivations extends Activations {
 export class CpuDevice implements Device<CpuActivations> {
   readonly name = 'cpu';
   readonly #native: NativeDevice;
-  /** The addon keeps raw pointers: what they point into lives here. */
-  readonly #params: Uint8Array[] = [];
-  readonly #slots: Map<number, ParamDelta>[];
+  /** Parameters that each slot has a delta for. */
+  readonly #slots: Set<number>[];
   /** Rows that ops act on: the batch's, then after `gather` its logit rows. */
   #rows = 0;
   #logitRows = 0;
@@ -28,14 +27,13 @@ export class CpuDevice implements Device<CpuActivations> {
       Int32Array.of(layers, blocks, blockTokens, kvHeads, headDim),
       instructionSet,
     );
-    this.#slots = Array.from({ length: config.slots }, () => new Map());
+    this.#slots = Array.from({ length: config.slots }, () => new Set());
   }
 
   loadParam(param: number, dtype: ParamDtype, data: Uint8Array): void {
     // The kernels read BF16 and F32; F16 is rare enough to be widened once.
     const bytes = dtype === 'F16' ? widenHalves(data) : aligned(data, dtype === 'F32' ? 4 : 2);
     this.#native.loadParam(param, dtype === 'BF16' ? NATIVE_DTYPE.BF16 : NATIVE_DTYPE.F32, bytes);
-    this.#params[param] = bytes;
   }
 
   loadDelta(slot: number, param: number, delta: ParamDelta): void {
@@ -46,17 +44,17 @@ export class CpuDevice implements Device<CpuActivations> {
       for (const { signs, rowScale, colScale } of delta.planes) {
         this.#native.addPlane(slot, param, signs, rowScale, colScale);
       }
-      if (delta.exact !== undefined) this.#native.setExact(slot, param, delta.exact);
+      if (delta.exact !== undefined) this.#native.addExact(slot, param, delta.exact);
     } catch (error) {
       this.#native.clearParam(slot, param);
       throw error;
     }
-    held.set(param, delta);
+    held.add(param);
   }
 
   clearSlot(slot: number): void {
     const held = this.#slot(slot);
-    for (const param of held.keys()) this.#native.clearParam(slot, param);
+    for (const param of held) this.#native.clearParam(slot, param);
     held.clear();
   }
 
@@ -128,11 +126,10 @@ export class CpuDevice implements Device<CpuActivations> {
   }
 
   close(): void {
-    for (const slot of this.#slots.keys()) this.clearSlot(slot);
-    this.#params.length = 0;
+    this.#native.close();
   }
 
-  #slot(slot: number): Map<number, ParamDelta> {
+  #slot(slot: number): Set<number> {
     const held = this.#slots[slot];
     if (held === undefined) throw new RangeError(`slot ${slot} does not exist; there are ${this.#slots.length}`);
     return held;

@@ -1,0 +1,131 @@
+/**
+ * Made-up models and batches for the device tests.
+ */
+import fc from 'fast-check';
+import type { Device, DeviceConfig, ParamDelta, ParamDtype, StepBatch } from './device.ts';
+import { floatToBrain } from './float.ts';
+
+/** A seeded stream of numbers in [-1, 1). */
+export function noise(seed: number): () => number {
+  let state = seed | 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return state / 2 ** 31;
+  };
+}
+
+export interface Shape {
+  readonly seed: number;
+  readonly inDim: number;
+  readonly outDim: number;
+  readonly dtype: ParamDtype;
+  readonly planes: number;
+  readonly scale: 'row' | 'matrix' | 'row-col';
+  readonly isExact: boolean;
+  readonly hasBias: boolean;
+  /** Rows of each sequence, and tokens before them. */
+  readonly sequences: readonly { readonly rows: number; readonly past: number; readonly experts: readonly number[] }[];
+}
+
+export const SLOTS = 3;
+export const KV = { layers: 1, blocks: 24, blockTokens: 4, kvHeads: 2, headDim: 6 };
+export const HEADS = 4;
+
+const sequence = fc.record({
+  rows: fc.integer({ min: 1, max: 9 }),
+  past: fc.integer({ min: 0, max: 9 }),
+  experts: fc.uniqueArray(fc.nat(SLOTS - 1), { maxLength: 3 }),
+});
+export const shape: fc.Arbitrary<Shape> = fc.record({
+  seed: fc.integer({ min: 1, max: 2 ** 30 }),
+  // Past 512 columns the kernels work in chunks; past 32 outputs in blocks.
+  inDim: fc.oneof(
+    { weight: 3, arbitrary: fc.integer({ min: 1, max: 100 }) },
+    { weight: 1, arbitrary: fc.constantFrom(32, 64, 256, 511, 512, 513, 545, 1000, 1040) },
+  ),
+  outDim: fc.integer({ min: 1, max: 75 }),
+  dtype: fc.constantFrom<ParamDtype>('BF16', 'F16', 'F32'),
+  planes: fc.nat(2),
+  scale: fc.constantFrom('row', 'matrix', 'row-col'),
+  isExact: fc.boolean(),
+  hasBias: fc.boolean(),
+  sequences: fc.array(sequence, { minLength: 1, maxLength: 4 }),
+});
+
+/** Ids of the parameters every test device has. */
+export const PARAM = { embedding: 0, matrix: 1, bias: 2, norm: 3, headNorm: 4 } as const;
+export const VOCAB = 11;
+
+export function configOf({ inDim, outDim }: Shape): DeviceConfig {
+  return {
+    slots: SLOTS,
+    kv: KV,
+    params: [
+      { name: 'embedding', shape: [VOCAB, inDim] },
+      { name: 'matrix', shape: [outDim, inDim] },
+      { name: 'bias', shape: [outDim] },
+      { name: 'norm', shape: [inDim] },
+      { name: 'headNorm', shape: [KV.headDim] },
+    ],
+  };
+}
+
+function paramBytes(dtype: ParamDtype, count: number, next: () => number): Uint8Array {
+  if (dtype === 'F32') return new Uint8Array(Float32Array.from({ length: count }, next).buffer);
+  // As F16 bits, a BF16 below 1 is some other finite number below 1.
+  return new Uint8Array(Uint16Array.from({ length: count }, () => floatToBrain(next())).buffer);
+}
+
+function deltaOf({ planes, scale, isExact }: Shape, [out, inDim]: readonly number[], next: () => number): ParamDelta {
+  const rows = out ?? 0;
+  const list = Array.from({ length: inDim === undefined ? 0 : planes }, () => {
+    const columns = inDim ?? 0;
+    const plane = {
+      signs: Uint32Array.from({ length: rows * Math.ceil(columns / 32) }, () => next() * 2 ** 31),
+      rowScale: Float32Array.from({ length: scale === 'matrix' ? 1 : rows }, next),
+    };
+    return scale === 'row-col' ? { ...plane, colScale: Float32Array.from({ length: columns }, next) } : plane;
+  });
+  return isExact
+    ? { planes: list, exact: Uint16Array.from({ length: rows * (inDim ?? 1) }, () => floatToBrain(next())) }
+    : { planes: list };
+}
+
+export function fill(device: Device, of: Shape): void {
+  const next = noise(of.seed);
+  for (const [param, { shape }] of configOf(of).params.entries()) {
+    const count = shape.reduce((product, dim) => product * dim, 1);
+    device.loadParam(param, of.dtype, paramBytes(of.dtype, count, next));
+    for (let slot = 0; slot < SLOTS; slot++) device.loadDelta(slot, param, deltaOf(of, shape, next));
+  }
+}
+
+export function batchOf({ sequences, seed }: Shape): StepBatch {
+  const next = noise(seed + 1);
+  const rows = sequences.flatMap(({ rows: count, past, experts }) =>
+    Array.from({ length: count }, (_, i) => ({ position: past + i, experts })),
+  );
+  const starts = [0];
+  for (const { rows: count } of sequences) starts.push((starts.at(-1) ?? 0) + count);
+  const blocksPerSequence = 5;
+  // Blocks out of order, none shared.
+  const blockTable = Int32Array.from({ length: sequences.length * blocksPerSequence }, (_, i) => (i * 7 + 3) % 20);
+  const mixtureStart = [0];
+  for (const { experts } of rows) mixtureStart.push((mixtureStart.at(-1) ?? 0) + experts.length);
+  return {
+    tokens: Int32Array.from(rows, () => Math.floor((next() + 1) * 0.5 * VOCAB)),
+    positions: Int32Array.from(rows, ({ position }) => position),
+    sequenceStart: Int32Array.from(starts),
+    blockTable,
+    blocksPerSequence,
+    mixtureStart: Int32Array.from(mixtureStart),
+    mixtureSlots: Int32Array.from(rows.flatMap(({ experts }) => experts)),
+    mixtureWeights: Float32Array.from(
+      rows.flatMap(({ experts }) => experts),
+      (expert) => 0.5 + expert / 4,
+    ),
+    logitRows: Int32Array.from(rows.keys()).filter((row) => row % 2 === 0),
+  };
+}

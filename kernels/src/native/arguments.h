@@ -1,0 +1,58 @@
+// Reading JavaScript's arguments: what is wrong throws a RangeError that says what was expected.
+#pragma once
+#include <napi.h>
+
+#include <cstdint>
+#include <string>
+
+#include "kernels.h"
+
+namespace signpost {
+
+[[noreturn]] inline void fail(Napi::Env env, const std::string& message) { throw Napi::RangeError::New(env, message); }
+
+inline void require(Napi::Env env, bool condition, const std::string& message) {
+  if (!condition) fail(env, message);
+}
+
+inline int integer(Napi::Env env, Napi::Value value, int low, int high, const char* what) {
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1e300;
+  require(env, number >= low && number <= high && number == static_cast<int>(number),
+          std::string(what) + " must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
+  return static_cast<int>(number);
+}
+
+inline float real(Napi::Env env, Napi::Value value, const char* what) {
+  require(env, value.IsNumber(), std::string(what) + " must be a number");
+  return value.As<Napi::Number>().FloatValue();
+}
+
+template <typename T> struct View {
+  T* data;
+  size_t length;
+};
+
+template <typename T> constexpr napi_typedarray_type type_of();
+template <> inline constexpr napi_typedarray_type type_of<float>() { return napi_float32_array; }
+template <> inline constexpr napi_typedarray_type type_of<int32_t>() { return napi_int32_array; }
+template <> inline constexpr napi_typedarray_type type_of<uint32_t>() { return napi_uint32_array; }
+template <> inline constexpr napi_typedarray_type type_of<uint16_t>() { return napi_uint16_array; }
+template <> inline constexpr napi_typedarray_type type_of<uint8_t>() { return napi_uint8_array; }
+template <> inline constexpr napi_typedarray_type type_of<double>() { return napi_float64_array; }
+
+template <typename T> View<T> view(Napi::Env env, napi_value value, const char* what) {
+  bool is_array = false;
+  napi_is_typedarray(env, value, &is_array);
+  napi_typedarray_type type;
+  size_t length = 0;
+  void* data = nullptr;
+  if (is_array) napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr);
+  require(env, is_array && type == type_of<T>(), std::string(what) + " is not the typed array expected");
+  return {static_cast<T*>(data), length};
+}
+
+// The table of SIGNPOST_ISA, or the best one of this machine.
+const KernelTable& default_table(Napi::Env env);
+const KernelTable& table_named(Napi::Env env, const std::string& wanted);
+
+} // namespace signpost

@@ -1,0 +1,276 @@
+// NativeDevice: checks every argument, then calls the device.
+#include "device_wrap.h"
+
+#include <initializer_list>
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "arguments.h"
+#include "device.h"
+
+namespace signpost {
+namespace {
+
+// Beyond these no machine has the memory, and products of sizes would leave their types.
+constexpr double kMostBytes = 1ull << 46;
+constexpr double kMostColumns = 1 << 28;
+constexpr size_t kMostKeys = size_t{1} << 31;
+
+class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
+public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "NativeDevice",
+                       {InstanceMethod<&DeviceWrap::load_param>("loadParam"), InstanceMethod<&DeviceWrap::add_plane>("addPlane"),
+                        InstanceMethod<&DeviceWrap::add_exact>("addExact"), InstanceMethod<&DeviceWrap::clear_param>("clearParam"),
+                        InstanceMethod<&DeviceWrap::begin>("begin"), InstanceMethod<&DeviceWrap::embed>("embed"),
+                        InstanceMethod<&DeviceWrap::rms_norm>("rmsNorm"), InstanceMethod<&DeviceWrap::linear>("linear"),
+                        InstanceMethod<&DeviceWrap::rope>("rope"), InstanceMethod<&DeviceWrap::store_kv>("storeKv"),
+                        InstanceMethod<&DeviceWrap::attention>("attention"), InstanceMethod<&DeviceWrap::swiglu>("swiglu"),
+                        InstanceMethod<&DeviceWrap::add>("add"), InstanceMethod<&DeviceWrap::gather>("gather"),
+                        InstanceMethod<&DeviceWrap::close>("close")});
+  }
+
+  // shapes (params, 2) with 0 for a vector's second; slots; kv (5); instruction set or undefined
+  explicit DeviceWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceWrap>(info) {
+    const Napi::Env env = info.Env();
+    const auto shapes = view<int32_t>(env, info[0], "shapes");
+    const int slots = integer(env, info[1], 0, 1 << 16, "slots");
+    const auto sizes = view<int32_t>(env, info[2], "kv");
+    require(env, shapes.length % 2 == 0 && sizes.length == 5, "shapes are pairs, kv is five sizes");
+    std::vector<Param> params(shapes.length / 2);
+    for (size_t p = 0; p < params.size(); p++) {
+      params[p].out = shapes.data[2 * p];
+      params[p].in = shapes.data[2 * p + 1];
+      require(env, params[p].out > 0 && params[p].in >= 0, "a parameter's shape must be positive");
+    }
+    require(env, params.size() * (static_cast<size_t>(slots) + 1) < kMostKeys, "there are too many slots for so many parameters");
+    for (int i = 0; i < 5; i++) require(env, sizes.data[i] > 0, "kv sizes must be positive");
+    const KvShape kv = {sizes.data[0], sizes.data[1], sizes.data[2], sizes.data[3], sizes.data[4]};
+    require(env, kv.head_dim % 2 == 0, "head size must be even");
+    const double cached = 8.0 * kv.layers * kv.blocks * kv.block_tokens * kv.kv_heads * kv.head_dim;
+    require(env, cached < kMostBytes && static_cast<double>(kv.kv_heads) * kv.head_dim < kMostColumns,
+            "a KV cache of " + std::to_string(cached / (1 << 30)) + " GiB is too large");
+    const KernelTable& table = info[3].IsUndefined() ? default_table(env) : table_named(env, info[3].As<Napi::String>().Utf8Value());
+    try {
+      device_ = std::make_unique<Device>(table, std::move(params), slots, kv);
+    } catch (const std::bad_alloc&) {
+      fail(env, "there is no memory for a KV cache of " + std::to_string(cached / (1 << 30)) + " GiB");
+    }
+    kept_ = Napi::Persistent(Napi::Object::New(env));
+  }
+
+private:
+  Device& device() {
+    if (device_ == nullptr) throw Napi::Error::New(Env(), "this device is closed");
+    return *device_;
+  }
+  // What the device's pointers point into. A slot's delta: an array of typed arrays.
+  void keep(size_t key, Napi::Value value) { kept_.Value().Set(static_cast<uint32_t>(key), value); }
+  size_t delta_key(Napi::Env env, Napi::Value slot, Napi::Value param) {
+    delta_at(env, slot, param);
+    const size_t params = device().params.size();
+    return params + slot.As<Napi::Number>().Uint32Value() * params + param.As<Napi::Number>().Uint32Value();
+  }
+  void keep_with(size_t key, std::initializer_list<Napi::Value> values) {
+    const Napi::Value held = kept_.Value().Get(static_cast<uint32_t>(key));
+    Napi::Array array = held.IsArray() ? held.As<Napi::Array>() : Napi::Array::New(Env());
+    for (const Napi::Value& value : values) array.Set(array.Length(), value);
+    keep(key, array);
+  }
+
+  Param& param_at(Napi::Env env, Napi::Value value) {
+    return device().params[integer(env, value, 0, static_cast<int>(device().params.size()) - 1, "param")];
+  }
+  int index_of(const Param& param) { return static_cast<int>(&param - device().params.data()); }
+  const Param& loaded(Napi::Env env, Napi::Value value) {
+    const Param& param = param_at(env, value);
+    require(env, param.data != nullptr, "parameter " + std::to_string(index_of(param)) + " is not loaded");
+    return param;
+  }
+  Delta& delta_at(Napi::Env env, Napi::Value slot, Napi::Value param) {
+    const int s = integer(env, slot, 0, static_cast<int>(device().slots.size()) - 1, "slot");
+    return device().slots[s][index_of(param_at(env, param))];
+  }
+  // A matrix is (data, cols): Float32Array with rows of `stride` = cols rounded up to 32.
+  Matrix matrix(Napi::Env env, Napi::Value data, Napi::Value cols, const char* what) {
+    const auto values = view<float>(env, data, what);
+    const int width = integer(env, cols, 1, 1 << 28, "cols");
+    const int stride = (width + 31) / 32 * 32;
+    const Matrix m = {values.data, width, stride, static_cast<int>(values.length / stride)};
+    require(env, m.capacity >= device().rows(),
+            std::string(what) + " has room for " + std::to_string(m.capacity) + " rows, the step has " + std::to_string(device().rows()));
+    return m;
+  }
+
+  // param, dtype (0 BF16, 2 F32), bytes
+  void load_param(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Param& param = param_at(env, info[0]);
+    const Dtype dtype = static_cast<Dtype>(integer(env, info[1], 0, 2, "dtype"));
+    require(env, dtype != Dtype::F16, "F16 parameters are widened before they are loaded");
+    const auto bytes = view<uint8_t>(env, info[2], "parameter data");
+    const size_t elements = static_cast<size_t>(param.out) * (param.in == 0 ? 1 : param.in);
+    const size_t size = dtype == Dtype::F32 ? 4 : 2;
+    require(env, bytes.length == elements * size,
+            "parameter " + std::to_string(index_of(param)) + " has " + std::to_string(bytes.length) + " bytes, its shape needs " + std::to_string(elements * size));
+    require(env, reinterpret_cast<uintptr_t>(bytes.data) % size == 0, "parameter data is not aligned to its elements");
+    keep(static_cast<size_t>(index_of(param)), info[2]);
+    param.data = bytes.data;
+    param.dtype = dtype;
+  }
+
+  // slot, param, signs, row scale, column scale or undefined
+  void add_plane(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Delta& delta = delta_at(env, info[0], info[1]);
+    const Param& param = param_at(env, info[1]);
+    require(env, param.in > 0, "a vector has no sign planes");
+    const auto signs = view<uint32_t>(env, info[2], "signs");
+    const auto rows = view<float>(env, info[3], "row scale");
+    require(env, signs.length == static_cast<size_t>(param.out) * ((param.in + 31) / 32), "the sign words don't fit the parameter's shape");
+    require(env, rows.length == 1 || rows.length == static_cast<size_t>(param.out), "the row scale doesn't fit the parameter's shape");
+    DeltaTerm plane = {signs.data, rows.data, rows.length == 1 ? 0 : 1, nullptr, nullptr, 1.0f};
+    if (!info[4].IsUndefined()) {
+      const auto columns = view<float>(env, info[4], "column scale");
+      require(env, columns.length == static_cast<size_t>(param.in), "the column scale doesn't fit the parameter's shape");
+      plane.col_scale = columns.data;
+    }
+    keep_with(delta_key(env, info[0], info[1]), {info[2], info[3], info[4]});
+    delta.terms.push_back(plane);
+  }
+
+  // slot, param, BF16 bits
+  void add_exact(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Delta& delta = delta_at(env, info[0], info[1]);
+    const Param& param = param_at(env, info[1]);
+    const auto exact = view<uint16_t>(env, info[2], "exact difference");
+    require(env, exact.length == static_cast<size_t>(param.out) * (param.in == 0 ? 1 : param.in), "the exact difference doesn't fit the parameter's shape");
+    keep_with(delta_key(env, info[0], info[1]), {info[2]});
+    delta.terms.push_back({nullptr, nullptr, 0, nullptr, exact.data, 1.0f});
+  }
+
+  // slot, param
+  void clear_param(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    delta_at(env, info[0], info[1]).terms.clear();
+    kept_.Value().Delete(static_cast<uint32_t>(delta_key(env, info[0], info[1])));
+  }
+
+  // Frees the cache and lets go of every array; whatever is called afterwards throws.
+  void close(const Napi::CallbackInfo&) {
+    device_.reset();
+    kept_.Reset();
+  }
+
+  // See read_batch.
+  void begin(const Napi::CallbackInfo& info) {
+    read_batch(info, device());
+    device().begin();
+  }
+
+  // out, cols, param
+  void embed(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const Matrix out = matrix(env, info[0], info[1], "out");
+    const Param& param = loaded(env, info[2]);
+    require(env, param.in == out.cols, "the embedding's width differs from out's");
+    for (int r = 0; r < device().batch.rows; r++)
+      require(env, device().batch.tokens[r] < param.out, "row " + std::to_string(r) + ": token " + std::to_string(device().batch.tokens[r]) + " does not exist");
+    device().embed(out, index_of(param));
+  }
+
+  // out, x, cols, param, eps
+  void rms_norm(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const Matrix out = matrix(env, info[0], info[2], "out");
+    const Matrix x = matrix(env, info[1], info[2], "x");
+    const Param& param = loaded(env, info[3]);
+    require(env, param.in == 0 && x.cols % param.out == 0, "the norm's length doesn't divide x's columns");
+    device().rms_norm(out, x, index_of(param), real(env, info[4], "a factor"));
+  }
+
+  // out, cols, x, cols, param, bias or -1
+  void linear(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const Matrix out = matrix(env, info[0], info[1], "out");
+    const Matrix x = matrix(env, info[2], info[3], "x");
+    const Param& param = loaded(env, info[4]);
+    require(env, param.out == out.cols && param.in == x.cols,
+            "parameter " + std::to_string(index_of(param)) + " is (" + std::to_string(param.out) + ", " + std::to_string(param.in) + "), the activations are " + std::to_string(x.cols) + " to " + std::to_string(out.cols));
+    require(env, out.data != x.data, "linear can't work in place");
+    const int bias = integer(env, info[5], -1, static_cast<int>(device().params.size()) - 1, "bias");
+    if (bias >= 0) {
+      const Param& b = loaded(env, info[5]);
+      require(env, b.in == 0 && b.out == out.cols, "the bias doesn't fit the output");
+    }
+    device().linear(out, x, index_of(param), bias);
+  }
+
+  // x, cols, cos, sin, headDim
+  void rope(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const Matrix x = matrix(env, info[0], info[1], "x");
+    const auto cos = view<float>(env, info[2], "cos");
+    const auto sin = view<float>(env, info[3], "sin");
+    const int head_dim = integer(env, info[4], 2, x.cols, "headDim");
+    require(env, head_dim % 2 == 0 && x.cols % head_dim == 0, "heads don't divide x's columns");
+    require(env, cos.length == sin.length, "cos and sin differ in length");
+    for (int position : device().batch.positions)
+      require(env, (static_cast<size_t>(position) + 1) * (head_dim / 2) <= cos.length, "position " + std::to_string(position) + " is beyond the rope table");
+    device().rope(x, cos.data, sin.data, head_dim);
+  }
+
+  // layer, keys, values
+  void store_kv(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const int layer = integer(env, info[0], 0, device().kv.layers - 1, "layer");
+    const Napi::Value cols = Napi::Number::New(env, device().kv.kv_heads * device().kv.head_dim);
+    device().store_kv(layer, matrix(env, info[1], cols, "keys"), matrix(env, info[2], cols, "values"));
+  }
+
+  // out, queries, cols, layer, scale, window
+  void attention(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const Matrix out = matrix(env, info[0], info[2], "out");
+    const Matrix queries = matrix(env, info[1], info[2], "queries");
+    require(env, queries.cols % (device().kv.head_dim * device().kv.kv_heads) == 0, "query heads don't divide over the kv heads");
+    const int layer = integer(env, info[3], 0, device().kv.layers - 1, "layer");
+    const int window = integer(env, info[5], 0, 1 << 30, "window");
+    device().attention(out, queries, layer, real(env, info[4], "a factor"), window);
+  }
+
+  // out, gate, up, cols
+  void swiglu(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    device().swiglu(matrix(env, info[0], info[3], "out"), matrix(env, info[1], info[3], "gate"), matrix(env, info[2], info[3], "up"));
+  }
+
+  // x, y, cols
+  void add(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    device().add(matrix(env, info[0], info[2], "x"), matrix(env, info[1], info[2], "y"));
+  }
+
+  // out, x, cols
+  void gather(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const Matrix x = matrix(env, info[1], info[2], "x");
+    // `x` holds all rows of the batch, also when ops act on fewer by now.
+    require(env, x.capacity >= device().batch.rows, "x has room for " + std::to_string(x.capacity) + " rows, the batch has " + std::to_string(device().batch.rows));
+    const auto values = view<float>(env, info[0], "out");
+    require(env, values.length / x.stride >= device().batch.logit_rows.size(), "out has room for fewer rows than logitRows");
+    device().gather({values.data, x.cols, x.stride, static_cast<int>(values.length / x.stride)}, x);
+  }
+
+  std::unique_ptr<Device> device_; // null once closed
+  Napi::ObjectReference kept_;
+};
+
+} // namespace
+
+Napi::Function define_device(Napi::Env env) { return DeviceWrap::define(env); }
+
+} // namespace signpost
