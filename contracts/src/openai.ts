@@ -250,22 +250,28 @@ export function parseBody<T>(text: string, schema: z.ZodType<T>): T {
   );
 }
 
-/** A body's text. @throws ApiError (413) once it is longer than `MAX_BODY_BYTES`; what is beyond is not read. */
-export async function readText(request: Request): Promise<string> {
-  const reader = request.body?.getReader();
+/** What is read beyond the bound, and thrown away: an app that is still sending would take a closed connection for a failure, not for a 413. */
+const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
+
+/** A body's text. @throws ApiError (413) when it is longer than `limit` bytes; what is beyond is not kept. */
+export async function readText(message: Request | Response, limit = MAX_BODY_BYTES): Promise<string> {
+  const reader = message.body?.getReader();
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for (;;) {
     const { done, value } = (await reader?.read()) ?? { done: true, value: undefined };
     if (done) break;
     bytes += value.byteLength;
-    if (bytes > MAX_BODY_BYTES) {
+    if (bytes <= limit) chunks.push(value);
+    else if (bytes > limit + MAX_DISCARDED_BYTES) {
       await reader?.cancel();
-      throw new ApiError('invalid_request_error', 'body_too_large', `the body is larger than ${MAX_BODY_BYTES} bytes`, {
-        status: 413,
-      });
+      break;
     }
-    chunks.push(value);
+  }
+  if (bytes > limit) {
+    throw new ApiError('invalid_request_error', 'body_too_large', `the body is larger than ${limit} bytes`, {
+      status: 413,
+    });
   }
   const whole = new Uint8Array(bytes);
   let at = 0;

@@ -1,19 +1,16 @@
 /**
  * The regional backend: one base, experts paged in from a store, an OpenAI-compatible API.
  */
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { getRequestListener } from '@hono/node-server';
 import { type Heartbeat, Problem, signingKey } from '@signpost/contracts';
 import { type DeviceName, Tokenizer } from '@signpost/engine';
 import { openStore } from '@signpost/store';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { CatalogueWatch } from './experts/catalogue-watch.ts';
 import { EngineClient } from './runner/engine-client.ts';
 import { createApp } from './server/app.ts';
 import { Heartbeats } from './server/heartbeat.ts';
+import { HttpServer } from './server/http-server.ts';
+import { answerStarting } from './server/starting.ts';
 
 export interface BackendOptions {
   /** Base checkpoint folder. */
@@ -38,10 +35,14 @@ export interface BackendOptions {
   readonly maxSequences?: number;
   /** Requests in flight beyond which new ones are refused. */
   readonly maxRequests?: number;
+  /** Most tokens of a chat answer whose request doesn't say. */
+  readonly defaultMaxTokens?: number;
   readonly logLevel?: string;
+  /** Takes the log, a JSON line at a time; standard output when left out. */
+  readonly onLog?: (line: string) => void;
 }
 
-type Defaults = Required<Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret'>>;
+type Defaults = Required<Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret' | 'onLog'>>;
 
 export const BACKEND_DEFAULTS: Defaults = {
   host: '127.0.0.1',
@@ -52,6 +53,7 @@ export const BACKEND_DEFAULTS: Defaults = {
   maxStepTokens: 256,
   maxSequences: 64,
   maxRequests: 256,
+  defaultMaxTokens: 1_024,
   logLevel: 'info',
 };
 
@@ -59,78 +61,106 @@ export interface BackendHandle {
   /** Without a slash at the end: `http://127.0.0.1:8000`. */
   readonly url: string;
   heartbeat(): Promise<Heartbeat>;
-  /** Refuses new requests, lets those in flight end for at most `limitMs`, then stops. */
+  /** Refuses new requests, lets those in flight end for at most `limitMs` (0 if left out), fails the rest, then stops. */
   close(limitMs?: number): Promise<void>;
 }
 
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
-const DRAIN_POLL_MS = 20;
 
 /**
- * Loads the base and serves it.
+ * Loads the base and serves it. The address is taken before the base is loaded, and answers health checks meanwhile.
  *
- * @throws Problem when the base can't be loaded, the port is taken, or the server would be open to others without a secret.
+ * @throws Problem when the base can't be loaded, the port is taken, a size makes no sense, or the server would be open to others without a secret.
  */
 export async function startBackend(options: BackendOptions): Promise<BackendHandle> {
   const settings = { ...BACKEND_DEFAULTS, ...options };
-  const { host, port } = settings;
-  if (settings.secret === undefined && !LOOPBACK.has(host)) {
-    throw new Problem(
-      `without SIGNPOST_REGION_SECRET anyone who reaches ${host} could use this region; set it (openssl rand -hex 32), or listen on 127.0.0.1`,
-    );
-  }
-  const log = pino({ level: settings.logLevel, base: { region: settings.region } });
+  checkSizes(settings);
+  const key = edgeKey(settings);
+  const log = createLog(settings);
   const started = performance.now();
-  const [tokenizer, engine] = await Promise.all([Tokenizer.load(settings.base), startEngine(settings)]);
-  let draining = false;
-  const isDraining = () => draining;
-  const heartbeats = new Heartbeats(settings.region, engine, isDraining);
-  const app = createApp({
-    engine,
-    tokenizer,
-    catalogue: new CatalogueWatch(openStore(settings.store), (problem) =>
-      log.error({ problem }, 'the catalogue is not usable; the last good one stays'),
-    ),
-    maxRequests: settings.maxRequests,
-    region: settings.region,
-    signingKey: settings.secret === undefined ? undefined : signingKey(settings.secret),
-    heartbeats,
-    log,
-    isDraining,
-  });
-  const server = createServer(getRequestListener(app.fetch));
+  const http = new HttpServer(answerStarting);
+  const url = await http.listen(settings.host, settings.port);
   try {
-    server.listen(port, host);
-    await once(server, 'listening');
-  } catch (cause) {
-    await engine.close();
-    const code = cause instanceof Error && 'code' in cause ? cause.code : cause;
-    throw new Problem(`region ${settings.region} can't listen on ${host}:${port} (${code}); choose another port`, {
-      cause,
+    const catalogue = new CatalogueWatch(openStore(settings.store), (problem) =>
+      log.error({ problem }, 'the catalogue is not usable; the last good one stays'),
+    );
+    const tokenizer = await Tokenizer.load(settings.base);
+    const engine = await startEngine(settings, log);
+    let draining = false;
+    const isDraining = () => draining;
+    const heartbeats = new Heartbeats(settings.region, engine, isDraining);
+    const app = createApp({
+      engine,
+      tokenizer,
+      catalogue,
+      defaultMaxTokens: settings.defaultMaxTokens,
+      region: settings.region,
+      signingKey: key,
+      heartbeats,
+      log,
+      isDraining,
     });
-  }
-  const { port: bound } = server.address() as AddressInfo;
-  const url = `http://${host.includes(':') ? `[${host}]` : host}:${bound}`;
-  log.info({ url, base: engine.facts.base, startMs: Math.round(performance.now() - started) }, 'ready');
-  return {
-    url,
-    heartbeat: () => heartbeats.current(),
-    async close(limitMs = 0) {
+    http.serve((request) => app.fetch(request));
+    log.info({ url, base: engine.facts.base, startMs: Math.round(performance.now() - started) }, 'ready');
+    async function stop(limitMs: number): Promise<void> {
       draining = true;
-      const deadline = performance.now() + limitMs;
-      while (engine.inFlight > 0 && performance.now() < deadline) await sleep(DRAIN_POLL_MS);
-      server.closeAllConnections();
-      server.close();
+      log.info({ limitMs }, 'draining');
+      await http.idle(limitMs);
+      // Fails what is left, so that it gets an error rather than silence.
       await engine.close();
-    },
-  };
+      await http.close();
+      log.info('stopped');
+    }
+    let stopping: Promise<void> | undefined;
+    return {
+      url,
+      heartbeat: () => heartbeats.current(),
+      close(limitMs = 0) {
+        stopping ??= stop(limitMs);
+        return stopping;
+      },
+    };
+  } catch (error) {
+    await http.close();
+    throw error;
+  }
+}
+
+/** The key that the edge signs with; undefined on a server that only this machine reaches. */
+function edgeKey({ secret, host }: { secret?: string; host: string }): Uint8Array | undefined {
+  if (secret !== undefined) {
+    try {
+      return signingKey(secret);
+    } catch (cause) {
+      throw new Problem(`SIGNPOST_REGION_SECRET: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    }
+  }
+  if (LOOPBACK.has(host)) return undefined;
+  throw new Problem(
+    `without SIGNPOST_REGION_SECRET anyone who reaches ${host} could use this region; set it (openssl rand -hex 32), or listen on 127.0.0.1`,
+  );
+}
+
+function createLog({ logLevel, region, onLog }: Defaults & BackendOptions): Logger {
+  const options = { level: logLevel, base: { region } };
+  return onLog === undefined ? pino(options) : pino(options, { write: onLog });
+}
+
+function checkSizes(settings: Defaults): void {
+  for (const name of ['kvTokens', 'maxStepTokens', 'maxSequences', 'maxRequests', 'defaultMaxTokens'] as const) {
+    if (!(settings[name] >= 1))
+      throw new Problem(`${name} is ${settings[name]}; at least 1 is needed to serve anything`);
+  }
 }
 
 /** What a user can mend is a Problem on the other side of the thread's border, too. */
-async function startEngine(settings: Defaults & BackendOptions): Promise<EngineClient> {
-  const { base, store, device, slots, kvTokens, maxStepTokens, maxSequences } = settings;
+async function startEngine(settings: Defaults & BackendOptions, log: Logger): Promise<EngineClient> {
+  const { base, store, device, slots, kvTokens, maxStepTokens, maxSequences, maxRequests } = settings;
   try {
-    return await EngineClient.start({ base, store, device, slots, kvTokens, maxStepTokens, maxSequences });
+    return await EngineClient.start(
+      { base, store, device, slots, kvTokens, maxStepTokens, maxSequences },
+      { maxRequests, onDeath: (error) => log.fatal({ err: error }, 'the engine thread is gone; restart this region') },
+    );
   } catch (cause) {
     if (cause instanceof Error) throw new Problem(cause.message, { cause });
     throw cause;

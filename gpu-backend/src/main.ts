@@ -9,6 +9,7 @@ import { BACKEND_DEFAULTS, type BackendOptions, startBackend } from './index.ts'
 interface Flags extends BackendOptions {
   /** Seconds. */
   readonly drainLimit: number;
+  readonly threads?: number;
 }
 
 const count = (text: string): number => {
@@ -39,22 +40,37 @@ const program = new Command('signpost-backend')
   .option('--max-step-tokens <n>', 'most tokens computed in one step', count, BACKEND_DEFAULTS.maxStepTokens)
   .option('--max-sequences <n>', 'most sequences that run at once', count, BACKEND_DEFAULTS.maxSequences)
   .option('--max-requests <n>', 'requests in flight beyond which new ones get 429', count, BACKEND_DEFAULTS.maxRequests)
+  .option(
+    '--default-max-tokens <n>',
+    "longest chat answer where the request doesn't say",
+    count,
+    BACKEND_DEFAULTS.defaultMaxTokens,
+  )
+  .addOption(
+    new Option('--threads <n>', 'threads the model computes with (default: one a core)')
+      .env('SIGNPOST_THREADS')
+      .argParser(count),
+  )
   .option('--drain-limit <seconds>', 'how long requests in flight may take to end after SIGTERM', count, 30)
   .addOption(
     new Option('--log-level <level>')
       .choices(['silent', 'error', 'warn', 'info', 'debug'])
       .default(BACKEND_DEFAULTS.logLevel),
   )
-  .action(async ({ drainLimit, ...options }: Flags) => {
+  .action(async ({ drainLimit, threads, ...options }: Flags) => {
+    // Where the kernels look when their pool starts, which is with the first op.
+    if (threads !== undefined) process.env.SIGNPOST_THREADS = String(threads);
     const secret = process.env.SIGNPOST_REGION_SECRET;
     const backend = await startBackend({ ...options, ...(secret === undefined ? {} : { secret }) });
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      process.once(signal, () => {
-        // A second signal ends it at once.
-        process.once(signal, () => process.exit(1));
-        void backend.close(drainLimit * 1000).then(() => process.exit(0));
-      });
-    }
+    let isStopping = false;
+    const stop = () => {
+      // A second signal ends it at once.
+      if (isStopping) process.exit(1);
+      isStopping = true;
+      void backend.close(drainLimit * 1000).then(() => process.exit(0));
+    };
+    process.on('SIGINT', stop);
+    process.on('SIGTERM', stop);
   });
 
 try {

@@ -8,7 +8,7 @@ import { type ErrorBody, encodeHeader, parseSafetensors, sha256, signingKey, sig
 import { openCheckpoint } from '@signpost/engine';
 import { pack, publish } from '@signpost/packer';
 import { openStore, updateCatalogue } from '@signpost/store';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type BackendHandle, startBackend } from './index.ts';
 
 const DEMO = join(import.meta.dirname, '../../models/demo');
@@ -209,7 +209,11 @@ describe('health and models', () => {
     };
     expect(data.map(({ id }) => id)).toEqual(expect.arrayContaining(['base', 'chat', 'math', 'code']));
     expect(await (await fetch(`${backend.url}/v1/models/math`)).json()).toMatchObject({ id: 'math', parent: 'base' });
-    expect((await fetch(`${backend.url}/v1/models/law`)).status).toBe(404);
+    const math = data.find(({ id }) => id === 'math');
+    for (const id of ['math@stable', `math@${math?.root.slice(0, 8)}`])
+      expect(await (await fetch(`${backend.url}/v1/models/${id}`)).json()).toMatchObject({ id, root: math?.root });
+    for (const id of ['law', 'math@00000000', 'math:1+chat:1', 'auto'])
+      expect((await fetch(`${backend.url}/v1/models/${id}`)).status, id).toBe(404);
   });
 });
 
@@ -261,74 +265,84 @@ describe('bad input', () => {
 });
 
 describe('a damaged expert', () => {
-  /** Publishes bytes under a name as if they were what the catalogue says, or not. */
-  async function plant(name: string, data: Uint8Array, stored: Uint8Array): Promise<void> {
-    const digest = await sha256(data);
-    const key = `experts/${digest}.delta.safetensors`;
-    await openStore(store).write(key, stored);
-    const version = {
-      digest,
-      base: 'b'.repeat(64) as typeof digest,
-      key,
-      bytes: data.byteLength,
-      method: 'sign',
-      published: new Date().toISOString(),
-    };
-    await updateCatalogue(openStore(store), (catalogue) => ({
-      ...catalogue,
-      experts: { ...catalogue.experts, [name]: { versions: [version], channels: { stable: [{ digest, weight: 1 }] } } },
-    }));
+  /** What the catalogue says a file is, and what lies in the store. */
+  interface Damage {
+    readonly said: Uint8Array;
+    readonly stored: Uint8Array | undefined;
   }
-
-  it.each([
-    ['truncated', (file: Uint8Array) => [file, file.subarray(0, file.length - 7)], /the catalogue says/],
-    ['altered', (file: Uint8Array) => [file, file.with(file.length - 9, (file.at(-9) ?? 0) ^ 1)], /altered/],
-    [
-      'for another base',
-      (file: Uint8Array) => [rewritten(file, { base: 'f'.repeat(64) }), rewritten(file, { base: 'f'.repeat(64) })],
-      /is a delta for base f{64}/,
-    ],
-    [
-      'not a delta at all',
-      () => [new Uint8Array(64), new Uint8Array(64)],
-      /header is not JSON|no delta|not a Signpost delta/,
-    ],
-  ] as [string, (file: Uint8Array) => [Uint8Array, Uint8Array], RegExp][])(
-    '%s is refused with its cause, and others go on',
-    async (kind, damage, cause) => {
-      const name = `damaged-${kind.replaceAll(' ', '-')}`;
-      // An expert of its own: the others' digests may be resident.
-      const file = rewritten(new Uint8Array(await readFile(mathFile)), { expert: name });
-      const [data, stored] = damage(file);
-      await plant(name, data, stored);
-      // New names are seen within the catalogue's age.
-      await expect
-        .poll(async () => (await refusal(PATH, { model: name, messages: user('x') })).code, {
-          timeout: 5_000,
-          interval: 250,
-        })
-        .toBe('expert_unavailable');
-      const error = await refusal(PATH, { model: name, messages: user('x') });
-      expect(error).toMatchObject({ status: 503, type: 'server_error', message: expect.stringMatching(cause) });
-      expect(await chat('math', 'What is 17 plus 25?')).toContain('42');
-      expect((await backend.heartbeat()).slotsFree).toBe(2);
+  const DAMAGES: Record<string, { readonly make: (file: Uint8Array) => Damage; readonly cause: RegExp }> = {
+    missing: { make: (said) => ({ said, stored: undefined }), cause: /has no object experts/ },
+    truncated: { make: (said) => ({ said, stored: said.subarray(0, -7) }), cause: /truncated or replaced/ },
+    altered: {
+      make: (said) => ({ said, stored: said.with(said.length - 9, (said.at(-9) ?? 0) ^ 1) }),
+      cause: /altered/,
     },
-  );
+    'for-another-base': {
+      make: (file) => whole(rewritten(file, { base: 'f'.repeat(64) })),
+      cause: /is a delta for base f{64}/,
+    },
+    'of-other-shapes': {
+      make: (file) => whole(rewritten(file, {}, (shape) => (shape.length === 1 ? [...shape, 1] : shape))),
+      cause: /row_scale\.0 is \[\d+,1\], the base needs \[\d+\]/,
+    },
+    'no-delta': { make: () => whole(new Uint8Array(64)), cause: /header is not JSON/ },
+  };
+  const whole = (file: Uint8Array): Damage => ({ said: file, stored: file });
 
-  it('that is mended is served by the next request', async () => {
-    const file = new Uint8Array(await readFile(mathFile));
-    const [digest, data] = [await sha256(file), file];
-    await openStore(store).write(`experts/${digest}.delta.safetensors`, data);
-    expect(await chat('math', 'What is 17 plus 25?')).toContain('42');
+  beforeAll(async () => {
+    const math = new Uint8Array(await readFile(mathFile));
+    for (const [name, { make }] of Object.entries(DAMAGES)) {
+      // An expert of its own: the others' digests may be resident.
+      const { said, stored } = make(rewritten(math, { expert: name }));
+      const digest = await sha256(said);
+      const key = `experts/${digest}.delta.safetensors`;
+      if (stored !== undefined) await openStore(store).write(key, stored);
+      const base = 'b'.repeat(64) as typeof digest;
+      const published = new Date().toISOString();
+      const version = { digest, base, key, bytes: said.byteLength, method: 'sign', published };
+      const expert = { versions: [version], channels: { stable: [{ digest, weight: 1 }] } };
+      await updateCatalogue(openStore(store), (catalogue) => ({
+        ...catalogue,
+        experts: { ...catalogue.experts, [name]: expert },
+      }));
+    }
+    // New names are seen within the catalogue's age.
+    const known = async () => (await refusal(PATH, { model: 'no-delta', messages: user('x') })).code;
+    await vi.waitUntil(async () => (await known()) === 'expert_unavailable', { timeout: 5_000, interval: 100 });
+  });
+
+  it.each(Object.keys(DAMAGES))('(%s) is refused with its cause, and others go on', async (name) => {
+    const asked = [
+      refusal(PATH, { model: name, messages: user('x') }),
+      refusal(PATH, { model: `math:1+${name}:0.5`, messages: user('x') }),
+    ];
+    const others = ['math', 'code'].map((model) => chat(model, 'What is 17 plus 25?'));
+    for (const error of await Promise.all(asked)) {
+      expect(error).toMatchObject({ status: 503, type: 'server_error', code: 'expert_unavailable' });
+      expect(error.message).toMatch(/^expert [0-9a-f]{64} can't be loaded/);
+      expect(error.message).toMatch(DAMAGES[name]?.cause ?? /^$/);
+    }
+    expect((await Promise.all(others))[0]).toContain('42');
+    expect((await backend.heartbeat()).slotsFree).toBe(2);
+  });
+
+  it('(mended) is served by the next request', async () => {
+    const { make } = DAMAGES.truncated ?? { make: whole };
+    const { said } = make(rewritten(new Uint8Array(await readFile(mathFile)), { expert: 'truncated' }));
+    await openStore(store).write(`experts/${await sha256(said)}.delta.safetensors`, said);
+    expect(await chat('truncated', 'What is 17 plus 25?')).toContain('42');
   });
 });
 
-/** The same tensors under other metadata. */
-function rewritten(file: Uint8Array, changes: Record<string, string>): Uint8Array {
+/** The same tensors under other metadata, and in other shapes. */
+function rewritten(
+  file: Uint8Array,
+  changes: Record<string, string>,
+  shapeOf: (shape: readonly number[]) => readonly number[] = (shape) => shape,
+): Uint8Array {
   const { metadata, tensors, headerBytes } = parseSafetensors(file, 'math');
-  return new Uint8Array(
-    Buffer.concat([encodeHeader(tensors, { ...metadata, ...changes }), file.subarray(headerBytes)]),
-  );
+  const specs = tensors.map((tensor) => ({ ...tensor, shape: shapeOf(tensor.shape) }));
+  return new Uint8Array(Buffer.concat([encodeHeader(specs, { ...metadata, ...changes }), file.subarray(headerBytes)]));
 }
 
 describe('a server with a secret', () => {

@@ -30,7 +30,7 @@ export class CatalogueWatch {
     this.#onProblem = onProblem;
   }
 
-  /** @throws Problem when none has ever been read. */
+  /** @throws ApiError (503) when none has ever been read. */
   async catalogue(): Promise<Catalogue> {
     const current = this.#current;
     if (current !== undefined && performance.now() - current.readAt < MAX_AGE_MS) return current.catalogue;
@@ -43,7 +43,8 @@ export class CatalogueWatch {
   /**
    * The experts a model name stands for; none for `base`.
    *
-   * @throws ApiError (400) for what is no model name, (404, `model_not_found`) for an expert, channel or digest that isn't there.
+   * @throws Problem for what is no model name; ApiError (404, `model_not_found`) for an expert, channel or digest that isn't there, (503)
+   * when there is no catalogue to look in.
    */
   async resolve(name: string): Promise<ResolvedTerm[]> {
     const model = parseModelName(name);
@@ -55,6 +56,8 @@ export class CatalogueWatch {
         { param: 'model' },
       );
     }
+    // The base needs no catalogue.
+    if (model.terms.length === 0) return [];
     const catalogue = await this.catalogue();
     return model.terms.map(({ expert, selector, weight }) => {
       try {
@@ -71,9 +74,15 @@ export class CatalogueWatch {
     try {
       const { catalogue } = await readCatalogue(this.#store);
       this.#current = { catalogue, readAt };
-    } catch (error) {
-      if (this.#current === undefined) throw error;
-      this.#onProblem(error instanceof Error ? error.message : String(error));
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      if (this.#current === undefined) {
+        throw new ApiError('server_error', 'catalogue_unavailable', `this region can't read its catalogue: ${why}`, {
+          status: 503,
+          cause,
+        });
+      }
+      this.#onProblem(why);
       this.#current = { ...this.#current, readAt };
     }
     return this.#current.catalogue;

@@ -106,6 +106,37 @@ describe('residency', () => {
     expect((await residency.acquire([version(1)], never)).slots).toEqual([0]);
   });
 
+  it('keeps a slot that is being filled for a mixture that has failed until it is filled', async () => {
+    const ends = new Map<Digest, { readonly fill: () => void; readonly fail: (error: Error) => void }>();
+    const held = new Map<number, Digest>();
+    const residency = new Residency({
+      slots: 2,
+      load: ({ digest }, slot) =>
+        new Promise((resolve, reject) => {
+          const fill = () => {
+            ends.delete(digest);
+            held.set(slot, digest);
+            resolve();
+          };
+          ends.set(digest, { fill, fail: reject });
+        }),
+    });
+    const mixture = residency.acquire([version(1), version(2)], never);
+    const refused = expect(mixture).rejects.toThrow('bytes missing');
+    ends.get(digestOf(1))?.fail(new Error('bytes missing'));
+    await settled();
+    const others = [3, 4].map((name) => residency.acquire([version(name)], never));
+    await settled();
+    // Whoever took the slot of 2 before 2 was in would now find it overwritten.
+    for (const name of [3, 4, 2]) ends.get(digestOf(name))?.fill();
+    await refused;
+    await settled();
+    for (const name of [3, 4]) ends.get(digestOf(name))?.fill();
+    for (const [i, lease] of (await Promise.all(others)).entries()) {
+      expect(held.get(lease.slots[0] ?? -1)).toBe(digestOf(3 + i));
+    }
+  });
+
   it('bounds how often a waiting request is passed by others whose experts are resident', async () => {
     const residency = new Residency({ slots: 2, load: async () => undefined });
     const held = await Promise.all([1, 2].map((name) => residency.acquire([version(name)], never)));

@@ -119,13 +119,13 @@ export class Residency {
       for (const slot of slots) this.#table.release(slot);
       this.#serveWaiters();
     };
-    return Promise.all(loads).then(
-      () => ({ slots, release }),
-      (error: unknown) => {
-        release();
-        throw error;
-      },
-    );
+    // All of them, also where one fails: a slot that is still being filled must not go to somebody else.
+    return Promise.allSettled(loads).then((results) => {
+      const failure = results.find((result) => result.status === 'rejected');
+      if (failure === undefined) return { slots, release };
+      release();
+      throw failure.reason;
+    });
   }
 
   async #load(version: ExpertVersion, slot: number): Promise<void> {

@@ -1,5 +1,7 @@
 /**
  * The engine as the HTTP thread sees it: requests as streams of events. The engine runs in a thread of its own, so HTTP never waits for a step.
+ *
+ * A thread that dies takes no request with it silently: whatever waits for it fails, and nothing new is taken.
  */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
@@ -14,51 +16,63 @@ import type {
   ToWorker,
 } from './protocol.ts';
 
+export interface EngineClientOptions {
+  /** Requests in flight beyond which new ones are refused. */
+  readonly maxRequests: number;
+  /** Told once when the thread ends without having been asked to. */
+  readonly onDeath: (error: Error) => void;
+}
+
+/** What the longest step may take when the thread is to end. */
+const STEP_LIMIT_MS = 30_000;
+
 type Listener = (event: GenerationEvent) => void;
+
+interface Call {
+  readonly resolve: (stats: EngineStats) => void;
+  readonly reject: (error: Error) => void;
+}
 
 export class EngineClient {
   readonly facts: EngineFacts;
   readonly #worker: Worker;
+  readonly #options: EngineClientOptions;
   readonly #listeners = new Map<number, Listener>();
-  readonly #calls = new Map<number, (stats: EngineStats) => void>();
+  readonly #calls = new Map<number, Call>();
   #lastId = 0;
   /** Why the engine is gone. */
   #death: Error | undefined;
   #isClosing = false;
 
-  private constructor(worker: Worker, facts: EngineFacts) {
+  private constructor(worker: Worker, facts: EngineFacts, options: EngineClientOptions) {
     this.#worker = worker;
     this.facts = facts;
+    this.#options = options;
     worker.on('message', (message: FromWorker) => this.#receive(message));
     worker.on('error', (error) => this.#die(error));
     worker.on('exit', (code) => this.#die(new Error(`the engine thread ended with code ${code}`)));
   }
 
   /** Starts the thread and waits until the base is resident. @throws what the thread failed with. */
-  static async start(options: EngineOptions): Promise<EngineClient> {
-    const worker = new Worker(new URL('./worker-entry.mjs', import.meta.url), { workerData: options });
-    const exited = new AbortController();
-    const onExit = (code: number) =>
-      exited.abort(new Error(`the engine thread ended with code ${code} while it started`));
-    worker.once('exit', onExit);
-    // Rejects with the thread's own error where it throws.
-    const [message] = (await once(worker, 'message', { signal: exited.signal })) as [FromWorker];
-    worker.off('exit', onExit);
+  static async start(engine: EngineOptions, options: EngineClientOptions): Promise<EngineClient> {
+    const worker = new Worker(new URL('./worker-entry.mjs', import.meta.url), { workerData: engine });
+    const message = await new Promise<FromWorker>((resolve, reject) => {
+      worker.once('message', resolve);
+      worker.once('error', reject);
+      worker.once('exit', (code) => reject(new Error(`the engine thread ended with code ${code} while it started`)));
+    });
     if (message.kind !== 'ready') throw new Error(`the engine thread began with "${message.kind}"`);
-    return new EngineClient(worker, message.facts);
+    return new EngineClient(worker, message.facts, options);
   }
 
   get isAlive(): boolean {
     return this.#death === undefined;
   }
 
-  /** Requests that have not ended. */
-  get inFlight(): number {
-    return this.#listeners.size;
-  }
-
   /**
-   * Runs a request. The events end with `finished`; a failure is thrown as ApiError. Leaving the loop early, or the signal, aborts the request.
+   * Runs a request. The events end with `finished`. Leaving the loop early, or the signal, aborts the request.
+   *
+   * @throws ApiError (429) at once when the region is full, or what the request failed with; the `signal`'s reason when it aborts.
    */
   async *generate(
     request: Omit<GenerationRequest, 'id'>,
@@ -66,6 +80,8 @@ export class EngineClient {
   ): AsyncGenerator<Exclude<GenerationEvent, { kind: 'failed' }>> {
     if (this.#death !== undefined) throw engineGone(this.#death);
     signal.throwIfAborted();
+    // Counted where a request is taken, so that no burst slips through between the check and the count.
+    if (this.#listeners.size >= this.#options.maxRequests) throw regionFull(this.#listeners.size);
     const id = ++this.#lastId;
     const queue: GenerationEvent[] = [];
     let wake: (() => void) | undefined;
@@ -87,8 +103,9 @@ export class EngineClient {
           continue;
         }
         if (event.kind === 'failed') {
-          const { type, code, message, status, param } = event.error;
-          throw new ApiError(type, code, message, param === null ? { status } : { status, param });
+          const { type, code, message, status, param, detail } = event.error;
+          const cause = new Error(detail);
+          throw new ApiError(type, code, message, param === null ? { status, cause } : { status, param, cause });
         }
         yield event;
         if (event.kind === 'finished') return;
@@ -101,18 +118,26 @@ export class EngineClient {
     }
   }
 
+  /** @throws ApiError (503) when the engine is gone. */
   stats(): Promise<EngineStats> {
     if (this.#death !== undefined) return Promise.reject(engineGone(this.#death));
     const call = ++this.#lastId;
-    return new Promise((resolve) => {
-      this.#calls.set(call, resolve);
+    return new Promise((resolve, reject) => {
+      this.#calls.set(call, { resolve, reject });
       this.#send({ kind: 'stats', call });
     });
   }
 
+  /** Ends the thread after the step it is in. What is still in flight fails. */
   async close(): Promise<void> {
+    if (this.#death !== undefined) return;
     this.#isClosing = true;
-    await this.#worker.terminate();
+    const exited = once(this.#worker, 'exit');
+    this.#send({ kind: 'close' });
+    // A thread that is stopped inside native code takes the process with it: only where it doesn't come to an end.
+    const stuck = setTimeout(() => void this.#worker.terminate(), STEP_LIMIT_MS);
+    await exited;
+    clearTimeout(stuck);
   }
 
   #send(message: ToWorker): void {
@@ -125,7 +150,7 @@ export class EngineClient {
         for (const { id, event } of message.events) this.#listeners.get(id)?.(event);
         return;
       case 'stats':
-        this.#calls.get(message.call)?.(message.stats);
+        this.#calls.get(message.call)?.resolve(message.stats);
         this.#calls.delete(message.call);
         return;
       case 'ready':
@@ -136,11 +161,16 @@ export class EngineClient {
   }
 
   #die(error: Error): void {
-    this.#death ??= error;
-    if (!this.#isClosing) process.emitWarning(`the engine thread is gone: ${error.message}`);
-    const { type, code, message, status, param } = engineGone(this.#death);
+    // A thread that throws ends, too: one death, two events.
+    if (this.#death !== undefined) return;
+    this.#death = error;
+    if (!this.#isClosing) this.#options.onDeath(error);
+    const gone = engineGone(error);
+    const { type, code, message, status, param } = gone;
     for (const listener of this.#listeners.values())
-      listener({ kind: 'failed', error: { type, code, message, status, param } });
+      listener({ kind: 'failed', error: { type, code, message, status, param, detail: error.stack ?? error.message } });
+    for (const { reject } of this.#calls.values()) reject(gone);
+    this.#calls.clear();
   }
 }
 
@@ -150,5 +180,13 @@ function engineGone(cause: Error): ApiError {
     'engine_gone',
     'the engine of this region has stopped; another region may answer',
     { status: 503, cause },
+  );
+}
+
+function regionFull(inFlight: number): ApiError {
+  return new ApiError(
+    'rate_limit_error',
+    'region_full',
+    `this region has ${inFlight} requests in flight, as many as it takes; try again soon`,
   );
 }

@@ -4,7 +4,7 @@
  * Between two steps the thread's messages are read, so an abort frees its blocks within one step.
  */
 import { ApiError } from '@signpost/contracts';
-import { argmax, logProbability, type Model, Sampler } from '@signpost/engine';
+import { argmax, logProbability, Sampler, type StepBatch } from '@signpost/engine';
 import type { Lease, Residency } from '../experts/residency.ts';
 import type { BlockManager } from '../schedule/block-manager.ts';
 import type { Chunk, Scheduler } from '../schedule/scheduler.ts';
@@ -12,8 +12,15 @@ import { Sequence } from '../schedule/sequence.ts';
 import { buildStepBatch } from '../schedule/step-batch.ts';
 import type { EngineStats, GenerationEvent, GenerationRequest, SerialisedError, TokenScore } from './protocol.ts';
 
+/** The part of a model that the loop needs. */
+export interface StepModel {
+  readonly config: { readonly vocabSize: number };
+  /** Logits (n, vocab) of the batch's `logitRows`. */
+  forward(batch: StepBatch): Promise<Float32Array>;
+}
+
 export interface EngineParts {
-  readonly model: Model;
+  readonly model: StepModel;
   readonly blocks: BlockManager;
   readonly scheduler: Scheduler;
   readonly residency: Residency;
@@ -199,6 +206,7 @@ function scoreToken(logits: Float32Array, token: number, logprobs: 0 | 1): Token
 }
 
 function serialise(error: unknown): SerialisedError {
-  const { type, code, message, status, param } = ApiError.from(error);
-  return { type, code, message, status, param };
+  const { type, code, message, status, param, cause } = ApiError.from(error);
+  const detail = cause instanceof Error ? (cause.stack ?? cause.message) : message;
+  return { type, code, message, status, param, detail };
 }

@@ -43,7 +43,9 @@ export interface TokenScore {
 export type ToWorker =
   | { readonly kind: 'submit'; readonly request: GenerationRequest }
   | { readonly kind: 'abort'; readonly id: number }
-  | { readonly kind: 'stats'; readonly call: number };
+  | { readonly kind: 'stats'; readonly call: number }
+  /** Ends the thread, between two steps. */
+  | { readonly kind: 'close' };
 
 /** What happens to one request, in order; `finished` or `failed` is the last. */
 export type GenerationEvent =
@@ -53,12 +55,15 @@ export type GenerationEvent =
   | { readonly kind: 'finished'; readonly reason: 'stop' | 'length' }
   | { readonly kind: 'failed'; readonly error: SerialisedError };
 
+/** An ApiError on its way to the other thread. */
 export interface SerialisedError {
   readonly type: ErrorType;
   readonly code: string;
   readonly message: string;
   readonly status: number;
   readonly param: string | null;
+  /** What is for the log only. */
+  readonly detail: string;
 }
 
 export interface EngineFacts {

@@ -51,6 +51,9 @@ port.on('message', (message: ToWorker) => {
     case 'stats':
       send({ kind: 'stats', call: message.call, stats: loop.stats() });
       return;
+    case 'close':
+      // Of this thread only.
+      return process.exit(0);
     default:
       message satisfies never;
   }

@@ -20,7 +20,7 @@ const arrival: fc.Arbitrary<Arrival> = fc.record({
   prompt: fc.integer({ min: 1, max: 40 }),
   answer: fc.integer({ min: 1, max: 20 }),
   scores: fc.boolean(),
-  leaves: fc.option(fc.nat(60), { nil: undefined }),
+  leaves: fc.oneof({ weight: 3, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: fc.nat(60) }),
 });
 const options: fc.Arbitrary<SchedulerOptions & { blocks: number }> = fc
   .record({
@@ -128,6 +128,34 @@ describe('the scheduler', () => {
       }
     }
     expect(steps).toBeLessThan(40);
+  });
+});
+
+describe('preemption', () => {
+  it('takes the newest sequence, which is the first to come back and goes on where it was', () => {
+    const blocks = new BlockManager(4, BLOCK_TOKENS);
+    const scheduler = new Scheduler(blocks, { maxStepTokens: 16, maxSequences: 4, maxLogitRows: 4 });
+    const [oldest, newest, later] = [0, 1, 2].map(
+      (id) => new Sequence({ id, prompt: [1, 2, 3, 4, 5, 6, 7], maxTokens: 8, mixture: [], scoresPrompt: false }),
+    );
+    if (oldest === undefined || newest === undefined || later === undefined) throw new Error('three were made');
+    const step = () => {
+      const chunks = scheduler.schedule();
+      for (const chunk of chunks) {
+        scheduler.advance(chunk, chunk.start + chunk.count === chunk.sequence.tokens.length ? 7 : undefined);
+        if (chunk.sequence.generated >= chunk.sequence.maxTokens) scheduler.remove(chunk.sequence);
+      }
+      return chunks.map(({ sequence }) => sequence);
+    };
+    for (const sequence of [oldest, newest, later]) scheduler.add(sequence);
+    expect(step()).toEqual([oldest, newest]);
+    expect(step()).toEqual([oldest, newest]);
+    // Position 8 begins a third block, and none is left.
+    expect(step()).toEqual([oldest]);
+    expect([newest.computed, newest.generated, newest.blockTable.length]).toEqual([0, 2, 0]);
+    while (scheduler.running > 0 && oldest.generated < oldest.maxTokens) expect(step()[0]).toBe(oldest);
+    expect(step()[0]).toBe(newest);
+    expect(newest.tokens).toHaveLength(10);
   });
 });
 

@@ -25,7 +25,7 @@ import {
 import { Generation, type GenerationDeps } from './generation.ts';
 import type { Heartbeats } from './heartbeat.ts';
 import { findModel, listModels } from './models.ts';
-import { sseResponse } from './sse.ts';
+import { type StreamEnd, sseResponse } from './sse.ts';
 
 export interface AppDeps extends GenerationDeps {
   readonly region: string;
@@ -60,6 +60,8 @@ export function createApp(deps: AppDeps): Hono<Env> {
     const status = deps.isDraining() ? 'draining' : engine.isAlive ? 'ready' : 'dead';
     return context.json({ status }, status === 'ready' ? 200 : 503);
   });
+  app.all('/health/live', onlyTakes('GET'));
+  app.all('/health/ready', onlyTakes('GET'));
 
   app.use(async function authenticate(context, next) {
     const body = await readText(context.req.raw);
@@ -82,9 +84,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
     context.json({ object: 'list', data: listModels(await catalogue.catalogue(), engine.facts.base, startedAt) }),
   );
   app.get('/v1/models/:id', async (context) =>
-    context.json(
-      findModel(listModels(await catalogue.catalogue(), engine.facts.base, startedAt), context.req.param('id')),
-    ),
+    context.json(findModel(await catalogue.catalogue(), engine.facts.base, startedAt, context.req.param('id'))),
   );
 
   app.post('/v1/chat/completions', async (context) => {
@@ -124,28 +124,19 @@ export function createApp(deps: AppDeps): Hono<Env> {
     });
   });
 
-  const allowed: Readonly<Record<string, string>> = {
-    '/v1/chat/completions': 'POST',
-    '/v1/completions': 'POST',
-    '/v1/models': 'GET',
-    '/heartbeat': 'GET',
-  };
-  app.notFound((context) => {
-    const { method, path } = context.req;
-    const allow = allowed[path];
-    if (allow === undefined)
-      throw new ApiError('not_found_error', 'unknown_path', `there is nothing at ${method} ${path}`);
-    return new ApiError('invalid_request_error', 'method_not_allowed', `${path} takes ${allow}`, {
-      status: 405,
-    }).toResponse({ allow });
+  app.all('/heartbeat', onlyTakes('GET'));
+  app.all('/v1/models', onlyTakes('GET'));
+  app.all('/v1/models/:id', onlyTakes('GET'));
+  app.all('/v1/chat/completions', onlyTakes('POST'));
+  app.all('/v1/completions', onlyTakes('POST'));
+  app.notFound(({ req: { method, path } }) => {
+    throw new ApiError('not_found_error', 'unknown_path', `there is nothing at ${method} ${path}`);
   });
 
   app.onError((error, context) => {
     const apiError = ApiError.from(error);
     const requestId = context.get('requestId');
-    if (apiError.status >= 500)
-      log.error({ requestId, code: apiError.code, err: apiError.cause ?? apiError }, 'request failed');
-    else log.info({ requestId, code: apiError.code, status: apiError.status }, 'request refused');
+    logFailure(requestId, apiError);
     return apiError.toResponse({
       'x-request-id': requestId,
       ...(apiError.status === 429 ? { 'retry-after': '1' } : {}),
@@ -162,10 +153,13 @@ export function createApp(deps: AppDeps): Hono<Env> {
     const requestId = context.get('requestId');
     const started = performance.now();
     const gone = new AbortController();
-    const abort = () => gone.abort(new Error('the client went away'));
-    context.req.raw.signal.addEventListener('abort', abort, { once: true });
-    const headers = { 'x-signpost-digest': generation.digests.join('+') };
-    const account = (outcome: string) => {
+    const onGone = () => gone.abort(clientGone());
+    const app = context.req.raw.signal;
+    // It may have left while its request was being prepared.
+    if (app.aborted) onGone();
+    else app.addEventListener('abort', onGone, { once: true });
+    const headers = digestHeader(generation);
+    const account = (outcome: StreamEnd['kind']) => {
       const ms = Math.round(performance.now() - started);
       log.info({ requestId, digests: generation.digests, ...generation.usage, ms, outcome }, 'request ended');
     };
@@ -174,37 +168,41 @@ export function createApp(deps: AppDeps): Hono<Env> {
       account('complete');
       return context.json(whole, 200, headers);
     }
-    // The first event before the headers: a request that fails without an answer gets a status of its own.
-    const events = run.stream(gone.signal);
-    const first = await events.next();
-    return sseResponse(accounted(first, events, account), {
+    return sseResponse(run.stream(gone.signal), {
       headers,
-      onCancel: () => {
-        abort();
-        account('client gone');
-      },
-      onError: (error) => {
-        log.error({ requestId, err: error }, 'stream failed');
-        account('failed');
+      onEnd: (end) => {
+        if (end.kind === 'client gone') onGone();
+        if (end.kind === 'failed') logFailure(requestId, ApiError.from(end.error));
+        account(end.kind);
       },
     });
+  }
+
+  /** Failures of ours with their cause; what the app did wrong without. */
+  function logFailure(requestId: string, { status, code, cause, stack }: ApiError): void {
+    if (status >= 500) log.error({ requestId, status, code, err: cause ?? stack }, 'request failed');
+    else log.info({ requestId, status, code }, 'request refused');
   }
 
   return app;
 }
 
-async function* accounted(
-  first: IteratorResult<unknown>,
-  rest: AsyncGenerator<unknown>,
-  account: (outcome: string) => void,
-): AsyncGenerator<unknown> {
-  try {
-    if (first.done !== true) yield first.value;
-    yield* rest;
-    account('complete');
-  } finally {
-    await rest.return(undefined);
-  }
+/** Answers the methods that the routes before it don't. */
+function onlyTakes(allow: 'GET' | 'POST'): (context: AppContext) => Response {
+  return ({ req: { path } }) =>
+    new ApiError('invalid_request_error', 'method_not_allowed', `${path} takes ${allow}`, { status: 405 }).toResponse({
+      allow,
+    });
+}
+
+/** What answers, by content: the experts' digests in the order of the model name; none for the base. */
+function digestHeader({ digests }: Generation): Record<string, string> {
+  return digests.length === 0 ? {} : { 'x-signpost-digest': digests.join('+') };
+}
+
+/** 499 as in nginx: nobody reads it but the log. */
+function clientGone(): ApiError {
+  return new ApiError('invalid_request_error', 'client_gone', 'the client went away', { status: 499 });
 }
 
 function refuseWhileDraining({ isDraining }: AppDeps): void {

@@ -22,6 +22,7 @@ export function chatFields(request: ChatRequest): GenerationFields {
   const { model, temperature, top_p, seed, stop } = request;
   return {
     model,
+    promptField: 'messages',
     temperature,
     top_p,
     seed,

@@ -16,7 +16,8 @@ export function completionPrompt(tokenizer: Tokenizer, { prompt }: CompletionReq
 
 export function completionFields(request: CompletionRequest): GenerationFields {
   const { model, temperature, top_p, seed, stop } = request;
-  return { model, temperature, top_p, seed, stop, maxTokens: request.max_tokens ?? DEFAULT_MAX_TOKENS };
+  const maxTokens = request.max_tokens ?? DEFAULT_MAX_TOKENS;
+  return { model, promptField: 'prompt', temperature, top_p, seed, stop, maxTokens };
 }
 
 /** @throws ApiError (400) for a request that would do nothing. */

@@ -12,13 +12,15 @@ export interface GenerationDeps {
   readonly engine: EngineClient;
   readonly tokenizer: Tokenizer;
   readonly catalogue: CatalogueWatch;
-  /** Requests in flight beyond which new ones are refused. */
-  readonly maxRequests: number;
+  /** Most tokens of an answer whose request doesn't say. */
+  readonly defaultMaxTokens: number;
 }
 
 /** The fields chat and completions share. */
 export interface GenerationFields {
   readonly model: string;
+  /** Where the request has its prompt. */
+  readonly promptField: 'messages' | 'prompt';
   readonly maxTokens: number | undefined;
   readonly temperature: number | null | undefined;
   readonly top_p: number | null | undefined;
@@ -43,9 +45,7 @@ export interface Piece {
   readonly finish?: FinishReason;
 }
 
-const RETRY_AFTER_SECONDS = 1;
-
-/** A request that may be run: everything that can be refused beforehand has been. */
+/** A request that may be run: what can be refused beforehand has been, but for a full region. */
 export class Generation {
   readonly #deps: GenerationDeps;
   readonly #request: Omit<GenerationRequest, 'id'>;
@@ -59,7 +59,7 @@ export class Generation {
   }
 
   /**
-   * @throws ApiError (400) for a prompt beyond the context, (404) for an unknown expert, (429) when the region is full.
+   * @throws ApiError (400) for a prompt that is empty or beyond the context, (404) for an unknown expert.
    */
   static async prepare(
     deps: GenerationDeps,
@@ -68,17 +68,11 @@ export class Generation {
     scoring: Scoring,
   ): Promise<Generation> {
     const { engine, tokenizer, catalogue } = deps;
-    if (engine.inFlight >= deps.maxRequests) {
-      throw new ApiError(
-        'rate_limit_error',
-        'region_full',
-        `this region has ${engine.inFlight} requests in flight; try again in ${RETRY_AFTER_SECONDS} s`,
-      );
-    }
+    checkPrompt(engine, prompt, fields);
     const mixture = await catalogue.resolve(fields.model);
     const request = {
       prompt,
-      maxTokens: maxTokensOf(engine, prompt.length, fields.maxTokens),
+      maxTokens: maxTokensOf(deps, prompt.length, fields),
       mixture,
       sampling: {
         temperature: fields.temperature ?? 1,
@@ -88,16 +82,6 @@ export class Generation {
       stopIds: [...tokenizer.eosIds],
       ...scoring,
     };
-    for (const [position, id] of prompt.entries()) {
-      if (id >= engine.facts.vocabSize) {
-        throw new ApiError(
-          'invalid_request_error',
-          'invalid_value',
-          `prompt[${position}]: token ${id} does not exist; the vocabulary has ${engine.facts.vocabSize}`,
-          { param: 'prompt' },
-        );
-      }
-    }
     const stops = fields.stop == null ? [] : [fields.stop].flat();
     return new Generation(deps, request, stops);
   }
@@ -141,25 +125,53 @@ export class Generation {
   }
 }
 
-function maxTokensOf({ facts }: EngineClient, promptLength: number, asked: number | undefined): number {
-  const { maxPositions, kvTokens } = facts;
-  const context = Math.min(maxPositions, kvTokens);
-  // An answer needs a position; scoring alone does not.
-  if (promptLength + (asked === 0 ? 0 : 1) > context) {
+function checkPrompt(
+  { facts }: EngineClient,
+  prompt: readonly number[],
+  { promptField: param }: GenerationFields,
+): void {
+  // What a tokenizer makes of text that it drops altogether.
+  if (prompt.length === 0) {
+    throw new ApiError('invalid_request_error', 'invalid_value', 'the prompt has no tokens', { param });
+  }
+  const position = prompt.findIndex((id) => id >= facts.vocabSize);
+  if (position !== -1) {
     throw new ApiError(
       'invalid_request_error',
-      'context_length_exceeded',
-      `the prompt has ${promptLength} tokens, this model's context is ${maxPositions}${kvTokens < maxPositions ? ` and this region's KV cache holds ${kvTokens}` : ''}`,
-      { param: 'messages' },
+      'invalid_value',
+      `prompt[${position}]: token ${prompt[position]} does not exist; the vocabulary has ${facts.vocabSize}`,
+      { param },
     );
   }
-  if (asked !== undefined && promptLength + asked > context) {
+}
+
+function maxTokensOf(
+  { engine, defaultMaxTokens }: GenerationDeps,
+  prompt: number,
+  { maxTokens: asked, promptField }: GenerationFields,
+): number {
+  const { maxPositions, kvTokens } = engine.facts;
+  const context = Math.min(maxPositions, kvTokens);
+  const limit =
+    kvTokens < maxPositions
+      ? `this region's KV cache holds ${kvTokens} (the model's context is ${maxPositions})`
+      : `this model's context is ${maxPositions}`;
+  // An answer needs a position; scoring alone does not.
+  if (prompt + (asked === 0 ? 0 : 1) > context) {
     throw new ApiError(
       'invalid_request_error',
       'context_length_exceeded',
-      `the prompt has ${promptLength} tokens and ${asked} were asked for; together at most ${context}`,
+      `the prompt has ${prompt} tokens, ${limit}; shorten it`,
+      { param: promptField },
+    );
+  }
+  if (asked !== undefined && prompt + asked > context) {
+    throw new ApiError(
+      'invalid_request_error',
+      'context_length_exceeded',
+      `the prompt has ${prompt} tokens and ${asked} were asked for, ${limit}; ask for at most ${context - prompt}`,
       { param: 'max_tokens' },
     );
   }
-  return asked ?? context - promptLength;
+  return asked ?? Math.min(defaultMaxTokens, context - prompt);
 }

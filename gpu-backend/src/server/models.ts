@@ -6,32 +6,38 @@ import {
   type Catalogue,
   DEFAULT_CHANNEL,
   type Digest,
+  type ExpertVersion,
   type ModelCard,
+  Problem,
+  parseModelName,
   resolveExpert,
 } from '@signpost/contracts';
 
 const OWNER = 'signpost';
 
+/** The base, then each expert's channels; `startedAt` (seconds since the epoch) is when the base came to be here. */
 export function listModels(catalogue: Catalogue, base: Digest, startedAt: number): ModelCard[] {
-  const baseName = catalogue.bases[base]?.name ?? 'base';
   const cards: ModelCard[] = [
     { id: 'base', object: 'model', created: startedAt, owned_by: OWNER, parent: null, root: base },
   ];
   for (const [name, expert] of Object.entries(catalogue.experts)) {
     for (const channel of Object.keys(expert.channels)) {
       const version = resolveExpert(catalogue, name, channel);
-      if (version.base !== base) continue;
       const id = channel === DEFAULT_CHANNEL ? name : `${name}@${channel}`;
-      const created = Math.floor(Date.parse(version.published) / 1000);
-      cards.push({ id, object: 'model', created, owned_by: OWNER, parent: baseName, root: version.digest });
+      if (version.base === base) cards.push(expertCard(catalogue, id, version));
     }
   }
   return cards;
 }
 
-/** @throws ApiError (404) */
-export function findModel(cards: readonly ModelCard[], id: string): ModelCard {
-  const card = cards.find((candidate) => candidate.id === id);
+/**
+ * The card of one model: of the list, or an expert by `NAME@CHANNEL` or `NAME@DIGEST`.
+ *
+ * @throws ApiError (404) naming the models there are.
+ */
+export function findModel(catalogue: Catalogue, base: Digest, startedAt: number, id: string): ModelCard {
+  const cards = listModels(catalogue, base, startedAt);
+  const card = cards.find((candidate) => candidate.id === id) ?? selectedCard(catalogue, base, id);
   if (card === undefined) {
     throw new ApiError(
       'not_found_error',
@@ -41,4 +47,29 @@ export function findModel(cards: readonly ModelCard[], id: string): ModelCard {
     );
   }
   return card;
+}
+
+function selectedCard(catalogue: Catalogue, base: Digest, id: string): ModelCard | undefined {
+  try {
+    const model = parseModelName(id);
+    const [term, second] = model.kind === 'mixture' ? model.terms : [];
+    // A mixture is no model of its own.
+    if (term === undefined || second !== undefined || term.weight !== 1) return undefined;
+    const version = resolveExpert(catalogue, term.expert, term.selector);
+    return version.base === base ? expertCard(catalogue, id, version) : undefined;
+  } catch (error) {
+    if (error instanceof Problem) return undefined;
+    throw error;
+  }
+}
+
+function expertCard(catalogue: Catalogue, id: string, version: ExpertVersion): ModelCard {
+  return {
+    id,
+    object: 'model',
+    created: Math.floor(Date.parse(version.published) / 1000),
+    owned_by: OWNER,
+    parent: catalogue.bases[version.base]?.name ?? 'base',
+    root: version.digest,
+  };
 }

@@ -1,57 +1,97 @@
 /**
  * Server-sent events: an async generator of payloads as a streaming response.
  *
- * `[DONE]` follows a generator that ended; one that threw ends in an error event and a stream that is cut off, so that nobody takes a truncated answer
- * for a whole one.
+ * `[DONE]` follows a generator that ended; one that threw ends in an error event and no `[DONE]`, so that nobody takes a truncated answer for a
+ * whole one. Comments keep the connection open while there is nothing to say.
  */
 import { ApiError } from '@signpost/contracts';
 
-const KEEP_ALIVE_MS = 10_000;
+export const KEEP_ALIVE_MS = 10_000;
 const HEADERS = {
   'content-type': 'text/event-stream; charset=utf-8',
   'cache-control': 'no-cache',
   'x-accel-buffering': 'no',
 };
 
+export type StreamEnd =
+  | { readonly kind: 'complete' }
+  | { readonly kind: 'client gone' }
+  | { readonly kind: 'failed'; readonly error: unknown };
+
 export interface SseOptions {
   readonly headers: Readonly<Record<string, string>>;
-  /** Told when the app goes away. */
-  readonly onCancel: (reason: unknown) => void;
-  readonly onError: (error: unknown) => void;
+  /** Told once, after the response has begun. */
+  readonly onEnd: (end: StreamEnd) => void;
 }
 
-export function sseResponse(payloads: AsyncGenerator<unknown>, options: SseOptions): Response {
+/**
+ * The response, once there is a first payload: a request that fails before it gets a status of its own, and may be tried elsewhere. Where the first
+ * payload takes longer than `KEEP_ALIVE_MS`, the response begins without it.
+ *
+ * @throws what the generator threw before the response began.
+ */
+export async function sseResponse(payloads: AsyncGenerator<unknown>, options: SseOptions): Promise<Response> {
+  const first = payloads.next();
+  await settledWithin(first, KEEP_ALIVE_MS);
+  return new Response(eventStream(first, payloads, options.onEnd), { headers: { ...options.headers, ...HEADERS } });
+}
+
+function eventStream(
+  first: Promise<IteratorResult<unknown>>,
+  payloads: AsyncGenerator<unknown>,
+  onEnd: (end: StreamEnd) => void,
+): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   const event = (data: string) => encoder.encode(`data: ${data}\n\n`);
+  const comment = encoder.encode(': keep-alive\n\n');
+  let next: Promise<IteratorResult<unknown>> | undefined = first;
   let keepAlive: NodeJS.Timeout | undefined;
-  let broken: Error | undefined;
-  let isDone = false;
-  const body = new ReadableStream<Uint8Array>({
+  let isOpen = true;
+  const end = (how: StreamEnd) => {
+    clearInterval(keepAlive);
+    isOpen = false;
+    onEnd(how);
+  };
+  return new ReadableStream<Uint8Array>({
     start(controller) {
-      keepAlive = setInterval(() => controller.enqueue(encoder.encode(': keep-alive\n\n')), KEEP_ALIVE_MS);
+      keepAlive = setInterval(() => {
+        // Only into an empty queue: an app that doesn't read needs no sign of life.
+        if ((controller.desiredSize ?? 0) > 0) controller.enqueue(comment);
+      }, KEEP_ALIVE_MS);
     },
     async pull(controller) {
-      if (broken !== undefined) return controller.error(broken);
       try {
-        const { value, done } = await payloads.next();
+        const { value, done } = await (next ?? payloads.next());
+        next = undefined;
+        if (!isOpen) return;
         keepAlive?.refresh();
         if (done !== true) return controller.enqueue(event(JSON.stringify(value)));
-        clearInterval(keepAlive);
-        isDone = true;
+        end({ kind: 'complete' });
         controller.enqueue(event('[DONE]'));
-        controller.close();
       } catch (error) {
-        clearInterval(keepAlive);
-        options.onError(error);
-        broken = error instanceof Error ? error : new Error(String(error));
+        // What an abort throws in a stream that is closed already.
+        if (!isOpen) return;
+        end({ kind: 'failed', error });
         controller.enqueue(event(JSON.stringify(ApiError.from(error).body())));
       }
+      controller.close();
     },
-    cancel(reason) {
-      clearInterval(keepAlive);
-      if (!isDone) options.onCancel(reason);
-      return payloads.return(undefined).then(() => undefined);
+    async cancel() {
+      if (isOpen) end({ kind: 'client gone' });
+      await payloads.return(undefined);
     },
   });
-  return new Response(body, { headers: { ...options.headers, ...HEADERS } });
+}
+
+/** Waits until `promise` settles, at most `limitMs`. @throws what it rejects with in that time. */
+async function settledWithin(promise: Promise<unknown>, limitMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, limitMs);
+  });
+  try {
+    await Promise.race([promise, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -1,5 +1,5 @@
 /**
- * Stop strings in a stream of text: the answer ends before the first one, wherever the pieces are cut.
+ * Stop strings in a stream of text: the answer ends before the one that is complete first (of several the longest), wherever the pieces are cut.
  */
 export class StopFilter {
   readonly #stops: readonly string[];
@@ -19,11 +19,14 @@ export class StopFilter {
   push(text: string): string {
     if (this.#isStopped) return '';
     const whole = this.#held + text;
-    const ends = this.#stops.map((stop) => whole.indexOf(stop)).filter((index) => index !== -1);
-    if (ends.length > 0) {
+    const found = this.#stops
+      .map((stop) => ({ start: whole.indexOf(stop), length: stop.length }))
+      .filter(({ start }) => start !== -1);
+    const [first] = found.sort((a, b) => a.start + a.length - b.start - b.length || a.start - b.start);
+    if (first !== undefined) {
       this.#isStopped = true;
       this.#held = '';
-      return whole.slice(0, Math.min(...ends));
+      return whole.slice(0, first.start);
     }
     const held = Math.max(0, ...this.#stops.map((stop) => overlap(whole, stop)));
     this.#held = whole.slice(whole.length - held);

@@ -1,0 +1,69 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CATALOGUE_KEY, type Catalogue, type Digest } from '@signpost/contracts';
+import { type ObjectStore, openStore, updateCatalogue } from '@signpost/store';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { CatalogueWatch } from './catalogue-watch.ts';
+
+let dir: string;
+let store: ObjectStore;
+let problems: string[];
+let watch: CatalogueWatch;
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'signpost-catalogue-'));
+  store = openStore(dir);
+  problems = [];
+  watch = new CatalogueWatch(store, (problem) => problems.push(problem));
+  vi.useFakeTimers({ toFake: ['performance'] });
+});
+afterEach(async () => {
+  vi.useRealTimers();
+  await rm(dir, { recursive: true, force: true });
+});
+
+const digestOf = (letter: string) => letter.repeat(64) as Digest;
+const publish = (letter: string) =>
+  updateCatalogue(store, (catalogue): Catalogue => {
+    const version = {
+      digest: digestOf(letter),
+      base: digestOf('b'),
+      key: `experts/${letter}`,
+      bytes: 1,
+      method: 'sign',
+      published: '2026-01-01T00:00:00Z',
+    };
+    const channels = { stable: [{ digest: version.digest, weight: 1 }] };
+    const versions = [...(catalogue.experts.math?.versions ?? []), version];
+    return { ...catalogue, experts: { ...catalogue.experts, math: { versions, channels } } };
+  });
+const current = async () => (await watch.resolve('math'))[0]?.version.digest;
+const breakCatalogue = () => store.write(CATALOGUE_KEY, new TextEncoder().encode('{"format": 9}'));
+
+describe('the catalogue', () => {
+  it('shows a new version within two seconds', async () => {
+    await publish('1');
+    expect(await current()).toBe(digestOf('1'));
+    await publish('2');
+    vi.advanceTimersByTime(2_000);
+    expect(await current()).toBe(digestOf('2'));
+  });
+
+  it('stays the last good one when it is broken, and says so', async () => {
+    await publish('1');
+    await current();
+    await breakCatalogue();
+    vi.advanceTimersByTime(2_000);
+    expect(await current()).toBe(digestOf('1'));
+    expect(problems).toEqual([expect.stringContaining(CATALOGUE_KEY)]);
+  });
+
+  it('that was never good is our fault, not the app’s, and stops no base traffic', async () => {
+    await breakCatalogue();
+    await expect(watch.resolve('math')).rejects.toMatchObject({ status: 503, code: 'catalogue_unavailable' });
+    expect(await watch.resolve('base')).toEqual([]);
+    await store.delete(CATALOGUE_KEY);
+    await publish('1');
+    expect(await current()).toBe(digestOf('1'));
+  });
+});

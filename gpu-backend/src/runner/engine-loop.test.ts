@@ -1,0 +1,250 @@
+/**
+ * The loop with its real scheduler, blocks and slots, over a model whose every next token depends on all tokens, blocks and experts before it: one
+ * row in the wrong block, or one expert in the wrong slot, changes the answer.
+ */
+import { setImmediate as turn } from 'node:timers/promises';
+import type { Digest, ExpertVersion } from '@signpost/contracts';
+import type { StepBatch } from '@signpost/engine';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { Residency } from '../experts/residency.ts';
+import { BlockManager } from '../schedule/block-manager.ts';
+import { Scheduler } from '../schedule/scheduler.ts';
+import { EngineLoop, type StepModel } from './engine-loop.ts';
+import type { GenerationEvent } from './protocol.ts';
+
+const BLOCK_TOKENS = 4;
+const VOCAB = 97;
+const STOP = 5;
+/** An expert that can't be loaded. */
+const BROKEN = 4;
+/** Turns of the event loop after which something hangs. */
+const TURN_LIMIT = 20_000;
+
+interface Arrival {
+  readonly turn: number;
+  readonly prompt: readonly number[];
+  readonly maxTokens: number;
+  readonly experts: readonly number[];
+  readonly scores: boolean;
+  /** Turns after which the client leaves. */
+  readonly leaves: number | undefined;
+}
+
+const mostly = <T>(usual: fc.Arbitrary<T>, seldom: fc.Arbitrary<T>): fc.Arbitrary<T> =>
+  fc.oneof({ weight: 5, arbitrary: usual }, { weight: 1, arbitrary: seldom });
+const arrivals: fc.Arbitrary<Arrival[]> = fc.array(
+  fc.record({
+    turn: fc.nat(12),
+    prompt: fc.array(fc.integer({ min: 6, max: VOCAB - 1 }), { minLength: 1, maxLength: 20 }),
+    maxTokens: fc.integer({ min: 1, max: 12 }),
+    experts: fc.uniqueArray(mostly(fc.nat(BROKEN - 1), fc.constant(BROKEN)), { maxLength: 2 }),
+    scores: fc.boolean(),
+    leaves: mostly<number | undefined>(fc.constant(undefined), fc.nat(40)),
+  }),
+  { minLength: 1, maxLength: 14 },
+);
+const sizes = fc.record({
+  slots: fc.integer({ min: 1, max: 3 }),
+  // Enough for the longest request alone.
+  blocks: fc.integer({ min: 8, max: 12 }),
+  maxStepTokens: fc.integer({ min: 1, max: 24 }),
+  maxSequences: fc.integer({ min: 1, max: 6 }),
+  /** Turns that the loads take, one after the other. */
+  loads: fc.array(fc.nat(12), { minLength: 1, maxLength: 8 }),
+});
+
+const digestOf = (expert: number) => String(expert).padStart(64, '0') as Digest;
+const versionOf = (expert: number): ExpertVersion => ({
+  digest: digestOf(expert),
+  base: digestOf(99),
+  key: `experts/${expert}`,
+  bytes: 1,
+  method: 'sign',
+  published: '2026-01-01T00:00:00Z',
+});
+const weightOf = (expert: number) => 1 + expert / 4;
+
+/** What a cell of the cache holds: a number made of the token and the experts that computed it. */
+function cell(token: number, mixture: readonly (readonly [Digest | undefined, number])[]): number {
+  return mixture.reduce((hash, [digest, weight]) => (hash * 31 + Number(digest) * 7 + weight * 4) % 65_521, token + 1);
+}
+
+/** The token after these cells. */
+function follow(cells: readonly number[]): number {
+  return cells.reduce((hash, value) => (hash * 131 + value + 1) % 65_521, 7) % VOCAB;
+}
+
+class CellModel implements StepModel {
+  readonly config = { vocabSize: VOCAB };
+  readonly slots: (Digest | undefined)[] = [];
+  readonly #cells: number[] = [];
+
+  async forward(batch: StepBatch): Promise<Float32Array> {
+    await turn();
+    const sequenceOf: number[] = [];
+    for (let s = 0; s + 1 < batch.sequenceStart.length; s++) {
+      for (let row = batch.sequenceStart[s] ?? 0; row < (batch.sequenceStart[s + 1] ?? 0); row++) {
+        sequenceOf[row] = s;
+        const terms = [...Array(batch.mixtureSlots.length).keys()]
+          .slice(batch.mixtureStart[row], batch.mixtureStart[row + 1])
+          .map((i) => [this.slots[batch.mixtureSlots[i] ?? -1], batch.mixtureWeights[i] ?? 0] as const);
+        this.#cells[this.#at(batch, s, batch.positions[row] ?? -1)] = cell(batch.tokens[row] ?? -1, terms);
+      }
+    }
+    const logits = new Float32Array(batch.logitRows.length * VOCAB);
+    for (const [i, row] of batch.logitRows.entries()) {
+      const length = (batch.positions[row] ?? -1) + 1;
+      const cells = Array.from({ length }, (_, p) => this.#cells[this.#at(batch, sequenceOf[row] ?? -1, p)] ?? -1);
+      logits[i * VOCAB + follow(cells)] = 1;
+    }
+    return logits;
+  }
+
+  #at(batch: StepBatch, sequence: number, position: number): number {
+    const block = batch.blockTable[sequence * batch.blocksPerSequence + Math.floor(position / BLOCK_TOKENS)] ?? -1;
+    expect(block).toBeGreaterThanOrEqual(0);
+    return block * BLOCK_TOKENS + (position % BLOCK_TOKENS);
+  }
+}
+
+/** What a request is answered with when it is alone in the world. */
+function oracle({ prompt, maxTokens, experts }: Arrival): number[] {
+  const mixture = experts.map((expert) => [digestOf(expert), weightOf(expert)] as const);
+  const cells = prompt.map((token) => cell(token, mixture));
+  const answer: number[] = [];
+  while (answer.length < maxTokens) {
+    const token = follow(cells);
+    if (token === STOP) break;
+    answer.push(token);
+    cells.push(cell(token, mixture));
+  }
+  return answer;
+}
+
+/** Runs arrivals to the end; the events of each. */
+async function simulate(list: readonly Arrival[], size: typeof sizes extends fc.Arbitrary<infer T> ? T : never) {
+  const model = new CellModel();
+  const blocks = new BlockManager(size.blocks, BLOCK_TOKENS);
+  const events = list.map((): GenerationEvent[] => []);
+  const filling = new Set<number>();
+  let loads = 0;
+  const residency = new Residency({
+    slots: size.slots,
+    async load({ digest }, slot) {
+      expect(filling.has(slot), 'two loads into one slot').toBe(false);
+      filling.add(slot);
+      model.slots[slot] = undefined;
+      for (let left = size.loads[loads++ % size.loads.length] ?? 0; left > 0; left--) await turn();
+      filling.delete(slot);
+      if (digest === digestOf(BROKEN)) throw new Error('bytes missing');
+      model.slots[slot] = digest;
+    },
+  });
+  const scheduler = new Scheduler(blocks, { ...size, maxLogitRows: size.maxSequences });
+  const loop = new EngineLoop({
+    model,
+    blocks,
+    scheduler,
+    residency,
+    emit: (batch) => {
+      for (const { id, event } of batch) events[id]?.push(event);
+    },
+  });
+  const open = new Set(list.keys());
+  for (let now = 0; open.size > 0 || filling.size > 0; now++) {
+    expect(now, 'turns').toBeLessThan(TURN_LIMIT);
+    for (const [id, { turn: arrival, leaves, ...request }] of list.entries()) {
+      if (arrival === now) {
+        void loop.submit({
+          ...request,
+          id,
+          mixture: request.experts.map((expert) => ({ version: versionOf(expert), weight: weightOf(expert) })),
+          sampling: { temperature: 0, topP: 1, seed: 0 },
+          stopIds: [STOP],
+          scoresPrompt: request.scores,
+          logprobs: 0,
+        });
+      }
+      if (leaves !== undefined && arrival + leaves === now && open.delete(id)) loop.abort(id);
+      const last = events[id]?.at(-1)?.kind;
+      if (last === 'finished' || last === 'failed') open.delete(id);
+    }
+    await turn();
+  }
+  await turn();
+  const { running, waiting, kvBlocksFree, slotsFree } = loop.stats();
+  expect({ running, waiting, kvBlocksFree, slotsFree }).toEqual({
+    running: 0,
+    waiting: 0,
+    kvBlocksFree: size.blocks,
+    slotsFree: size.slots,
+  });
+  return events;
+}
+
+describe('the engine loop', () => {
+  it('answers each request as if it were alone, whatever else arrives, leaves, is preempted, paged in or broken', async () => {
+    await fc.assert(
+      fc.asyncProperty(arrivals, sizes, async (list, size) => {
+        const events = await simulate(list, size);
+        for (const [id, arrival] of list.entries()) {
+          const own = events[id] ?? [];
+          const last = own.at(-1);
+          // Left before its last event.
+          if (last?.kind !== 'finished' && last?.kind !== 'failed') {
+            expect(arrival.leaves).toBeDefined();
+            continue;
+          }
+          if (arrival.experts.length > size.slots || arrival.experts.includes(BROKEN)) {
+            const code = arrival.experts.length > size.slots ? 'too_many_experts' : 'expert_unavailable';
+            expect(own).toMatchObject([{ kind: 'failed', error: { code } }]);
+            continue;
+          }
+          const answer = oracle(arrival);
+          expect(own.flatMap((event) => (event.kind === 'token' ? event.token : []))).toEqual(answer);
+          expect(last).toEqual({ kind: 'finished', reason: answer.length < arrival.maxTokens ? 'stop' : 'length' });
+          const scored = own.flatMap((event) => (event.kind === 'scored' ? event.scores : []));
+          expect(scored).toHaveLength(arrival.scores ? arrival.prompt.length : 0);
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('fails the requests of a step that can not be computed, with the cause for the log, and goes on', async () => {
+    const blocks = new BlockManager(8, BLOCK_TOKENS);
+    const events: GenerationEvent[] = [];
+    let isBroken = true;
+    const model = new CellModel();
+    const loop = new EngineLoop({
+      model: {
+        config: model.config,
+        forward: (batch) => (isBroken ? Promise.reject(new Error('device lost')) : model.forward(batch)),
+      },
+      blocks,
+      scheduler: new Scheduler(blocks, { maxStepTokens: 8, maxSequences: 2, maxLogitRows: 2 }),
+      residency: new Residency({ slots: 1, load: async () => undefined }),
+      emit: (batch) => events.push(...batch.map(({ event }) => event)),
+    });
+    const request = {
+      prompt: [9],
+      maxTokens: 1,
+      mixture: [],
+      sampling: { temperature: 0, topP: 1, seed: 0 },
+      stopIds: [],
+      scoresPrompt: false,
+      logprobs: undefined,
+    };
+    await loop.submit({ ...request, id: 1 });
+    await expect.poll(() => events.length).toBe(1);
+    expect(events[0]).toMatchObject({
+      kind: 'failed',
+      error: { code: 'internal_error', detail: expect.stringContaining('device lost') },
+    });
+    expect(blocks.free).toBe(8);
+    isBroken = false;
+    await loop.submit({ ...request, id: 2 });
+    await expect.poll(() => events.at(-1)).toEqual({ kind: 'finished', reason: 'length' });
+  });
+});

@@ -1,0 +1,165 @@
+/**
+ * The app over a real engine on the demo base: too many requests, too little cache, apps that leave, an engine that dies.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Tokenizer } from '@signpost/engine';
+import { openStore } from '@signpost/store';
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CatalogueWatch } from '../experts/catalogue-watch.ts';
+import { EngineClient } from '../runner/engine-client.ts';
+import { createApp } from './app.ts';
+import { Heartbeats } from './heartbeat.ts';
+
+const BASE = join(import.meta.dirname, '../../../models/demo/base');
+const CHAT = '/v1/chat/completions';
+const MAX_REQUESTS = 8;
+
+let dir: string;
+let engine: EngineClient;
+let app: ReturnType<typeof createApp>;
+const logged: string[] = [];
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'signpost-app-'));
+  engine = await EngineClient.start(
+    // Room for three long answers at a time.
+    { base: BASE, store: dir, device: 'cpu', slots: 1, kvTokens: 320, maxStepTokens: 64, maxSequences: 8 },
+    { maxRequests: MAX_REQUESTS, onDeath: () => undefined },
+  );
+  app = createApp({
+    engine,
+    tokenizer: await Tokenizer.load(BASE),
+    catalogue: new CatalogueWatch(openStore(dir), () => undefined),
+    defaultMaxTokens: 5,
+    region: 'test',
+    signingKey: undefined,
+    heartbeats: new Heartbeats('test', engine, () => false),
+    log: pino({ level: 'info' }, { write: (line) => logged.push(line) }),
+    isDraining: () => false,
+  });
+});
+afterAll(async () => {
+  await engine?.close();
+  await rm(dir, { recursive: true, force: true });
+});
+
+const ask = (content: string, more: object = {}) => ({
+  model: 'base',
+  messages: [{ role: 'user', content }],
+  temperature: 0,
+  ...more,
+});
+const post = async (body: object, init: RequestInit = {}): Promise<Response> =>
+  app.request(CHAT, { method: 'POST', body: JSON.stringify(body), ...init });
+
+interface Answer {
+  readonly choices: readonly { readonly message: { readonly content: string }; readonly finish_reason: string }[];
+  readonly usage: { readonly completion_tokens: number };
+}
+const answer = async (body: object) => (await (await post(body)).json()) as Answer;
+
+describe('a region under load', () => {
+  it('gives the same answers when the cache is too small for all of them and some are computed twice', async () => {
+    // Prompts that end just before a block does: a few tokens into the answers every block is taken.
+    const complete = async (i: number): Promise<unknown> => {
+      const prompt = Array.from({ length: 62 }, (_, at) => 300 + ((i * 101 + at * 37) % 500));
+      const body = JSON.stringify({ model: 'base', prompt, max_tokens: 60, temperature: 0, logprobs: 0, echo: true });
+      const response = await app.request('/v1/completions', { method: 'POST', body });
+      const { choices, usage } = (await response.json()) as { choices: object[]; usage: object };
+      return { choices, usage };
+    };
+    const indices = [...Array(MAX_REQUESTS).keys()];
+    const together = await Promise.all(indices.map(complete));
+    for (const i of indices) expect(together[i]).toEqual(await complete(i));
+    expect(await engine.stats()).toMatchObject({ running: 0, waiting: 0, kvBlocks: 20, kvBlocksFree: 20 });
+  });
+
+  it('takes as many requests at once as it was told, and refuses the rest with a time to come back', async () => {
+    const burst = Array.from({ length: MAX_REQUESTS + 4 }, (_, i) =>
+      post(ask('hi', { max_tokens: 20, stream: i % 2 === 0 })),
+    );
+    const responses = await Promise.all(burst);
+    const refused = responses.filter(({ status }) => status === 429);
+    expect(refused).toHaveLength(4);
+    expect(refused[0]?.headers.get('retry-after')).toBe('1');
+    expect(await refused[0]?.json()).toMatchObject({ error: { type: 'rate_limit_error', code: 'region_full' } });
+    for (const response of responses) if (!response.bodyUsed) await response.text();
+    expect((await post(ask('hi'))).status).toBe(200);
+  });
+});
+
+describe('a request', () => {
+  it('that sets no limit ends at the default one', async () => {
+    expect(await answer(ask('Tell me a long story.'))).toMatchObject({
+      choices: [{ finish_reason: 'length' }],
+      usage: { completion_tokens: 5 },
+    });
+  });
+
+  it('that can never fit the cache is refused with what would fit', async () => {
+    const response = await post(ask('hi', { max_tokens: 400 }));
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({
+      error: { code: 'context_length_exceeded', message: expect.stringMatching(/KV cache holds 320.*at most \d+/) },
+    });
+  });
+
+  it.each([true, false])('whose app has left before it begins does no work (streamed: %s)', async (stream) => {
+    const before = logged.length;
+    const response = await post(ask('hi', { max_tokens: 200, stream }), { signal: AbortSignal.abort() });
+    expect(response.status).toBe(499);
+    expect(await engine.stats()).toMatchObject({ running: 0, waiting: 0 });
+    expect(logged.slice(before).join('')).not.toContain('"level":50');
+  });
+
+  it('is in the log without its prompt or its answer', async () => {
+    const { choices } = await answer(ask('A secret word: marzipan.', { max_tokens: 20 }));
+    await post({ model: 'base', messages: [{ role: 'user', content: 'marzipan', extra: 1 }], stop: '' });
+    const log = logged.join('');
+    expect(log).toContain('"outcome":"complete"');
+    expect(log).not.toContain('marzipan');
+    expect(log).not.toContain(choices[0]?.message.content);
+  });
+
+  it.each([
+    ['/v1/models/base', 'GET'],
+    ['/v1/models', 'GET'],
+    ['/health/live', 'GET'],
+    ['/health/ready', 'GET'],
+    ['/heartbeat', 'GET'],
+    [CHAT, 'POST'],
+  ])('with another method than %s takes is told which', async (path, allow) => {
+    const response = await app.request(path, { method: 'PUT' });
+    expect([response.status, response.headers.get('allow')]).toEqual([405, allow]);
+    expect(await response.json()).toMatchObject({ error: { code: 'method_not_allowed' } });
+  });
+});
+
+describe('an engine that dies', () => {
+  it('fails what is in flight, streamed answers without [DONE], and all that comes later; liveness says so', async () => {
+    const slow = ask('Once upon a time', { max_tokens: 250, temperature: 1, seed: 3 });
+    const streamed = await post({ ...slow, stream: true });
+    const reader = streamed.body?.pipeThrough(new TextDecoderStream()).getReader();
+    let text = (await reader?.read())?.value ?? '';
+    const whole = post(slow);
+    const stats = engine.stats();
+    await engine.close();
+    // It may have been answered before; what matters is that it doesn't wait for ever.
+    await Promise.allSettled([stats]);
+    for (;;) {
+      const { done, value } = (await reader?.read()) ?? { done: true };
+      if (done) break;
+      text += value;
+    }
+    expect(text).toContain('"role":"assistant"');
+    expect(text.trimEnd().split('\n\n').at(-1)).toContain('"code":"engine_gone"');
+    expect(text).not.toContain('[DONE]');
+    expect((await whole).status).toBe(503);
+    expect((await post(ask('hi'))).status).toBe(503);
+    expect((await app.request('/heartbeat')).status).toBe(503);
+    expect((await app.request('/health/live')).status).toBe(500);
+    expect((await app.request('/health/ready')).status).toBe(503);
+  });
+});
