@@ -20,7 +20,13 @@ const facts: RoutingFacts = {
 
 function conditionOf(when: Written): Condition {
   const { rules } = parseRoutingRules(
-    { version: 1, rules: [{ name: 'r', when, then: { model: 'base' } }, { name: 'last', then: { model: 'base' } }] },
+    {
+      version: 1,
+      rules: [
+        { name: 'r', when, then: { model: 'base' } },
+        { name: 'last', then: { model: 'base' } },
+      ],
+    },
     'test',
   );
   return rules[0]?.when ?? {};

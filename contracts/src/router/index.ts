@@ -1,0 +1,5 @@
+/**
+ * The router model's contract between the packer, which trains it, and the edge, which runs it.
+ */
+export { FEATURES_VERSION, HASH_BUCKETS, MAX_CHARS, type RouterFeatures, routerFeatures } from './features.ts';
+export { parseRouterManifest, type RouterManifest } from './manifest.ts';

@@ -1,0 +1,127 @@
+/**
+ * Labelled prompts and token embeddings, as the trainer reads them.
+ */
+import { readFile } from 'node:fs/promises';
+import { Tokenizer } from '@huggingface/tokenizers';
+import { Problem, parseSafetensors } from '@signpost/contracts';
+import { routerFeatures } from '@signpost/contracts/router';
+import { z } from 'zod';
+
+const rowSchema = z.looseObject({ text: z.string(), label: z.string().min(1), source: z.string().optional() });
+
+export interface LabelledPrompt {
+  readonly text: string;
+  readonly label: string;
+  /** Where it comes from; figures are reported by it. */
+  readonly source: string;
+}
+
+/**
+ * Reads JSON lines `{text, label, source?}`.
+ *
+ * @throws Problem naming the file and line that is malformed.
+ */
+export async function readPrompts(path: string): Promise<LabelledPrompt[]> {
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw new Problem(`${path} can't be read: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  });
+  const rows: LabelledPrompt[] = [];
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.trim() === '') continue;
+    rows.push(parseRow(line, `${path}:${index + 1}`));
+  }
+  if (rows.length === 0)
+    throw new Problem(`${path} holds no rows; expected one JSON object {"text", "label", "source"} a line`);
+  return rows;
+}
+
+function parseRow(line: string, where: string): LabelledPrompt {
+  let raw: unknown;
+  try {
+    raw = JSON.parse(line);
+  } catch (cause) {
+    throw new Problem(
+      `${where} is not JSON (${cause instanceof Error ? cause.message : cause}); expected {"text", "label", "source"}`,
+      { cause },
+    );
+  }
+  const parsed = rowSchema.safeParse(raw);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new Problem(
+      `${where}: ${issue?.path.join('.') || 'row'}: ${issue?.message}; expected {"text": string, "label": string, "source"?: string}`,
+    );
+  }
+  const { text, label, source = 'unknown' } = parsed.data;
+  return { text, label, source };
+}
+
+/** Token embeddings: int8 rows, each with its scale. */
+export interface TokenEmbedding {
+  readonly rows: number;
+  readonly dim: number;
+  readonly weight: Int8Array; // (rows, dim)
+  readonly scale: Float32Array; // (rows)
+}
+
+/** @throws Problem when the file doesn't hold `weight` I8 (n, d) and `scale` F32 (n). */
+export async function readEmbedding(path: string): Promise<TokenEmbedding> {
+  const bytes = new Uint8Array(await readFile(path));
+  const { tensors } = parseSafetensors(bytes, path);
+  const [weight, scale] = ['weight', 'scale'].map((name) => tensors.find((tensor) => tensor.name === name));
+  const [rows, dim] = weight?.shape ?? [];
+  if (
+    weight?.dtype !== 'I8' ||
+    scale?.dtype !== 'F32' ||
+    rows === undefined ||
+    dim === undefined ||
+    scale.shape[0] !== rows
+  ) {
+    throw new Problem(`${path}: expected "weight" I8 [n, d] and "scale" F32 [n]`);
+  }
+  return {
+    rows,
+    dim,
+    weight: new Int8Array(bytes.slice(weight.offset, weight.offset + weight.bytes).buffer),
+    scale: new Float32Array(bytes.slice(scale.offset, scale.offset + scale.bytes).buffer),
+  };
+}
+
+/** Mean and maximum of the tokens' embeddings, (2 · dim). */
+function poolTokens({ dim, weight, scale }: TokenEmbedding, tokenIds: Int32Array): Float32Array {
+  const pooled = new Float32Array(2 * dim).fill(Number.NEGATIVE_INFINITY, dim);
+  for (const id of tokenIds) {
+    const factor = scale[id] ?? 0;
+    for (let i = 0; i < dim; i++) {
+      const value = (weight[id * dim + i] ?? 0) * factor;
+      pooled[i] = (pooled[i] ?? 0) + value / tokenIds.length;
+      pooled[dim + i] = Math.max(pooled[dim + i] ?? 0, value);
+    }
+  }
+  return pooled;
+}
+
+/** Token ids of a text, without special tokens, by a `tokenizer.json`. */
+export async function readTokenizer(path: string): Promise<(text: string) => number[]> {
+  const json: unknown = JSON.parse(await readFile(path, 'utf8'));
+  if (typeof json !== 'object' || json === null) throw new Problem(`${path} is no tokenizer`);
+  const tokenizer = new Tokenizer(json, {});
+  return (text) => tokenizer.encode(text, { add_special_tokens: false }).ids;
+}
+
+/** A prompt as the network takes it, pooled features not yet standardised. */
+export interface PreparedPrompt extends LabelledPrompt {
+  readonly pooled: Float32Array; // (2 · dim)
+  readonly hashIds: Int32Array;
+}
+
+export function prepare(
+  prompts: readonly LabelledPrompt[],
+  embedding: TokenEmbedding,
+  encode: (text: string) => number[],
+): PreparedPrompt[] {
+  return prompts.map((prompt) => {
+    const { tokenIds, hashIds } = routerFeatures(prompt.text, encode);
+    return { ...prompt, pooled: poolTokens(embedding, tokenIds), hashIds };
+  });
+}
