@@ -1,0 +1,377 @@
+/**
+ * The Worker in real workerd, in front of real HTTP servers.
+ */
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { SeenTokens, signingKey, verifyRequest } from '@signpost/contracts';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type EdgeHandle, startEdge } from './edge.ts';
+import { answerStatus, answerWhole, DONE, event, gate, startEvents, Upstream } from './upstream.ts';
+
+const KEY = 'sk-test-key';
+const SECRET = randomBytes(32).toString('hex');
+
+let near: Upstream;
+let far: Upstream;
+let edge: EdgeHandle;
+const log: string[] = [];
+
+beforeAll(async () => {
+  [near, far] = await Promise.all([Upstream.start(), Upstream.start()]);
+  edge = await startEdge({
+    regions: [
+      { name: 'far', url: far.url, continent: 'OC' },
+      { name: 'near', url: `${near.url}/prefix/`, latitude: 48.1, longitude: 11.6 },
+    ],
+    regionSecret: SECRET,
+    keys: { [KEY]: 'acme' },
+    place: { continent: 'EU', country: 'DE', colo: 'FRA', latitude: '50.1', longitude: '8.7' },
+    variables: { FIRST_BYTE_TIMEOUT_MS: '800', ANSWER_TIMEOUT_MS: '1500', IDLE_TIMEOUT_MS: '1000' },
+    onLog: ({ message }) => log.push(message),
+  });
+});
+
+afterAll(async () => {
+  await edge?.close();
+  await Promise.all([near?.close(), far?.close()]);
+});
+
+beforeEach(() => {
+  for (const region of [near, far]) {
+    region.requests.length = 0;
+    region.respond = answerWhole('hello');
+  }
+  log.length = 0;
+});
+
+function post(path: string, body: unknown, init: RequestInit = {}): Promise<Response> {
+  return fetch(`${edge.url}${path}`, {
+    method: 'POST',
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+    ...init,
+    headers: { authorization: `Bearer ${KEY}`, ...init.headers },
+  });
+}
+
+const chat = (content: string, more: Record<string, unknown> = {}) => ({
+  model: 'auto',
+  messages: [{ role: 'user', content }],
+  ...more,
+});
+
+async function untilReady(): Promise<void> {
+  await expect.poll(async () => (await health()).classifier.status, { timeout: 20_000, interval: 50 }).toBe('ready');
+}
+
+async function health(): Promise<{ classifier: { status: string; detail?: string }; [key: string]: unknown }> {
+  return (await fetch(`${edge.url}/health`)).json() as ReturnType<typeof health>;
+}
+
+describe('classifier', () => {
+  it('is cold for the first request, which pattern rules route without waiting, and ready soon after', async () => {
+    const first = await post('/v1/chat/completions', chat('What is 17 * 23?'));
+    expect(first.status).toBe(200);
+    expect(first.headers.get('x-signpost-classifier')).toBe('cold');
+    expect(first.headers.get('x-signpost-rule')).toBe('sum');
+    expect(first.headers.get('x-signpost-expert')).toBe('math');
+    expect(first.headers.has('x-signpost-label')).toBe(false);
+    await untilReady();
+    const later = await post('/v1/chat/completions', chat('Why is the sky blue?'));
+    expect(later.headers.get('x-signpost-classifier')).toMatch(/^(ready|abstained)$/);
+    expect(['math', 'code', 'chat']).toContain(later.headers.get('x-signpost-label'));
+    expect(Number(later.headers.get('x-signpost-confidence'))).toBeGreaterThan(1 / 3);
+  });
+
+  it('skips a prompt of token ids', async () => {
+    const answer = await post('/v1/completions', { model: 'math', prompt: [1, 2, 3] });
+    expect(answer.headers.get('x-signpost-classifier')).toBe('skipped');
+    expect(answer.headers.has('x-signpost-label')).toBe(false);
+  });
+});
+
+describe('forwarding', () => {
+  it('sends the app’s body with only the model replaced, signed for the nearest region', async () => {
+    const sent = chat('3 + 4 =', { temperature: 0, metadata: { a: [1, { b: null }] }, some_future_field: 'kept' });
+    const answer = await post('/v1/chat/completions', sent, {
+      headers: { 'x-request-id': 'req-1', traceparent: '00-ab-cd-01' },
+    });
+    expect(await answer.json()).toEqual({ choices: [{ message: { role: 'assistant', content: 'hello' } }] });
+    expect(answer.headers.get('x-signpost-region')).toBe('near');
+    expect(answer.headers.get('x-request-id')).toBe('req-1');
+    expect(far.requests).toHaveLength(0);
+    const { headers, body, method, path } = near.last;
+    expect(JSON.parse(body)).toEqual({ ...sent, model: 'math' });
+    expect(path).toBe('/prefix/v1/chat/completions');
+    expect(headers['x-request-id']).toBe('req-1');
+    expect(headers.traceparent).toBe('00-ab-cd-01');
+    expect(headers.authorization).not.toContain(KEY);
+    await verifyRequest(
+      signingKey(SECRET),
+      headers.authorization ?? null,
+      { region: 'near', method, path, body },
+      new SeenTokens(),
+    );
+  });
+
+  it('hands an explicitly named model on as it is, and the region’s refusal back', async () => {
+    near.respond = answerStatus(404, '{"error":{"code":"unknown_model"}}');
+    const answer = await post('/v1/chat/completions', chat('hi', { model: 'math:1+chat:0.3' }));
+    expect(answer.status).toBe(404);
+    expect(await answer.json()).toEqual({ error: { code: 'unknown_model' } });
+    expect(answer.headers.get('x-signpost-rule')).toBe('requested');
+    expect(answer.headers.get('x-signpost-region')).toBe('near');
+    expect(JSON.parse(near.last.body).model).toBe('math:1+chat:0.3');
+    expect(far.requests).toHaveLength(0);
+  });
+
+  it('tries the next region when one is down, unavailable, or silent', async () => {
+    for (const respond of [
+      answerStatus(503, '{"error":{}}'),
+      answerStatus(502),
+      answerStatus(200),
+      (response: { destroy(): void }) => response.destroy(),
+      () => {},
+    ]) {
+      near.respond = respond as Upstream['respond'];
+      const answer = await post('/v1/chat/completions', chat('hi', { stream: true }));
+      expect(answer.status).toBe(200);
+      expect(answer.headers.get('x-signpost-region')).toBe('far');
+      await answer.text();
+    }
+  });
+
+  it('tries the next region when one breaks off an answer that is not streamed: the app has got nothing yet', async () => {
+    near.respond = async (response) => {
+      response.writeHead(200, { 'content-type': 'application/json' }).write('{"choices":');
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      response.destroy();
+    };
+    const answer = await post('/v1/chat/completions', chat('hi'));
+    expect(answer.headers.get('x-signpost-region')).toBe('far');
+    expect(await answer.json()).toMatchObject({ choices: [{ message: { content: 'hello' } }] });
+  });
+
+  it('says what became of each region when none answers', async () => {
+    near.respond = answerStatus(503, 'draining');
+    far.respond = () => {};
+    const answer = await post('/v1/chat/completions', chat('hi', { stream: true, model: 'math' }));
+    expect(answer.status).toBe(503);
+    expect(await answer.json()).toEqual({
+      error: {
+        message: 'no region answered (near: answered 503 draining; far: no answer for 800 ms)',
+        type: 'server_error',
+        param: null,
+        code: 'no_region_answered',
+      },
+    });
+    expect(answer.headers.get('x-signpost-rule')).toBe('requested');
+  });
+
+  it('lists the region’s models, and auto', async () => {
+    const math = { id: 'math', object: 'model', created: 1, owned_by: 'x', parent: 'base', root: 'abc' };
+    near.respond = answerStatus(200, JSON.stringify({ object: 'list', data: [math] }));
+    const answer = await fetch(`${edge.url}/v1/models`, { headers: { authorization: `Bearer ${KEY}` } });
+    const { data } = (await answer.json()) as { data: { id: string }[] };
+    expect(data.map(({ id }) => id)).toEqual(['auto', 'math']);
+    expect(near.last).toMatchObject({ method: 'GET', path: '/prefix/v1/models', body: '' });
+  });
+});
+
+describe('streaming', () => {
+  it('passes each event on as it comes', async () => {
+    const proceed = gate();
+    near.respond = async (response) => {
+      startEvents(response).write(event('one'));
+      await proceed.opened;
+      response.write(event('two'));
+      response.end(DONE);
+    };
+    const answer = await post('/v1/chat/completions', chat('hi', { stream: true }));
+    expect(answer.headers.get('content-type')).toBe('text/event-stream');
+    const chunks = readChunks(answer);
+    expect((await chunks.next()).value).toBe(event('one'));
+    proceed.open();
+    expect(await rest(chunks)).toBe(event('two') + DONE);
+  });
+
+  it('puts events together that arrive in pieces', async () => {
+    const whole = event('größe') + event('zwei') + DONE;
+    near.respond = async (response) => {
+      startEvents(response);
+      for (const byte of Buffer.from(whole)) {
+        response.write(Buffer.of(byte));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      response.end();
+    };
+    const answer = await post('/v1/chat/completions', chat('hi', { stream: true }));
+    expect(await answer.text()).toBe(whole);
+  });
+
+  it('stops the region when the app is gone', async () => {
+    const begun = gate();
+    near.respond = (response) => {
+      startEvents(response).write(event('one'));
+      begun.open();
+    };
+    const app = leavingApp(chat('hi', { stream: true }));
+    await begun.opened;
+    await app.read;
+    app.leave();
+    await near.last.aborted;
+    // And not because the stream was idle for too long.
+    expect(log).toEqual([]);
+  });
+
+  it('stops the region when the app is gone before the first byte, and asks no other', async () => {
+    const asked = gate();
+    near.respond = () => asked.open();
+    const app = leavingApp(chat('hi'));
+    await asked.opened;
+    app.leave();
+    await near.last.aborted;
+    expect(far.requests).toHaveLength(0);
+    expect(log).toEqual([]);
+  });
+
+  it.each([
+    ['dies', (response: { destroy(): void }) => response.destroy()],
+    ['ends short of [DONE]', (response: { end(): void }) => response.end()],
+    ['falls silent', () => {}],
+  ])('ends in an error event, never in [DONE], when the region %s', async (_, fail) => {
+    near.respond = async (response) => {
+      startEvents(response).write(`${event('one')}data: {"half`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      fail(response);
+    };
+    const answer = await post('/v1/chat/completions', chat('hi', { stream: true }));
+    expect(answer.status).toBe(200);
+    const text = await answer.text();
+    expect(text).toContain(event('one'));
+    expect(text).not.toContain('half');
+    expect(text).not.toContain('[DONE]');
+    const last = JSON.parse(text.trimEnd().split('\n\n').at(-1)?.slice('data: '.length) ?? '');
+    expect(last.error).toMatchObject({ type: 'server_error', code: 'upstream_broken' });
+    expect(far.requests).toHaveLength(0);
+  });
+});
+
+describe('explanation', () => {
+  it('decides as serving does', async () => {
+    await untilReady();
+    for (const ask of [
+      chat('What is 3 + 4?'),
+      chat('Write a function that reverses a list.'),
+      chat('Tell me about the weather in Lisbon.'),
+      chat('hi', { model: 'math@stable' }),
+      { model: 'auto', prompt: 'SELECT a FROM b' },
+    ]) {
+      const explained = (await (await post('/v1/route', ask)).json()) as Explained;
+      expect(near.requests).toHaveLength(0);
+      const path = 'prompt' in ask ? '/v1/completions' : '/v1/chat/completions';
+      const { headers } = await post(path, ask);
+      expect(headers.get('x-signpost-rule')).toBe(explained.rule);
+      expect(headers.get('x-signpost-expert')).toBe(explained.model);
+      expect(headers.get('x-signpost-region')).toBe(explained.plan[0]?.region);
+      expect(headers.get('x-signpost-classifier')).toBe(explained.classifier.state);
+      expect(headers.get('x-signpost-label')).toBe(explained.classification?.label ?? null);
+      expect(headers.get('x-signpost-confidence')).toBe(explained.classification?.confidence.toFixed(4) ?? null);
+      expect(JSON.parse(near.last.body).model).toBe(explained.model);
+      near.requests.length = 0;
+    }
+  });
+
+  it('shows probabilities, passed rules and each region’s time in its terms', async () => {
+    await untilReady();
+    const explained = (await (await post('/v1/route', chat('3 + 4 ='))).json()) as Explained;
+    const probabilities = Object.values(explained.classification?.probabilities ?? {});
+    expect(probabilities).toHaveLength(3);
+    expect(probabilities.reduce((sum, p) => sum + p, 0)).toBeCloseTo(1, 4);
+    expect(explained.passed).toContainEqual({ rule: 'requested', result: false });
+    expect(explained.request).toMatchObject({ tenant: 'acme', continent: 'EU', colo: 'FRA' });
+    expect(explained.plan.map(({ region }) => region)).toEqual(['near', 'far']);
+    for (const { total_ms, terms } of explained.plan)
+      expect(terms.reduce((sum, { ms }) => sum + ms, 0)).toBeCloseTo(total_ms, 6);
+  });
+});
+
+interface Explained {
+  rule: string;
+  model: string;
+  request: Record<string, unknown>;
+  classifier: { state: string };
+  classification: { label: string; confidence: number; probabilities: Record<string, number> } | null;
+  passed: { rule: string; result: unknown }[];
+  plan: { region: string; total_ms: number; terms: { term: string; ms: number; why: string }[] }[];
+}
+
+describe('requests that are not served', () => {
+  it.each([
+    ['no key', {}, 'missing_api_key'],
+    ['another scheme', { authorization: 'Basic abc' }, 'invalid_api_key'],
+    ['an unknown key', { authorization: 'Bearer sk-other' }, 'invalid_api_key'],
+  ])('%s: 401', async (_, headers, code) => {
+    for (const path of ['/v1/chat/completions', '/v1/route', '/v1/models']) {
+      const get = path === '/v1/models';
+      const answer = await fetch(`${edge.url}${path}`, {
+        headers: headers as Record<string, string>,
+        ...(get ? {} : { method: 'POST', body: JSON.stringify(chat('hi')) }),
+      });
+      expect(answer.status).toBe(401);
+      expect(await answer.json()).toMatchObject({ error: { type: 'authentication_error', code } });
+    }
+    expect(near.requests).toHaveLength(0);
+  });
+
+  it.each([
+    ['malformed JSON', '{"model": "auto",', 400, 'invalid_json', null],
+    ['no messages', { model: 'auto', messages: [] }, 400, 'invalid_value', 'messages'],
+    ['no model', { messages: [{ role: 'user', content: 'hi' }] }, 400, 'invalid_value', 'model'],
+    ['a setting that would be ignored', chat('hi', { n: 2 }), 400, 'invalid_value', 'n'],
+    ['a model name that is none', chat('hi', { model: 'Math!' }), 400, 'invalid_model', 'model'],
+    ['too much', ' '.repeat(5 * 1024 * 1024), 413, 'body_too_large', null],
+  ])('%s: an error that names the cause', async (_, body, status, code, param) => {
+    for (const path of ['/v1/chat/completions', '/v1/route']) {
+      const answer = await post(path, body);
+      expect(answer.status).toBe(status);
+      expect(await answer.json()).toMatchObject({ error: { type: 'invalid_request_error', code, param } });
+      expect(answer.headers.get('x-request-id')).toMatch(/.{8}/);
+    }
+    expect(near.requests).toHaveLength(0);
+  });
+
+  it('unknown paths are 404, wrong methods 405', async () => {
+    expect((await post('/v1/embeddings', {})).status).toBe(404);
+    expect((await post('/constructor', {})).status).toBe(404);
+    const wrong = await fetch(`${edge.url}/v1/chat/completions`);
+    expect(wrong.status).toBe(405);
+    expect(wrong.headers.get('allow')).toBe('POST');
+  });
+});
+
+/**
+ * An app that hangs up: its socket is reset, since workerd takes a socket that is only closed for one that may still be written to, until it
+ * writes. (On Cloudflare the network in front of it knows.)
+ */
+function leavingApp(body: unknown): { readonly read: Promise<unknown>; leave(): void } {
+  const { hostname, port } = new URL(edge.url);
+  const socket = connect(Number(port), hostname).on('error', () => {});
+  const text = JSON.stringify(body);
+  socket.write(
+    `POST /v1/chat/completions HTTP/1.1\r\nhost: edge\r\nauthorization: Bearer ${KEY}\r\ncontent-length: ${text.length}\r\n\r\n${text}`,
+  );
+  return { read: once(socket, 'data'), leave: () => socket.resetAndDestroy() };
+}
+
+async function* readChunks(answer: Response): AsyncGenerator<string, undefined> {
+  const decoder = new TextDecoder();
+  if (answer.body === null) return;
+  for await (const chunk of answer.body) yield decoder.decode(chunk, { stream: true });
+}
+
+async function rest(chunks: AsyncGenerator<string, undefined>): Promise<string> {
+  let text = '';
+  for await (const chunk of chunks) text += chunk;
+  return text;
+}

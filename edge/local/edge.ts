@@ -1,0 +1,138 @@
+/**
+ * The edge on this machine: the Worker in workerd, with local KV and R2. For `npm start` and tests.
+ */
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { Problem } from '@signpost/contracts';
+import { Log, LogLevel, Miniflare } from 'miniflare';
+import type { z } from 'zod';
+import type { regionsSchema } from '../src/plan/regions.ts';
+import { RULES_KEY } from '../src/rules/store.ts';
+import { buildWorker, WRANGLER_TOML } from './build.ts';
+
+export interface EdgeOptions {
+  readonly regions: z.input<typeof regionsSchema>;
+  /** 0 or left out: any free one. */
+  readonly port?: number;
+  /** Shared with the regions, at least 32 bytes; may be left out when all are on this machine. */
+  readonly regionSecret?: string;
+  /** API keys and their tenants; left out, everybody is served. */
+  readonly keys?: Readonly<Record<string, string>>;
+  /** Text of a routing.yaml to put into KV; left out, the bundled rules hold. */
+  readonly routing?: string;
+  /** Objects to put into R2. */
+  readonly artifacts?: Readonly<Record<string, string | Uint8Array>>;
+  /** Further variables, by their names in wrangler.toml. */
+  readonly variables?: Readonly<Record<string, string>>;
+  /** Where requests come from, as Cloudflare would tell in `request.cf`. */
+  readonly place?: Readonly<Record<string, string>>;
+  /** Takes the Worker's log, a line at a time; left out, errors are printed. */
+  readonly onLog?: (line: EdgeLogLine) => void;
+}
+
+export interface EdgeLogLine {
+  /** `debug`, `info`, `log`, `warn`, `error`. */
+  readonly level: string;
+  readonly message: string;
+}
+
+export interface EdgeHandle {
+  /** Without a slash at the end: `http://127.0.0.1:8787`. */
+  readonly url: string;
+  /** Puts a routing.yaml into KV. In force once the Worker's copy has aged (30 s). */
+  setRouting(text: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+const HOST = '127.0.0.1';
+
+/**
+ * Builds and starts the Worker; resolves once it takes requests. Its classifier starts with the first of them.
+ *
+ * @throws Problem when the port is taken, or the Worker doesn't build.
+ */
+export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
+  const port = options.port ?? 0;
+  await assertPortFree(port);
+  const [modules, bindings] = await Promise.all([buildWorker(), readBindings()]);
+  const { onLog = printErrors } = options;
+  const miniflare = new Miniflare({
+    ...bindings,
+    name: 'signpost',
+    modules: modules.map((module) => ({ ...module })),
+    bindings: { ...bindings.bindings, ...variables(options) },
+    host: HOST,
+    port,
+    // An object, so that Miniflare doesn't ask the network where we are.
+    cf: { ...options.place },
+    log: new Log(LogLevel.NONE),
+    // Miniflare refuses a handler that returns something.
+    handleStructuredLogs: (line: EdgeLogLine) => void onLog(line),
+  });
+  try {
+    const url = (await miniflare.ready).origin;
+    const config = await miniflare.getKVNamespace('CONFIG');
+    const artifacts = await miniflare.getR2Bucket('ARTIFACTS');
+    if (options.routing !== undefined) await config.put(RULES_KEY, options.routing);
+    for (const [key, value] of Object.entries(options.artifacts ?? {})) {
+      // Miniflare's proxy knows typed arrays, but no Buffer.
+      await artifacts.put(key, typeof value === 'string' ? value : new Uint8Array(value));
+    }
+    return {
+      url,
+      setRouting: (text) => config.put(RULES_KEY, text),
+      close: () => miniflare.dispose(),
+    };
+  } catch (error) {
+    await miniflare.dispose();
+    throw error;
+  }
+}
+
+/** What wrangler.toml says of date, flags, variables and bindings, as Miniflare wants it. */
+async function readBindings() {
+  // Imported late: it is all of wrangler, and takes a second or two.
+  const { unstable_getMiniflareWorkerOptions } = await import('wrangler');
+  const { compatibilityDate, compatibilityFlags, bindings, kvNamespaces, r2Buckets } =
+    unstable_getMiniflareWorkerOptions(WRANGLER_TOML).workerOptions;
+  return { compatibilityDate, compatibilityFlags, bindings, kvNamespaces, r2Buckets };
+}
+
+function variables(options: EdgeOptions): Record<string, string> {
+  const { regions, regionSecret, keys } = options;
+  return {
+    REGIONS: JSON.stringify(regions),
+    ...(regionSecret === undefined ? {} : { REGION_SECRET: regionSecret }),
+    ...(keys === undefined
+      ? { ALLOW_ANONYMOUS: 'true' }
+      : {
+          API_KEY_HASHES: JSON.stringify(
+            Object.fromEntries(
+              Object.entries(keys).map(([key, tenant]) => [createHash('sha256').update(key).digest('hex'), tenant]),
+            ),
+          ),
+        }),
+    ...options.variables,
+  };
+}
+
+function printErrors({ level, message }: EdgeLogLine): void {
+  if (level === 'error') process.stderr.write(`edge: ${message}\n`);
+}
+
+/** @throws Problem when something listens there already. workerd's own message doesn't name the port. */
+async function assertPortFree(port: number): Promise<void> {
+  if (port === 0) return;
+  const probe = createServer().listen(port, HOST);
+  try {
+    await once(probe, 'listening');
+  } catch (cause) {
+    throw new Problem(
+      `the edge can't listen on ${HOST}:${port} (${(cause as NodeJS.ErrnoException).code}); choose another port`,
+      { cause },
+    );
+  }
+  probe.close();
+  await once(probe, 'close');
+}

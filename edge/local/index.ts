@@ -1,0 +1,4 @@
+/**
+ * The edge on this machine, for `npm start` and tests.
+ */
+export { type EdgeHandle, type EdgeLogLine, type EdgeOptions, startEdge } from './edge.ts';

@@ -1,0 +1,78 @@
+/**
+ * What an app asks for: a checked request body, and the text in it that routing looks at.
+ */
+import {
+  type ChatRequest,
+  type CompletionRequest,
+  chatRequestSchema,
+  completionRequestSchema,
+  readBody,
+} from '@signpost/contracts';
+import { z } from 'zod';
+
+export type GenerationPath = '/v1/chat/completions' | '/v1/completions';
+
+export interface Ask {
+  readonly path: GenerationPath;
+  /** As the app wrote it. */
+  readonly model: string;
+  readonly delivery: 'stream' | 'whole';
+  /** The last user message, or the text to complete. Empty where there is none (token ids). */
+  readonly prompt: string;
+  /** The body as the app sent it, fields unknown to us included. */
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+const chat = chatRequestSchema.transform((request) => ({
+  path: '/v1/chat/completions' as const,
+  ...common(request),
+  prompt: request.messages.findLast(({ role }) => role === 'user')?.content ?? '',
+}));
+
+const completion = completionRequestSchema.transform((request) => ({
+  path: '/v1/completions' as const,
+  ...common(request),
+  prompt: typeof request.prompt === 'string' ? request.prompt : '',
+}));
+
+/** Either kind, told apart by its fields, so that errors name what is wrong with the one that was meant. */
+const either = z.unknown().transform((raw, context) => {
+  const schema = typeof raw === 'object' && raw !== null && 'prompt' in raw ? completion : chat;
+  const parsed = schema.safeParse(raw);
+  if (parsed.success) return parsed.data;
+  for (const { path, message } of parsed.error.issues) context.addIssue({ code: 'custom', path, message });
+  return z.NEVER;
+});
+
+const SCHEMAS = { '/v1/chat/completions': chat, '/v1/completions': completion, '/v1/route': either };
+
+/**
+ * Reads the body of a request to `path`. `/v1/route` takes the body of either generating endpoint.
+ *
+ * @throws ApiError (400 or 413) naming the field that is wrong.
+ */
+export async function readAsk(request: Request, path: keyof typeof SCHEMAS): Promise<Ask> {
+  const { value, text } = await readBody<Omit<Ask, 'body'>>(request, SCHEMAS[path]);
+  return { ...value, body: JSON.parse(text) as Record<string, unknown> };
+}
+
+function common({ model, stream }: ChatRequest | CompletionRequest): Pick<Ask, 'model' | 'delivery'> {
+  return { model, delivery: stream === true ? 'stream' : 'whole' };
+}
+
+/**
+ * The body a region gets: the app's own, with the model the rules came to and at most `maxTokens` tokens to generate.
+ *
+ * @param maxTokens bound from the rule; a request that names no number gets it as its number.
+ */
+export function upstreamBody({ path, body }: Ask, model: string, maxTokens: number | undefined): string {
+  if (maxTokens === undefined) return JSON.stringify({ ...body, model });
+  const fields = path === '/v1/completions' ? ['max_tokens'] : ['max_completion_tokens', 'max_tokens'];
+  const given = fields.filter((field) => typeof body[field] === 'number');
+  const capped = Object.fromEntries(
+    given.length === 0
+      ? fields.slice(0, 1).map((field) => [field, maxTokens])
+      : given.map((field) => [field, Math.min(Number(body[field]), maxTokens)]),
+  );
+  return JSON.stringify({ ...body, model, ...capped });
+}

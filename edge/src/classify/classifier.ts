@@ -1,0 +1,149 @@
+/**
+ * The classifier's life in an isolate: cold → starting → ready, or failed and tried again later.
+ *
+ * No request waits for a start, and none fails by one: until a model is there, rules that need no label decide. Knows nothing of ONNX or
+ * of where models come from (see `runtime.ts`, `source.ts`).
+ */
+
+/** A started model. */
+export interface RouterModel {
+  /** Class labels, in the order of the probabilities. */
+  readonly labels: readonly string[];
+  /** Below this highest probability it doesn't commit itself to a label. */
+  readonly threshold: number;
+  /** Probabilities by label. */
+  classify(text: string): Promise<Readonly<Record<string, number>>>;
+}
+
+export interface LoadedModel {
+  readonly model: RouterModel;
+  /** Where it came from, and why not from elsewhere: for people. */
+  readonly origin: string;
+}
+
+type State =
+  | { readonly status: 'cold' }
+  | { readonly status: 'starting'; readonly since: number; readonly attempt: number }
+  | { readonly status: 'ready'; readonly loaded: LoadedModel; readonly startMs: number }
+  | { readonly status: 'failed'; readonly problem: string; readonly attempt: number; readonly retryAt: number };
+
+interface Verdict {
+  readonly label: string;
+  /** The label's probability. */
+  readonly confidence: number;
+  readonly probabilities: Readonly<Record<string, number>>;
+  readonly threshold: number;
+  /** Time it took. Deployed Workers' clocks stand still between I/O, so there it reads 0. */
+  readonly ms: number;
+}
+
+/** What is known about a prompt, as `x-signpost-classifier` says it. */
+export type Classification =
+  | { readonly state: 'ready' | 'abstained'; readonly verdict: Verdict }
+  /** `skipped`: there is no text to look at. */
+  | { readonly state: 'cold' | 'failed' | 'skipped' };
+
+export interface ClassifierOptions {
+  readonly load: () => Promise<LoadedModel>;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly log: (event: string, fields: Record<string, unknown>) => void;
+}
+
+/** A start that takes longer is taken for lost: its request may have been cancelled half way. */
+const START_TIMEOUT_MS = 30_000;
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 5 * 60_000;
+
+export class Classifier {
+  readonly #options: ClassifierOptions;
+  #state: State = { status: 'cold' };
+
+  constructor(options: ClassifierOptions) {
+    this.#options = options;
+  }
+
+  /** For `/health` and explanations. */
+  get status(): { readonly status: State['status']; readonly detail?: string } {
+    const state = this.#state;
+    switch (state.status) {
+      case 'cold':
+      case 'starting':
+        return { status: state.status };
+      case 'ready':
+        return { status: 'ready', detail: `${state.loaded.origin}; started in ${state.startMs} ms` };
+      case 'failed':
+        return { status: 'failed', detail: state.problem };
+      default:
+        return state satisfies never;
+    }
+  }
+
+  /**
+   * Starts the model unless it is started, being started, or failed too recently. Never rejects; run it after the answer is under way
+   * (`waitUntil`), because starting keeps the isolate busy for some hundred milliseconds.
+   */
+  async start(): Promise<void> {
+    const { now, load, log } = this.#options;
+    const startedAt = now();
+    if (!this.#mayStart(startedAt)) return;
+    const attempt = 'attempt' in this.#state ? this.#state.attempt + 1 : 1;
+    this.#state = { status: 'starting', since: startedAt, attempt };
+    try {
+      // The answer on whose heels this runs goes out first.
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      const loaded = await load();
+      // The first run compiles: better here than in front of a request.
+      await loaded.model.classify('warm up');
+      this.#state = { status: 'ready', loaded, startMs: now() - startedAt };
+      log('classifier_ready', { origin: loaded.origin, ms: now() - startedAt });
+    } catch (error) {
+      this.#fail(error, attempt);
+    }
+  }
+
+  async classify(text: string): Promise<Classification> {
+    const state = this.#state;
+    if (state.status === 'failed') return { state: 'failed' };
+    if (state.status !== 'ready') return { state: 'cold' };
+    if (text === '') return { state: 'skipped' };
+    const { model } = state.loaded;
+    const startedAt = this.#options.now();
+    try {
+      const probabilities = await model.classify(text);
+      const [label = '', confidence = 0] = Object.entries(probabilities).reduce((a, b) => (b[1] > a[1] ? b : a));
+      const ms = this.#options.now() - startedAt;
+      const { threshold } = model;
+      return {
+        state: confidence < threshold ? 'abstained' : 'ready',
+        verdict: { label, confidence, probabilities, threshold, ms },
+      };
+    } catch (error) {
+      this.#fail(error, 1);
+      return { state: 'failed' };
+    }
+  }
+
+  #mayStart(now: number): boolean {
+    const state = this.#state;
+    switch (state.status) {
+      case 'cold':
+        return true;
+      case 'starting':
+        return now - state.since > START_TIMEOUT_MS;
+      case 'ready':
+        return false;
+      case 'failed':
+        return now >= state.retryAt;
+      default:
+        return state satisfies never;
+    }
+  }
+
+  #fail(error: unknown, attempt: number): void {
+    const problem = error instanceof Error ? error.message : String(error);
+    const backoffMs = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (attempt - 1)) * (0.5 + Math.random());
+    this.#state = { status: 'failed', problem, attempt, retryAt: this.#options.now() + backoffMs };
+    this.#options.log('classifier_failed', { problem, attempt, retryInMs: Math.round(backoffMs) });
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * A router model at work: text → features → ONNX session → probabilities by label.
+ */
+import { Tokenizer } from '@huggingface/tokenizers';
+import { parseRouterManifest, routerFeatures } from '@signpost/contracts/router';
+import { Tensor } from 'onnxruntime-web/wasm';
+import type { LoadedModel, RouterModel } from './classifier.ts';
+import { createSession } from './runtime.ts';
+import { type ObjectReader, type RouterFiles, readStoredRouter } from './source.ts';
+
+export interface RouterSources {
+  /** Object storage that may hold a router newer than the bundled one. */
+  readonly store: ObjectReader;
+  readonly bundled: RouterFiles;
+  /** ONNX Runtime's module. */
+  readonly wasm: WebAssembly.Module;
+}
+
+/**
+ * Starts the stored router; without one, or where it doesn't start, the bundled one. `origin` says which, and why.
+ *
+ * @throws when the bundled one doesn't start either.
+ */
+export async function startRouter({ store, bundled, wasm }: RouterSources): Promise<LoadedModel> {
+  let origin = 'bundled';
+  try {
+    const stored = await readStoredRouter(store);
+    if (stored !== undefined) return { model: await startModel(stored, wasm), origin: 'R2' };
+  } catch (error) {
+    origin = `bundled, because the one in R2 is no good: ${error instanceof Error ? error.message : error}`;
+  }
+  return { model: await startModel(bundled, wasm), origin };
+}
+
+async function startModel({ manifest, tokenizer, model }: RouterFiles, wasm: WebAssembly.Module): Promise<RouterModel> {
+  const { labels, threshold } = parseRouterManifest(JSON.parse(manifest));
+  const encoder = new Tokenizer(JSON.parse(tokenizer), {});
+  const session = await createSession(model, wasm);
+  return {
+    labels,
+    threshold,
+    async classify(text) {
+      const { tokenIds, hashIds } = routerFeatures(
+        text,
+        (part) => encoder.encode(part, { add_special_tokens: false }).ids,
+      );
+      const { probabilities } = await session.run({ token_ids: vector(tokenIds), hash_ids: vector(hashIds) });
+      return Object.fromEntries(labels.map((label, i) => [label, Number(probabilities?.data[i] ?? 0)]));
+    },
+  };
+}
+
+function vector(ids: Int32Array): Tensor {
+  return new Tensor('int32', ids, [ids.length]);
+}

@@ -1,0 +1,182 @@
+/**
+ * The edge's API, on web standards: a `Request` in, a `Response` out.
+ *
+ * auth → parse → classify → rules → plan → forward. Platform-free; `worker.ts` binds it to Cloudflare.
+ */
+import { ApiError, type ModelCard, type ModelList } from '@signpost/contracts';
+import { type GenerationPath, readAsk, upstreamBody } from './ask/ask.ts';
+import { authenticate } from './auth/keys.ts';
+import type { Classifier } from './classify/classifier.ts';
+import { type Answer, forward, type UpstreamRequest } from './forward/forward.ts';
+import { planRegions } from './plan/plan.ts';
+import { explain } from './route/explain.ts';
+import { routingHeaders } from './route/headers.ts';
+import { readPlace } from './route/place.ts';
+import { type Asker, type Routing, routeAsk } from './route/route.ts';
+import type { RulesStore } from './rules/store.ts';
+import type { Settings } from './settings/settings.ts';
+
+export interface GatewayParts {
+  readonly settings: Settings;
+  readonly rules: RulesStore;
+  readonly classifier: Classifier;
+  readonly log: (event: string, fields: Record<string, unknown>) => void;
+}
+
+/** What the platform knows about one request beside itself. */
+export interface RequestContext {
+  /** `request.cf` on Cloudflare. */
+  readonly cf: unknown;
+  readonly requestId: string;
+  readonly waitUntil: (promise: Promise<unknown>) => void;
+}
+
+type Handler = (request: Request, context: RequestContext) => Promise<Response>;
+
+export class Gateway {
+  readonly #parts: GatewayParts;
+  readonly #routes: Readonly<Record<string, Readonly<Record<string, Handler>>>>;
+
+  constructor(parts: GatewayParts) {
+    this.#parts = parts;
+    this.#routes = {
+      '/v1/chat/completions': { POST: (request, context) => this.#generate(request, context, '/v1/chat/completions') },
+      '/v1/completions': { POST: (request, context) => this.#generate(request, context, '/v1/completions') },
+      '/v1/route': { POST: (request, context) => this.#explain(request, context) },
+      '/v1/models': { GET: (request, context) => this.#models(request, context) },
+      '/health': { GET: async (_, context) => this.#health(context) },
+    };
+  }
+
+  /** @throws ApiError for whatever is not served. */
+  async handle(request: Request, context: RequestContext): Promise<Response> {
+    const { pathname } = new URL(request.url);
+    const methods = Object.hasOwn(this.#routes, pathname) ? this.#routes[pathname] : undefined;
+    if (methods === undefined)
+      throw new ApiError('not_found_error', 'unknown_path', `there is nothing at ${request.method} ${pathname}`);
+    const handler = Object.hasOwn(methods, request.method) ? methods[request.method] : undefined;
+    if (handler === undefined) {
+      const allow = Object.keys(methods).join(', ');
+      return new ApiError('invalid_request_error', 'method_not_allowed', `${pathname} takes ${allow}`, {
+        status: 405,
+      }).toResponse({ allow });
+    }
+    try {
+      return await handler(request, context);
+    } finally {
+      // Only now: starting keeps the isolate busy, and this answer is under way.
+      context.waitUntil(this.#parts.classifier.start());
+    }
+  }
+
+  async #generate(request: Request, context: RequestContext, path: GenerationPath): Promise<Response> {
+    const asker = await this.#asker(request, context);
+    const ask = await readAsk(request, path);
+    const routing = await this.#route(ask, asker, context);
+    const headers = routingHeaders(routing);
+    const { resolution } = routing;
+    if (resolution.kind === 'refuse')
+      return new ApiError('permission_error', 'refused_by_rule', resolution.reason).toResponse(headers);
+    return this.#forward(
+      {
+        method: 'POST',
+        path,
+        body: upstreamBody(ask, resolution.model, resolution.maxTokens),
+        delivery: ask.delivery,
+        headers: passedOn(request, context),
+        signal: request.signal,
+      },
+      resolution.plan.map(({ region }) => region),
+      headers,
+    );
+  }
+
+  async #explain(request: Request, context: RequestContext): Promise<Response> {
+    const asker = await this.#asker(request, context);
+    const ask = await readAsk(request, '/v1/route');
+    const routing = await this.#route(ask, asker, context);
+    return Response.json(explain(ask, asker, routing, this.#parts.classifier, Date.now()));
+  }
+
+  /** The nearest region's models, and `auto`. */
+  async #models(request: Request, context: RequestContext): Promise<Response> {
+    const { place } = await this.#asker(request, context);
+    const plan = planRegions(this.#parts.settings.regions, place, undefined);
+    const response = await this.#forward(
+      {
+        method: 'GET',
+        path: '/v1/models',
+        body: '',
+        delivery: 'stream',
+        headers: passedOn(request, context),
+        signal: request.signal,
+      },
+      plan.map(({ region }) => region),
+      {},
+    );
+    if (!response.ok) return response;
+    const list = (await response.json()) as ModelList;
+    const auto: ModelCard = {
+      id: 'auto',
+      object: 'model',
+      created: 0,
+      owned_by: 'signpost',
+      parent: null,
+      root: 'auto',
+    };
+    return Response.json({ ...list, data: [auto, ...list.data] }, { headers: response.headers });
+  }
+
+  async #health(context: RequestContext): Promise<Response> {
+    const { classifier, rules, settings } = this.#parts;
+    const inForce = await rules.current(context.waitUntil);
+    return Response.json({
+      status: 'ok',
+      classifier: classifier.status,
+      rules: { source: inForce.source, version: inForce.version, problem: inForce.problem ?? null },
+      regions: settings.regions.map(({ name }) => name),
+      anonymous: settings.anonymous,
+    });
+  }
+
+  async #asker(request: Request, context: RequestContext): Promise<Asker> {
+    const tenant = await authenticate(request.headers.get('authorization'), this.#parts.settings);
+    return { tenant, headers: request.headers, place: readPlace(context.cf) };
+  }
+
+  async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: RequestContext): Promise<Routing> {
+    const { classifier, rules, settings } = this.#parts;
+    const inForce = await rules.current(context.waitUntil);
+    return routeAsk(ask, asker, { classifier, rules: inForce, regions: settings.regions });
+  }
+
+  /** Errors of forwarding keep the decision's headers: which rule sent a request into trouble is what one wants to know. */
+  async #forward(
+    request: UpstreamRequest,
+    regions: Parameters<typeof forward>[1],
+    headers: Record<string, string>,
+  ): Promise<Response> {
+    const { settings, log } = this.#parts;
+    let answer: Answer;
+    try {
+      answer = await forward(request, regions, { ...settings, log });
+    } catch (error) {
+      if (error instanceof ApiError) return error.toResponse(headers);
+      throw error;
+    }
+    const { response, region } = answer;
+    for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
+    response.headers.set('x-signpost-region', region);
+    return response;
+  }
+}
+
+/** Headers of the app that go on to the region: identity of the request and its trace, nothing of the app's own. */
+function passedOn(request: Request, { requestId }: RequestContext): Record<string, string> {
+  const passed: Record<string, string> = { 'x-request-id': requestId };
+  for (const name of ['traceparent', 'tracestate']) {
+    const value = request.headers.get(name);
+    if (value !== null) passed[name] = value;
+  }
+  return passed;
+}

@@ -1,0 +1,47 @@
+/**
+ * A decision for people: the answer of `POST /v1/route`.
+ */
+import type { Ask } from '../ask/ask.ts';
+import type { Classifier } from '../classify/classifier.ts';
+import type { Asker, Routing } from './route.ts';
+
+/** The explanation as JSON; times in milliseconds. */
+export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Classifier, now: number) {
+  const { classification, decision, resolution, rules } = routing;
+  return {
+    object: 'route',
+    request: {
+      path: ask.path,
+      model: ask.model,
+      tenant: asker.tenant ?? null,
+      continent: asker.place.continent ?? null,
+      country: asker.place.country ?? null,
+      colo: asker.place.colo ?? null,
+      prompt_chars: ask.prompt.length,
+    },
+    classifier: { state: classification.state, ...classifier.status },
+    classification: 'verdict' in classification ? classification.verdict : null,
+    rules: {
+      source: rules.source,
+      version: rules.version,
+      age_ms: now - rules.checkedAt,
+      problem: rules.problem ?? null,
+    },
+    /** Rules looked at before, and what their conditions came to; `unknown`: they ask for a label, and there is none. */
+    passed: decision.passed,
+    rule: decision.rule,
+    action: decision.action,
+    ...(resolution.kind === 'refuse'
+      ? { model: null, refused: resolution.reason, max_tokens: null, plan: [] }
+      : {
+          model: resolution.model,
+          refused: null,
+          max_tokens: resolution.maxTokens ?? null,
+          plan: resolution.plan.map(({ region, totalMs, terms }) => ({
+            region: region.name,
+            total_ms: totalMs,
+            terms,
+          })),
+        }),
+  };
+}

@@ -1,0 +1,82 @@
+/**
+ * One decision: classify, decide by the rules, resolve the model, plan the regions.
+ *
+ * Served requests and explanations (`POST /v1/route`) both come out of `routeAsk`; there is no second path that could disagree.
+ */
+import { ApiError, type Decision, decide, formatModelName, Problem, parseModelName } from '@signpost/contracts';
+import type { Ask } from '../ask/ask.ts';
+import type { Classification, Classifier } from '../classify/classifier.ts';
+import { type PlannedRegion, planRegions } from '../plan/plan.ts';
+import type { Region } from '../plan/regions.ts';
+import type { RulesInForce } from '../rules/store.ts';
+import { misconfigured } from '../settings/settings.ts';
+import type { AppPlace } from './place.ts';
+
+/** Who asks, from where, with which headers. */
+export interface Asker {
+  readonly tenant: string | undefined;
+  readonly headers: { get(name: string): string | null };
+  readonly place: AppPlace;
+}
+
+/** What became of a request: served by a model and regions, or refused by a rule. */
+type Resolution =
+  | {
+      readonly kind: 'serve';
+      readonly model: string;
+      readonly maxTokens: number | undefined;
+      readonly plan: readonly PlannedRegion[];
+    }
+  | { readonly kind: 'refuse'; readonly reason: string };
+
+export interface Routing {
+  readonly classification: Classification;
+  readonly rules: RulesInForce;
+  readonly decision: Decision;
+  readonly resolution: Resolution;
+}
+
+/** @throws ApiError (400) for a model name that is none, (500, `misconfigured`) for rules that resolve to no model. */
+export async function routeAsk(
+  ask: Ask,
+  asker: Asker,
+  using: { readonly classifier: Classifier; readonly rules: RulesInForce; readonly regions: readonly Region[] },
+): Promise<Routing> {
+  const classification = await using.classifier.classify(ask.prompt);
+  const { tenant, headers, place } = asker;
+  const decision = decide(using.rules.rules, {
+    model: ask.model,
+    tenant,
+    path: ask.path,
+    headers,
+    continent: place.continent,
+    country: place.country,
+    colo: place.colo,
+    prompt: ask.prompt,
+    classification: classification.state === 'ready' ? classification.verdict : undefined,
+  });
+  return { classification, rules: using.rules, decision, resolution: resolve(ask, decision, place, using.regions) };
+}
+
+function resolve(ask: Ask, { rule, action }: Decision, place: AppPlace, regions: readonly Region[]): Resolution {
+  if ('refuse' in action) return { kind: 'refuse', reason: action.refuse };
+  const model = action.model === 'requested' ? requestedModel(ask.model, rule) : action.model;
+  return {
+    kind: 'serve',
+    model,
+    maxTokens: action.limits?.maxTokens,
+    plan: planRegions(regions, place, action.regions),
+  };
+}
+
+function requestedModel(name: string, rule: string): string {
+  try {
+    const model = parseModelName(name);
+    if (model.kind === 'auto')
+      throw misconfigured(`rule "${rule}" hands on the requested model, but the app asked for "auto"`);
+    return formatModelName(model);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    throw new ApiError('invalid_request_error', 'invalid_model', error.message, { param: 'model', cause: error });
+  }
+}

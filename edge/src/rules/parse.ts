@@ -1,0 +1,27 @@
+/**
+ * A `routing.yaml` text as checked rules.
+ */
+import { Problem, parseRoutingRules, type RoutingRules } from '@signpost/contracts';
+import { parse } from 'yaml';
+
+/**
+ * @param regions names that rules may use.
+ * @throws Problem naming the line, or the rule and field.
+ */
+export function parseRulesText(text: string, where: string, regions: readonly string[]): RoutingRules {
+  let value: unknown;
+  try {
+    value = parse(text);
+  } catch (cause) {
+    throw new Problem(`${where}: not YAML: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  }
+  const rules = parseRoutingRules(value, where);
+  for (const { name, then } of rules.rules) {
+    const unknown = 'regions' in then ? then.regions?.find((region) => !regions.includes(region)) : undefined;
+    if (unknown !== undefined)
+      throw new Problem(
+        `${where}: rule "${name}" names region "${unknown}", which is not configured (REGIONS has ${regions.join(', ')})`,
+      );
+  }
+  return rules;
+}

@@ -1,0 +1,119 @@
+/**
+ * The Worker's configuration: variables and secrets as text, checked once an isolate.
+ *
+ * A mistake in them is an operator's to mend: it is answered as a 500 with code `misconfigured` that names the variable, never by
+ * serving with a guess (in particular, never by leaving the door open).
+ */
+import { ApiError, digestSchema, Problem, parseWith, signingKey } from '@signpost/contracts';
+import { z } from 'zod';
+import { type Region, regionsSchema } from '../plan/regions.ts';
+
+/** Variables and secrets, as Cloudflare hands them over. */
+export interface Variables {
+  /** JSON list of regions, see `plan/regions.ts`. */
+  readonly REGIONS?: string;
+  /** Secret shared with the regions, at least 32 bytes. Regions on this machine may do without. */
+  readonly REGION_SECRET?: string;
+  /** JSON object: sha256 of an API key (hex) → tenant. */
+  readonly API_KEY_HASHES?: string;
+  /** "true" serves requests without a key. */
+  readonly ALLOW_ANONYMOUS?: string;
+  readonly FIRST_BYTE_TIMEOUT_MS?: string;
+  readonly ANSWER_TIMEOUT_MS?: string;
+  readonly IDLE_TIMEOUT_MS?: string;
+}
+
+export interface Timeouts {
+  /** From the request to a region until its streamed answer's first byte. */
+  readonly firstByteMs: number;
+  /** The same for an answer that isn't streamed, until its last byte. */
+  readonly answerMs: number;
+  /** Between two chunks of an answer. */
+  readonly idleMs: number;
+}
+
+export interface Settings {
+  readonly regions: readonly Region[];
+  /** Undefined: requests go out unsigned, to loopback regions only. */
+  readonly signingKey: Uint8Array | undefined;
+  /** Tenant by sha256 of the API key. */
+  readonly tenants: ReadonlyMap<string, string>;
+  readonly anonymous: 'allowed' | 'refused';
+  readonly timeouts: Timeouts;
+}
+
+/** The error for what only the operator can mend. */
+export function misconfigured(message: string): ApiError {
+  return new ApiError('server_error', 'misconfigured', `this Signpost edge is misconfigured: ${message}`);
+}
+
+/** @throws ApiError (500, `misconfigured`) naming the variable. */
+export function readSettings(variables: Variables): Settings {
+  const regions = parseVariable('REGIONS', regionsSchema, variables.REGIONS);
+  const tenants = new Map(
+    variables.API_KEY_HASHES === undefined
+      ? []
+      : Object.entries(parseVariable('API_KEY_HASHES', tenantsSchema, variables.API_KEY_HASHES)),
+  );
+  const anonymous = variables.ALLOW_ANONYMOUS === 'true' ? 'allowed' : 'refused';
+  if (tenants.size === 0 && anonymous === 'refused') {
+    throw misconfigured(
+      'nobody may use it: set the secret API_KEY_HASHES to {"<sha256 of a key>": "<tenant>"}, or ALLOW_ANONYMOUS="true" to serve everyone',
+    );
+  }
+  const key = variables.REGION_SECRET === undefined ? undefined : readSecret(variables.REGION_SECRET);
+  const remote = regions.find(({ url }) => !isLoopback(url));
+  if (key === undefined && remote !== undefined) {
+    throw misconfigured(
+      `region "${remote.name}" (${remote.url}) is not on this machine, so requests to it must be signed: set the secret REGION_SECRET`,
+    );
+  }
+  return {
+    regions,
+    signingKey: key,
+    tenants,
+    anonymous,
+    timeouts: {
+      firstByteMs: readMilliseconds('FIRST_BYTE_TIMEOUT_MS', variables.FIRST_BYTE_TIMEOUT_MS, 30_000),
+      answerMs: readMilliseconds('ANSWER_TIMEOUT_MS', variables.ANSWER_TIMEOUT_MS, 120_000),
+      idleMs: readMilliseconds('IDLE_TIMEOUT_MS', variables.IDLE_TIMEOUT_MS, 30_000),
+    },
+  };
+}
+
+const tenantsSchema = z.record(digestSchema, z.string().min(1));
+
+function parseVariable<T>(name: string, schema: z.ZodType<T>, text: string | undefined): T {
+  if (text === undefined || text === '') throw misconfigured(`the variable ${name} is not set`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw misconfigured(`the variable ${name} is not JSON`);
+  }
+  try {
+    return parseWith(schema, value, `the variable ${name}`);
+  } catch (error) {
+    throw error instanceof Problem ? misconfigured(error.message) : error;
+  }
+}
+
+function readSecret(secret: string): Uint8Array {
+  try {
+    return signingKey(secret);
+  } catch (error) {
+    throw misconfigured(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function readMilliseconds(name: string, text: string | undefined, fallback: number): number {
+  if (text === undefined) return fallback;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1)
+    throw misconfigured(`the variable ${name} is "${text}", expected whole milliseconds above 0`);
+  return value;
+}
+
+function isLoopback(url: string): boolean {
+  return ['127.0.0.1', 'localhost', '[::1]'].includes(new URL(url).hostname);
+}

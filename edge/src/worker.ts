@@ -1,0 +1,78 @@
+/**
+ * The Worker: binds the gateway to Cloudflare. One isolate keeps one gateway, with its rules and classifier, over many requests.
+ */
+import { ApiError } from '@signpost/contracts';
+import { bundledRouter, bundledRules, ortWasm } from './bundle.ts';
+import { Classifier } from './classify/classifier.ts';
+import { startRouter } from './classify/router.ts';
+import { Gateway } from './gateway.ts';
+import { RULES_KEY, RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
+import { readSettings, type Variables } from './settings/settings.ts';
+
+interface Env extends Variables {
+  /** Holds `routing.yaml`. */
+  readonly CONFIG: KVNamespace;
+  /** May hold a router model. */
+  readonly ARTIFACTS: R2Bucket;
+}
+
+let gateway: Gateway | undefined;
+
+export default {
+  async fetch(request, env, context): Promise<Response> {
+    const requestId = readRequestId(request.headers);
+    const response = await answer(request, env, context, requestId);
+    response.headers.set('x-request-id', requestId);
+    return response;
+  },
+} satisfies ExportedHandler<Env>;
+
+async function answer(request: Request, env: Env, context: ExecutionContext, requestId: string): Promise<Response> {
+  try {
+    gateway ??= createGateway(env);
+    return await gateway.handle(request, {
+      cf: request.cf,
+      requestId,
+      waitUntil: (promise) => context.waitUntil(promise),
+    });
+  } catch (error) {
+    // Nobody is there to read it.
+    if (request.signal.aborted) return new Response(null, { status: 499 });
+    const apiError = ApiError.from(error);
+    if (apiError.status >= 500)
+      log('request_failed', { requestId, code: apiError.code, reason: String(apiError.cause ?? apiError.message) });
+    return apiError.toResponse();
+  }
+}
+
+/** @throws ApiError (`misconfigured`) */
+function createGateway(env: Env): Gateway {
+  const settings = readSettings(env);
+  const now = () => Date.now();
+  return new Gateway({
+    settings,
+    log,
+    rules: new RulesStore({
+      bundled: bundledRules,
+      regions: settings.regions.map(({ name }) => name),
+      read: () => env.CONFIG.get(RULES_KEY, { type: 'text', cacheTtl: RULES_MAX_AGE_MS / 1000 }),
+      now,
+      log,
+    }),
+    classifier: new Classifier({
+      load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: ortWasm }),
+      now,
+      log,
+    }),
+  });
+}
+
+function log(event: string, fields: Record<string, unknown>): void {
+  console.log(JSON.stringify({ event, ...fields }));
+}
+
+/** The app's own request id where it is one, else a new one. */
+function readRequestId(headers: Headers): string {
+  const given = headers.get('x-request-id');
+  return given !== null && /^[\w.:-]{1,128}$/.test(given) ? given : crypto.randomUUID();
+}
