@@ -1,0 +1,162 @@
+/**
+ * The official OpenAI client against the Worker, with a real backend and real 1-bit experts behind it.
+ */
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { prepareDemoStore, type System, startSystem } from '@signpost/demo';
+import OpenAI from 'openai';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+let state: string;
+let system: System;
+let client: OpenAI;
+const logged: string[] = [];
+beforeAll(async () => {
+  state = await mkdtemp(join(tmpdir(), 'signpost-e2e-'));
+  const store = await prepareDemoStore(state);
+  system = await startSystem({
+    regions: [{ name: 'eu', store: store.url }],
+    edgePort: 0,
+    onLog: (line) => logged.push(line),
+  });
+  client = new OpenAI({ baseURL: `${system.url}/v1`, apiKey: 'none', maxRetries: 0 });
+  expect(await system.classifierStarted()).toMatch(/^ready/);
+});
+afterAll(async () => {
+  await system?.close();
+  await rm(state, { recursive: true, force: true });
+});
+
+const user = (content: string) => [{ role: 'user' as const, content }];
+
+interface GoldenCase {
+  readonly prompt: string;
+  readonly answer: string;
+}
+const { cases } = JSON.parse(readFileSync(join(import.meta.dirname, '../../models/demo/golden.json'), 'utf8')) as {
+  cases: Record<string, GoldenCase[]>;
+};
+
+/** What the region's log says of a request that has ended. */
+function ended(requestId: string): { outcome: string; completion_tokens: number } | undefined {
+  return logged
+    .map((line) => JSON.parse(line) as { msg: string; requestId?: string; outcome: string; completion_tokens: number })
+    .find((line) => line.msg === 'request ended' && line.requestId === requestId);
+}
+
+const MANY = 1_000;
+
+describe('the openai client', () => {
+  it('gets the answers of transformers from the base, whole and streamed', async () => {
+    for (const { prompt, answer } of cases.base ?? []) {
+      const request = { model: 'base', messages: user(prompt), temperature: 0, max_tokens: 60 };
+      const whole = await client.chat.completions.create(request);
+      expect(whole.choices[0]?.message.content?.trim()).toBe(answer.trim());
+      let streamed = '';
+      for await (const chunk of await client.chat.completions.create({ ...request, stream: true }))
+        streamed += chunk.choices[0]?.delta.content ?? '';
+      expect(streamed).toBe(whole.choices[0]?.message.content);
+    }
+  });
+
+  it('asking for "auto" is answered by the expert that the prompt is for, and told why', async () => {
+    const asked = {
+      chat: 'I have been sad all day.',
+      math: 'Tom has 12 apples and gives 5 to Anna. How many apples does Tom have left?',
+      code: 'Write a function that returns the square of a number.',
+    };
+    for (const [expert, prompt] of Object.entries(asked)) {
+      const { data, response } = await client.chat.completions
+        .create({ model: 'auto', messages: user(prompt), temperature: 0 })
+        .withResponse();
+      expect(response.headers.get('x-signpost-expert')).toBe(expert);
+      expect(response.headers.get('x-signpost-region')).toBe('eu');
+      expect(response.headers.get('x-signpost-rule')).not.toBe('');
+      expect(response.headers.get('x-signpost-classifier')).toBe('ready');
+      expect(response.headers.get('x-signpost-label')).toBe(expert);
+      expect(Number(response.headers.get('x-signpost-confidence'))).toBeGreaterThan(0.5);
+      expect(data.choices[0]?.finish_reason).toBe('stop');
+      expect(data.usage?.total_tokens).toBe((data.usage?.prompt_tokens ?? 0) + (data.usage?.completion_tokens ?? 0));
+    }
+    const sum = await client.chat.completions.create({
+      model: 'math',
+      messages: user('What is 17 plus 25?'),
+      temperature: 0,
+    });
+    expect(sum.choices[0]?.message.content).toContain('The answer is 42.');
+  });
+
+  it('may ask for different experts and mixtures at once, and each gets what it gets alone', async () => {
+    const models = ['base', 'chat', 'math', 'code', 'math:1+chat:0.3', 'code:0.5'];
+    const complete = (model: string) =>
+      client.chat.completions
+        .create({ model, messages: user('Write a function that adds two numbers.'), temperature: 0, max_tokens: 40 })
+        .then((completion) => completion.choices[0]?.message.content);
+    const together = await Promise.all(models.map(complete));
+    for (const [i, model] of models.entries()) expect(together[i], model).toBe(await complete(model));
+    expect(new Set(together).size).toBeGreaterThan(2);
+  });
+
+  it('lists base, experts and auto', async () => {
+    const ids = [];
+    for await (const model of client.models.list()) ids.push(model.id);
+    expect(ids).toEqual(expect.arrayContaining(['auto', 'base', 'chat', 'math', 'code']));
+  });
+
+  it('that goes away stops the generation', async () => {
+    const controller = new AbortController();
+    const requestId = 'goes-away';
+    const stream = await client.chat.completions.create(
+      { model: 'base', messages: user('Once upon a time'), max_tokens: MANY, temperature: 1, seed: 1, stream: true },
+      { signal: controller.signal, headers: { 'x-request-id': requestId } },
+    );
+    for await (const chunk of stream) {
+      if ((chunk.choices[0]?.delta.content ?? '') !== '') break;
+    }
+    controller.abort();
+    await expect.poll(() => ended(requestId), { timeout: 5_000 }).toMatchObject({ outcome: 'client gone' });
+    expect(ended(requestId)?.completion_tokens).toBeLessThan(MANY);
+    expect(await system.running()).toBe(0);
+  });
+});
+
+describe('bad input', () => {
+  const post = async (body: string, path = '/v1/chat/completions') => {
+    const response = await fetch(`${system.url}${path}`, {
+      method: 'POST',
+      body,
+      headers: { 'content-type': 'application/json' },
+    });
+    const { error } = (await response.json()) as { error: { message: string; code: string; type: string } };
+    return { status: response.status, ...error };
+  };
+  const chat = (change: object) => JSON.stringify({ model: 'base', messages: user('hi'), ...change });
+
+  it.each([
+    ['an unknown model', chat({ model: 'law' }), 404, /law/],
+    ['a malformed model name', chat({ model: 'math:1++' }), 400, /math:1\+\+/],
+    ['malformed JSON', '{"model":', 400, /not JSON/],
+    ['empty messages', chat({ messages: [] }), 400, /messages/],
+    ['a prompt beyond the context', chat({ messages: user('word '.repeat(5_000)) }), 400, /1024|1,024/],
+    ['an unknown digest', chat({ model: 'math@0123456789' }), 404, /0123456789/],
+  ])('%s is refused with its cause', async (_, body, status, message) => {
+    const error = await post(body);
+    expect(error).toMatchObject({
+      status,
+      message: expect.stringMatching(message),
+      type: expect.any(String),
+      code: expect.any(String),
+    });
+  });
+
+  it('leaves the server serving', async () => {
+    const completion = await client.chat.completions.create({
+      model: 'math',
+      messages: user('What is 17 plus 25?'),
+      temperature: 0,
+    });
+    expect(completion.choices[0]?.message.content).toContain('42');
+  });
+});
