@@ -25,6 +25,8 @@
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],
       "sources": [
         "src/native/addon.cc",
+        "src/native/calibrate.cc",
+        "src/native/calibrate_wrap.cc",
         "src/native/device.cc",
         "src/native/device_wrap.cc",
         "src/native/pool.cc",

@@ -2,13 +2,13 @@
  * The delta file: one expert as 1-bit planes and exact differences from its base, in a safetensors file.
  *
  * For a 1-bit matrix `X` of shape (out, in): `X.sign.<p>` U32 (out, ceil(in / 32)), `X.row_scale.<p>` F32 (out) or (1), optional
- * `X.col_scale.<p>` F32 (in). For what is kept exact: `X.delta` BF16 in the base's shape. `X` is the parameter's checkpoint name without
+ * `X.col_scale.<p>` F32 (in). For what is kept exact: `X.delta` BF16 in the base's shape, or I8 with `X.delta_scale` F32 (out), of a vector (1). `X` is the parameter's checkpoint name without
  * `.weight` (biases keep `.bias`). This module turns a header into a checked layout; it reads no tensor data.
  */
 import { z } from 'zod';
 import { digestSchema } from './digest.ts';
 import { Problem, parseWith } from './problem.ts';
-import type { SafetensorsHeader, TensorInfo } from './safetensors.ts';
+import type { Dtype, SafetensorsHeader, TensorInfo } from './safetensors.ts';
 
 export const DELTA_FORMAT = 'signpost-delta/1';
 /** More planes than this spend more bytes than an 8-bit difference would. */
@@ -55,6 +55,8 @@ export interface ParamDeltaLayout {
   readonly stem: string;
   readonly planes: readonly PlaneLayout[];
   readonly exact?: TensorInfo;
+  /** Of an exact difference in I8: one number a row. */
+  readonly exactScale?: TensorInfo;
 }
 
 export interface DeltaLayout {
@@ -73,7 +75,7 @@ export function signWords(inDim: number): number {
   return Math.ceil(inDim / 32);
 }
 
-const TENSOR_NAME = /^(?<stem>.+)\.(?:(?<part>sign|row_scale|col_scale)\.(?<plane>\d)|(?<exact>delta))$/;
+const TENSOR_NAME = /^(?<stem>.+)\.(?:(?<part>sign|row_scale|col_scale)\.(?<plane>\d)|(?<exact>delta|delta_scale))$/;
 
 /**
  * Groups a header's tensors by parameter and checks that each plane is whole.
@@ -89,14 +91,19 @@ export function deltaLayout(header: SafetensorsHeader, where: string): DeltaLayo
     if (groups === undefined || stem === undefined)
       throw new Problem(`${where}: tensor ${tensor.name} is no part of a delta file`);
     const part = groups.exact ?? `${groups.part}.${groups.plane}`;
-    const expected = part === 'delta' ? 'BF16' : part.startsWith('sign') ? 'U32' : 'F32';
-    if (tensor.dtype !== expected)
-      throw new Problem(`${where}: tensor ${tensor.name} is ${tensor.dtype}, expected ${expected}`);
+    const expected = dtypesOf(part);
+    if (!expected.includes(tensor.dtype))
+      throw new Problem(`${where}: tensor ${tensor.name} is ${tensor.dtype}, expected ${expected.join(' or ')}`);
     const parts = found.get(stem) ?? new Map<string, TensorInfo>();
     found.set(stem, parts.set(part, tensor));
   }
   const params = [...found].map(([stem, parts]) => paramLayout(stem, parts, where));
   return { metadata, params };
+}
+
+function dtypesOf(part: string): readonly Dtype[] {
+  if (part === 'delta') return ['BF16', 'I8'];
+  return part.startsWith('sign') ? ['U32'] : ['F32'];
 }
 
 function paramLayout(stem: string, parts: Map<string, TensorInfo>, where: string): ParamDeltaLayout {
@@ -111,13 +118,20 @@ function paramLayout(stem: string, parts: Map<string, TensorInfo>, where: string
     if (planes.length !== p) throw new Problem(`${where}: ${stem} has plane ${p} but not plane ${planes.length}`);
     planes.push(colScale === undefined ? { sign, rowScale } : { sign, rowScale, colScale });
   }
+  const [exact, exactScale] = [parts.get('delta'), parts.get('delta_scale')];
+  if ((exact?.dtype === 'I8') !== (exactScale !== undefined))
+    throw new Problem(`${where}: ${stem}: an exact difference in I8 and its delta_scale go together`);
   const used = planes.reduce(
     (count, plane) => count + (plane.colScale === undefined ? 2 : 3),
-    parts.has('delta') ? 1 : 0,
+    (exact === undefined ? 0 : 1) + (exactScale === undefined ? 0 : 1),
   );
   if (used !== parts.size) throw new Problem(`${where}: ${stem} has more than ${MAX_PLANES} planes`);
-  const exact = parts.get('delta');
-  return exact === undefined ? { stem, planes } : { stem, planes, exact };
+  return {
+    stem,
+    planes,
+    ...(exact === undefined ? {} : { exact }),
+    ...(exactScale === undefined ? {} : { exactScale }),
+  };
 }
 
 /**
@@ -143,4 +157,5 @@ export function checkParamLayout(param: ParamDeltaLayout, shape: readonly number
     if (plane.colScale !== undefined) expect(plane.colScale, [inDim ?? 0]);
   }
   if (param.exact !== undefined) expect(param.exact, shape);
+  if (param.exactScale !== undefined) expect(param.exactScale, [shape.length === 1 ? 1 : (out ?? 0)]);
 }

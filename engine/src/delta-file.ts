@@ -13,6 +13,7 @@ import {
   type TensorInfo,
 } from '@signpost/contracts';
 import type { ParamDelta, ParamSpec, SignPlane } from './device/device.ts';
+import { floatToBrain } from './device/float.ts';
 
 export class DeltaFile {
   /** What messages call it: a path or URL. */
@@ -57,14 +58,15 @@ export class DeltaFile {
 
   /** Each parameter's delta by checkpoint stem, in file order. Arrays are views of the file's bytes where alignment allows. */
   *params(): Generator<{ stem: string; delta: ParamDelta }> {
-    for (const { stem, planes, exact } of this.#layout.params) {
+    for (const { stem, planes, exact, exactScale } of this.#layout.params) {
       const signPlanes = planes.map(({ sign, rowScale, colScale }): SignPlane => {
         const plane = { signs: this.#words(sign), rowScale: this.#floats(rowScale) };
         return colScale === undefined ? plane : { ...plane, colScale: this.#floats(colScale) };
       });
       yield {
         stem,
-        delta: exact === undefined ? { planes: signPlanes } : { planes: signPlanes, exact: this.#halves(exact) },
+        delta:
+          exact === undefined ? { planes: signPlanes } : { planes: signPlanes, exact: this.#exact(exact, exactScale) },
       };
     }
   }
@@ -88,10 +90,23 @@ export class DeltaFile {
     return values;
   }
 
+  /** As BF16, which is what devices hold. */
+  #exact(tensor: TensorInfo, scaleTensor: TensorInfo | undefined): Uint16Array {
+    if (scaleTensor === undefined) return this.#halves(tensor);
+    const { buffer, byteOffset, byteLength } = this.#slice(tensor);
+    return widenRows(new Int8Array(buffer, byteOffset, byteLength), this.#floats(scaleTensor));
+  }
+
   #halves(tensor: TensorInfo): Uint16Array {
     const slice = this.#slice(tensor);
     return new Uint16Array(slice.buffer, slice.byteOffset, slice.byteLength / 2);
   }
+}
+
+/** INT8 rows (rows, columns) with a scale each, as BF16. */
+export function widenRows(values: Int8Array, scale: Float32Array): Uint16Array {
+  const columns = values.length / scale.length;
+  return Uint16Array.from(values, (value, i) => floatToBrain(value * (scale[Math.floor(i / columns)] ?? 0)));
 }
 
 /** Opens a delta file held in memory. @throws Problem when it isn't one, or not whole. */

@@ -3,10 +3,11 @@
  */
 export { Checkpoint, type CheckpointTensor, openCheckpoint } from './checkpoint/checkpoint.ts';
 export { type ModelConfig, parseModelConfig } from './checkpoint/config.ts';
-export { DeltaFile, openDelta } from './delta-file.ts';
+export { DeltaFile, openDelta, widenRows } from './delta-file.ts';
 export type { ParamDelta, ParamDtype, ParamSpec, SignPlane, StepBatch } from './device/device.ts';
 export { brainToFloat, floatToBrain, halfToFloat } from './device/float.ts';
 export type { DeviceName } from './device/index.ts';
+export { LayerWalk, type WalkStage } from './model/layer-walk.ts';
 export { Model, type ModelOptions } from './model/model.ts';
 export { isLinearWeight, modelParams } from './model/params.ts';
 export { Session, type SlotWeight } from './model/session.ts';

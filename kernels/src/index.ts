@@ -7,6 +7,7 @@
  * Every size and index is checked; what is wrong throws a RangeError.
  */
 import { createRequire } from 'node:module';
+import type { CalibrationKernels } from './calibration.ts';
 
 export type InstructionSet = 'avx512' | 'avx2' | 'neon' | 'portable';
 
@@ -56,7 +57,7 @@ export interface NativeDevice {
   close(): void;
 }
 
-interface Addon {
+interface Addon extends CalibrationKernels {
   readonly NativeDevice: new (
     shapes: Int32Array, // (params, 2): out, in; a vector's second is 0
     slots: number,
@@ -91,7 +92,20 @@ interface Addon {
 
 const addon = createRequire(import.meta.url)('../build/Release/kernels.node') as Addon;
 
-export const { NativeDevice, mapFile, setThreads, threads, instructionSets, sumWords } = addon;
+export const {
+  NativeDevice,
+  mapFile,
+  setThreads,
+  threads,
+  instructionSets,
+  sumWords,
+  addMoment,
+  factorMoment,
+  chooseSigns,
+  refineSigns,
+  correctTargets,
+  weightedProducts,
+} = addon;
 
 /** Floats between the beginnings of two rows: sign words take 32 columns at a time. */
 export function activationStride(cols: number): number {

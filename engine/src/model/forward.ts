@@ -44,6 +44,13 @@ export function createWorkspace<A extends Activations>(
   };
 }
 
+/** Linear layers about to be computed from one input. */
+export interface Stage<A extends Activations> {
+  /** Their weights. */
+  readonly params: readonly number[];
+  readonly input: A;
+}
+
 /** Runs one step. Gives the logits of the batch's `logitRows`, (n, vocab). */
 export async function forward<A extends Activations>(
   device: Device<A>,
@@ -55,10 +62,9 @@ export async function forward<A extends Activations>(
 ): Promise<Float32Array> {
   device.begin(batch);
   device.embed(space.x, params.embedding);
-  params.layers.forEach((layer, index) => {
-    attentionBlock(device, config, rope, space, layer, index);
-    mlpBlock(device, config, space, layer);
-  });
+  for (const [index, layer] of params.layers.entries()) {
+    for (const _ of layerStages(device, config, rope, space, layer, index));
+  }
   if (batch.logitRows.length === 0) return new Float32Array(0);
   device.gather(space.last, space.x);
   device.rmsNorm(space.last, space.last, params.norm, config.rmsNormEps);
@@ -66,15 +72,33 @@ export async function forward<A extends Activations>(
   return device.read(space.logits);
 }
 
-function attentionBlock<A extends Activations>(
+/**
+ * One layer, halting before each group of linear layers that share an input: there their weights may still be changed.
+ *
+ * @param kvLayer where in the cache its keys and values go.
+ */
+export function* layerStages<A extends Activations>(
   device: Device<A>,
   config: ModelConfig,
   rope: RopeTable,
   space: Workspace<A>,
   layer: LayerParams,
-  index: number,
-): void {
+  kvLayer: number,
+): Generator<Stage<A>, void, void> {
+  yield* attentionBlock(device, config, rope, space, layer, kvLayer);
+  yield* mlpBlock(device, config, space, layer);
+}
+
+function* attentionBlock<A extends Activations>(
+  device: Device<A>,
+  config: ModelConfig,
+  rope: RopeTable,
+  space: Workspace<A>,
+  layer: LayerParams,
+  kvLayer: number,
+): Generator<Stage<A>, void, void> {
   device.rmsNorm(space.normed, space.x, layer.inputNorm, config.rmsNormEps);
+  yield { params: [layer.q.weight, layer.k.weight, layer.v.weight], input: space.normed };
   device.linear(space.q, space.normed, layer.q.weight, layer.q.bias);
   device.linear(space.k, space.normed, layer.k.weight, layer.k.bias);
   device.linear(space.v, space.normed, layer.v.weight, layer.v.bias);
@@ -82,22 +106,25 @@ function attentionBlock<A extends Activations>(
   if (layer.kNorm !== undefined) device.rmsNorm(space.k, space.k, layer.kNorm, config.rmsNormEps);
   device.rope(space.q, rope);
   device.rope(space.k, rope);
-  device.storeKv(index, space.k, space.v);
-  device.attention(space.attended, space.q, index, config.headDim ** -0.5, config.slidingWindow);
+  device.storeKv(kvLayer, space.k, space.v);
+  device.attention(space.attended, space.q, kvLayer, config.headDim ** -0.5, config.slidingWindow);
+  yield { params: [layer.o.weight], input: space.attended };
   device.linear(space.projected, space.attended, layer.o.weight, layer.o.bias);
   device.add(space.x, space.projected);
 }
 
-function mlpBlock<A extends Activations>(
+function* mlpBlock<A extends Activations>(
   device: Device<A>,
   config: ModelConfig,
   space: Workspace<A>,
   layer: LayerParams,
-): void {
+): Generator<Stage<A>, void, void> {
   device.rmsNorm(space.normed, space.x, layer.postNorm, config.rmsNormEps);
+  yield { params: [layer.gate.weight, layer.up.weight], input: space.normed };
   device.linear(space.gate, space.normed, layer.gate.weight, layer.gate.bias);
   device.linear(space.up, space.normed, layer.up.weight, layer.up.bias);
   device.swiglu(space.gate, space.gate, space.up);
+  yield { params: [layer.down.weight], input: space.gate };
   device.linear(space.projected, space.gate, layer.down.weight, layer.down.bias);
   device.add(space.x, space.projected);
 }

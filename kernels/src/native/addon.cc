@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "calibrate_wrap.h"
 #include "device_wrap.h"
 #include "pool.h"
 #include "sign_pack.h"
@@ -170,6 +171,7 @@ Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  define_calibration(env, exports);
   exports.Set("NativeDevice", define_device(env));
   exports.Set("mapFile", Napi::Function::New(env, map_file));
   exports.Set("signPack", Napi::Function::New(env, sign_pack_matrix));

@@ -22,7 +22,9 @@
 namespace signpost {
 
 extern const KernelTable TABLE;
-const KernelTable TABLE = {TABLE_NAME, linear, attention, sum,        dot,        scale_by, add,
-                           swiglu,     rotate, widen,     apply_term, difference, sum_words};
+const KernelTable TABLE = {
+    TABLE_NAME, linear, attention, sum, dot, scale_by, add, swiglu, rotate, widen, apply_term, difference, add_products, subtract_products, add_scaled,
+    add_feedback, sum_words,
+};
 
 } // namespace signpost

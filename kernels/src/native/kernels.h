@@ -75,6 +75,12 @@ struct KernelTable {
   void (*apply_term)(float* out, const DeltaTerm& term, size_t j, int n);
   // d = tuned − base (float32) of one row.
   void (*difference)(float* out, const void* base, Dtype base_dtype, const void* tuned, Dtype tuned_dtype, int n);
+  // out[k] ± Σ_b a_b · x_b[k], b in order; not fused.
+  void (*add_products)(double* out, const float* const* x, const double* a, int count, int n);
+  void (*subtract_products)(double* out, const double* const* x, const double* a, int count, int n);
+  // out += a · x; not fused.
+  void (*add_scaled)(double* out, const double* x, double a, int n);
+  void (*add_feedback)(float* out, const float* x, float a, int n);
   uint64_t (*sum_words)(const uint64_t* words, size_t n);
 };
 

@@ -2,40 +2,118 @@
  * One parameter's difference: as 1-bit planes, or exact.
  */
 import { Problem } from '@signpost/contracts';
-import { brainToFloat, type CheckpointTensor, floatToBrain, halfToFloat } from '@signpost/engine';
+import { brainToFloat, type CheckpointTensor, floatToBrain, halfToFloat, widenRows } from '@signpost/engine';
 import { type RawMatrix, signPack } from '@signpost/kernels';
-import type { PackParameters, PlannedParam } from './plan.ts';
+import { quantiseRows } from '../quantise.ts';
+import type { ExactDtype, PlannedMatrix, PlannedParam, ScaleKind } from './plan.ts';
+import { rowColPlane } from './row-col.ts';
+
+export interface Plane {
+  readonly signs: Uint32Array; // (out, ceil(in / 32))
+  readonly rowScale: Float32Array; // (out) or (1)
+  readonly colScale?: Float32Array; // (in)
+}
 
 export interface Binarised {
-  readonly planes: readonly { readonly signs: Uint32Array; readonly rowScale: Float32Array }[];
-  /** ‖Δ − Δ̂‖ / ‖Δ‖. */
-  readonly error: number;
+  readonly planes: readonly Plane[];
+  /** Σ (Δ − Δ̂)² before any plane, after the first, after the second …: (planes + 1). */
+  readonly squared: readonly number[];
 }
 
 /**
- * Signs and scales of a linear layer's difference: BitDelta's closed form (arXiv 2402.10193, equation 3), a scale of mean |Δ| for each row or for the
- * matrix; further planes do the same to what is left.
+ * Signs and scales of a linear layer's difference, without a look at what its inputs are like; further planes do the same to what is left.
  *
  * @throws Problem when a difference is not finite.
  */
-export function binarise(param: PlannedParam & { kind: '1bit' }, parameters: PackParameters): Binarised {
-  const { planes, differenceSquared, residualSquared } = signPack(raw(param.base), raw(param.tuned), param, parameters);
-  if (!Number.isFinite(differenceSquared)) throw notFinite(param);
-  return { planes, error: Math.sqrt(residualSquared / differenceSquared) };
-}
-
-/**
- * A parameter's difference in BF16, in the base's shape.
- *
- * @throws Problem when a difference is not finite.
- */
-export function exactDifference(param: PlannedParam): Uint16Array {
-  const [base, tuned] = [floats(raw(param.base)), floats(raw(param.tuned))];
-  return Uint16Array.from(tuned, (value, i) => {
-    const difference = Math.fround(value - (base[i] ?? Number.NaN));
-    if (!Number.isFinite(difference)) throw notFinite(param);
-    return floatToBrain(difference);
+export function binarise(param: PlannedMatrix, scale: ScaleKind, planes: number): Binarised {
+  if (scale === 'row-col') return binariseRowCol(param, planes);
+  const shape = { out: param.out, inDim: param.inDim };
+  const packed = signPack(raw(param.base), raw(param.tuned), shape, {
+    scale: scale === 'row' ? 'row' : 'matrix',
+    planes,
   });
+  if (!Number.isFinite(packed.differenceSquared)) throw notFinite(param);
+  const total = (sums: Float64Array) => sums.reduce((sum, value) => sum + value, 0);
+  const squared = [packed.differenceSquared, ...packed.planes.map((plane) => total(plane.residualSquared))];
+  const binarised = { planes: packed.planes.map(({ signs, rowScale }) => ({ signs, rowScale })), squared };
+  const [first] = packed.planes;
+  return scale === 'matrix-norm' && first !== undefined
+    ? keepNorm(binarised, total(first.absolute), param.out * param.inDim)
+    : binarised;
+}
+
+/** The scale r with ‖r S‖ = ‖Δ‖: r = ‖Δ‖ / √n. */
+function keepNorm({ planes, squared }: Binarised, absolute: number, count: number): Binarised {
+  const [whole = 0] = squared;
+  const r = Math.fround(Math.sqrt(whole / count));
+  return {
+    planes: planes.slice(0, 1).map(({ signs }) => ({ signs, rowScale: Float32Array.of(r) })),
+    squared: [whole, whole - 2 * r * absolute + count * r * r],
+  };
+}
+
+function binariseRowCol(param: PlannedMatrix, count: number): Binarised {
+  const { out, inDim } = param;
+  let left = differenceOf(param);
+  const squared = [squareSum(left)];
+  const planes: Plane[] = [];
+  for (let p = 0; p < count; p++) {
+    const plane = rowColPlane(left, out, inDim);
+    planes.push(plane);
+    left = plane.left;
+    squared.push(squareSum(left));
+  }
+  return {
+    planes: planes.map(({ signs, rowScale, colScale = new Float32Array() }) => ({ signs, rowScale, colScale })),
+    squared,
+  };
+}
+
+function squareSum(values: Float32Array): number {
+  let total = 0;
+  for (const value of values) total += value * value;
+  return total;
+}
+
+/**
+ * A parameter's difference in float32.
+ *
+ * @throws Problem when one is not finite.
+ */
+export function differenceOf(param: PlannedParam): Float32Array {
+  const base = floatsOf(param.base);
+  return floatsOf(param.tuned).map((value, i) => {
+    const difference = value - (base[i] ?? Number.NaN);
+    if (!Number.isFinite(difference)) throw notFinite(param);
+    return difference;
+  });
+}
+
+export function floatsOf(tensor: CheckpointTensor): Float32Array {
+  return floats(raw(tensor));
+}
+
+export type Exact =
+  | { readonly dtype: 'BF16'; readonly values: Uint16Array }
+  | { readonly dtype: 'I8'; readonly values: Int8Array; readonly scale: Float32Array };
+
+/**
+ * A parameter's difference as it is kept exact: in BF16, or in INT8 with a scale for each row (a vector's one) that makes its largest value ±127.
+ *
+ * @throws Problem when a difference is not finite.
+ */
+export function exactDifference(param: PlannedParam, dtype: ExactDtype): Exact {
+  const difference = differenceOf(param);
+  if (dtype === 'BF16') return { dtype, values: Uint16Array.from(difference, floatToBrain) };
+  const { shape } = param.spec;
+  const rows = shape.length === 1 ? 1 : shape[0];
+  const { weight: values, scale } = quantiseRows(difference, rows, difference.length / rows);
+  return { dtype, values, scale };
+}
+
+/** What an exact difference stands for, as BF16: what a device holds. */
+export function brainOf(exact: Exact): Uint16Array {
+  return exact.dtype === 'BF16' ? exact.values : widenRows(exact.values, exact.scale);
 }
 
 function raw({ info, data }: CheckpointTensor): RawMatrix {

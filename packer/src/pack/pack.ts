@@ -1,26 +1,53 @@
 /**
  * Packing: the difference between a fine-tune and its base as a delta file.
  *
- * One streaming pass in execution order. The file grows under a temporary name and gets its own only when it is whole and synced.
+ * One streaming pass in execution order; two where planes are to be spent by a budget, the first of which only measures.
  */
-import { randomUUID } from 'node:crypto';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { DELTA_FORMAT, type Digest, encodeHeader, Problem } from '@signpost/contracts';
-import type { Checkpoint } from '@signpost/engine';
+import { createHash } from 'node:crypto';
+import { DELTA_FORMAT, type Digest, encodeHeader, MAX_PLANES, Problem } from '@signpost/contracts';
+import type { Checkpoint, ParamDelta } from '@signpost/engine';
 import manifest from '../../package.json' with { type: 'json' };
-import { binarise, exactDifference } from './difference.ts';
-import { type PackParameters, type PlannedParam, planPack, tensorsOf } from './plan.ts';
+import type { CalibrationSet } from '../calibrate/prompts.ts';
+import { CalibrationWalk } from '../calibrate/statistics.ts';
+import {
+  allocatePlanes,
+  type MeasuredMatrix,
+  MOST_MEASURED_PLANES,
+  type PlaneBudget,
+  planesToMeasure,
+} from './budget.ts';
+import { brainOf, type Exact } from './difference.ts';
+import { CalibratedSource, type PackedParam, type ParamSource, PlainSource } from './params.ts';
+import { type ExactDtype, type Layout, type PlannedParam, planPack, type ScaleKind, tensorsOf } from './plan.ts';
+import { DEFAULT_POLICY, POLICIES, type PolicyRule } from './policy.ts';
+import { DeltaWriter, folderState } from './writer.ts';
 
-export interface PackOptions extends PackParameters {
+export interface PackOptions {
   /** Expert name, as written in the file. */
   readonly name: string;
   /** Path of the delta file. */
   readonly out: string;
-  /** Called after each parameter with the bytes read so far, of both checkpoints. */
+  readonly scale?: ScaleKind;
+  readonly exact?: ExactDtype;
+  readonly planes?: PlaneBudget;
+  readonly policy?: readonly PolicyRule[];
+  /** Signs and scales are then fitted to the activations on these prompts; row scales only. */
+  readonly calibration?: CalibrationSet;
+  /** How much work a killed run may lose. */
+  readonly journalIntervalMs?: number;
+  /** Called after each parameter with the bytes read so far, of both checkpoints and all passes. */
   readonly onProgress?: (readBytes: number, totalBytes: number) => void;
   /** Stops the run; nothing is left behind. */
   readonly signal?: AbortSignal;
+}
+
+/** What became of one parameter. */
+export interface PackedParamReport {
+  readonly stem: string;
+  readonly kind: PlannedParam['kind'];
+  readonly bytes: number;
+  /** Of a 1-bit matrix. */
+  readonly planes?: number;
 }
 
 export interface PackReport {
@@ -32,93 +59,227 @@ export interface PackReport {
   readonly sourceBytes: number;
   /** ‖Δ − Δ̂‖ / ‖Δ‖ by matrix. */
   readonly errors: Readonly<Record<string, number>>;
+  /** Sign bits a weight of the 1-bit matrices. */
+  readonly bits: number;
+  readonly params: readonly PackedParamReport[];
 }
 
 /** Relative errors are written with a fixed width, so that the header's size is known before they are. */
 const ERROR_DECIMALS = 8;
+const DIGEST_PLACEHOLDER = '0'.repeat(64) as Digest;
+
+type Settings = Required<Pick<PackOptions, 'scale' | 'exact' | 'planes' | 'policy'>> & PackOptions;
 
 /**
  * Packs `tuned` against `base` into `options.out`.
  *
- * @throws Problem when the checkpoints don't belong together, nothing changed, or a difference is not finite.
+ * @throws Problem when the checkpoints don't belong together, nothing changed, a difference is not finite, or the options contradict each other.
  */
 export async function pack(base: Checkpoint, tuned: Checkpoint, options: PackOptions): Promise<PackReport> {
-  const planned = planPack(base, tuned);
+  const settings: Settings = {
+    scale: 'row',
+    exact: 'BF16',
+    planes: 1,
+    policy: POLICIES[DEFAULT_POLICY] ?? [],
+    ...options,
+  };
+  checkSettings(settings);
+  const planned = planPack(base, tuned, settings.policy);
   if (planned.length === 0) throw new Problem(`${tuned.dir} is the same as ${base.dir}: there is nothing to pack`);
-  const digests = { base: await base.digest(), source: await tuned.digest() };
+  // Both read every byte; begun now, they go on beside the packing.
+  const digests = Promise.all([base.digest(), tuned.digest()]);
+  digests.catch(() => undefined);
+  const passes = typeof settings.planes === 'number' ? 1 : 2;
+  const progress = progressOf(planned, passes, settings);
+  const planes = await planesByStem(base, tuned, planned, settings, progress);
+  const layout: Layout = { ...settings, planesOf: (stem) => planes.get(stem) ?? 1 };
+  return write(base, tuned, planned, layout, settings, digests, progress);
+}
+
+async function write(
+  base: Checkpoint,
+  tuned: Checkpoint,
+  planned: readonly PlannedParam[],
+  layout: Layout,
+  settings: Settings,
+  digests: Promise<[Digest, Digest]>,
+  progress: Progress,
+): Promise<PackReport> {
+  const { out, name } = settings;
+  const tensors = planned.flatMap((param) => tensorsOf(param, layout));
   const errors: Record<string, number> = {};
   for (const { kind, stem } of planned) if (kind === '1bit') errors[stem] = 0;
-  const header = () =>
-    encodeHeader(
-      planned.flatMap((param) => tensorsOf(param, options)),
-      metadata(options, digests, errors),
-    );
-
-  await mkdir(dirname(options.out), { recursive: true });
-  const temporary = `${options.out}.${randomUUID()}.tmp`;
-  const file = await open(temporary, 'wx');
+  const header = (base: Digest, source: Digest) => encodeHeader(tensors, metadata(settings, { base, source }, errors));
+  const { byteLength: headerBytes } = header(DIGEST_PLACEHOLDER, DIGEST_PLACEHOLDER);
+  const key = await resumeKey(base, tuned, settings, tensors);
+  const writer = await DeltaWriter.open(out, key, headerBytes, settings.journalIntervalMs);
+  const { source, close } = openSource(base, tuned, settings);
   try {
-    const { byteLength: headerBytes } = header();
-    let at = headerBytes;
-    let read = 0;
-    const total = planned.reduce((sum, param) => sum + readBytes(param), 0);
-    for (const param of planned) {
-      options.signal?.throwIfAborted();
-      const { parts, error } = packParam(param, options);
-      if (error !== undefined) errors[param.stem] = error;
-      for (const part of parts) {
-        await writeAt(file, part, at);
-        at += part.byteLength;
+    for (const [index, param] of planned.entries()) {
+      settings.signal?.throwIfAborted();
+      const before = writer.written[index];
+      if (before !== undefined) source.skip(param, await readBack(writer, index, param, layout));
+      else {
+        const packed = await source.pack(param, layout.planesOf(param.stem));
+        const error = packed.kind === '1bit' ? packed.errors.relative : undefined;
+        await writer.append(param.stem, partsOf(packed), error);
       }
-      read += readBytes(param);
-      options.onProgress?.(read, total);
+      const { error } = writer.written[index] ?? {};
+      if (error !== undefined) errors[param.stem] = error;
+      progress(param);
     }
-    const final = header();
-    if (final.byteLength !== headerBytes)
-      throw new Error(`the header grew from ${headerBytes} to ${final.byteLength} bytes`);
-    await writeAt(file, final, 0);
-    await file.sync();
-    await file.close();
-    await rename(temporary, options.out);
+    const [baseDigest, sourceDigest] = await digests;
+    await writer.finish(header(baseDigest, sourceDigest));
     return {
-      out: options.out,
-      ...digests,
-      bytes: at,
+      out,
+      base: baseDigest,
+      source: sourceDigest,
+      bytes: writer.bytes,
       sourceBytes: [...tuned.tensors.values()].reduce((sum, { info }) => sum + info.bytes, 0),
       errors,
+      bits: bitsOf(planned, layout),
+      params: planned.map(({ stem, kind }, index) => ({
+        stem,
+        kind,
+        bytes: writer.written[index]?.bytes ?? 0,
+        ...(kind === '1bit' ? { planes: layout.planesOf(stem) } : {}),
+      })),
     };
   } catch (error) {
-    await file.close().catch(() => undefined);
-    await rm(temporary, { force: true });
-    throw error;
+    await writer.discard();
+    throw error instanceof Error ? error : new Error(`packing ${name} failed`, { cause: error });
+  } finally {
+    close();
   }
 }
 
-/** One `write` call may write less than it was given, on a full disk say. */
-async function writeAt(file: FileHandle, data: Uint8Array, position: number): Promise<void> {
-  let done = 0;
-  while (done < data.byteLength) {
-    const { bytesWritten } = await file.write(data, done, data.byteLength - done, position + done);
-    done += bytesWritten;
+/** Planes of each matrix: as many as were asked for, or as the budget buys. */
+async function planesByStem(
+  base: Checkpoint,
+  tuned: Checkpoint,
+  planned: readonly PlannedParam[],
+  settings: Settings,
+  progress: Progress,
+): Promise<ReadonlyMap<string, number>> {
+  const { planes: budget } = settings;
+  if (typeof budget === 'number') {
+    return new Map(planned.flatMap(({ stem, kind }) => (kind === '1bit' ? [[stem, budget] as const] : [])));
+  }
+  const { source, close } = openSource(base, tuned, settings);
+  try {
+    const count = planesToMeasure(budget);
+    const measured: MeasuredMatrix[] = [];
+    for (const param of planned) {
+      settings.signal?.throwIfAborted();
+      const packed = await source.measure(param, count);
+      if (packed.kind === '1bit' && param.kind === '1bit') measured.push({ param, squared: packed.errors.squared });
+      progress(param);
+    }
+    return allocatePlanes(measured, budget);
+  } finally {
+    close();
   }
 }
 
-function readBytes({ base, tuned }: PlannedParam): number {
-  return base.info.bytes + tuned.info.bytes;
+function openSource(base: Checkpoint, tuned: Checkpoint, settings: Settings): { source: ParamSource; close(): void } {
+  const { calibration } = settings;
+  if (calibration === undefined) return { source: new PlainSource(settings), close() {} };
+  const walk = new CalibrationWalk(base, tuned, calibration.sequences);
+  return { source: new CalibratedSource(walk, settings), close: () => walk.close() };
 }
 
-function packParam(param: PlannedParam, parameters: PackParameters): { parts: Uint8Array[]; error?: number } {
-  if (param.kind === 'exact') return { parts: [bytesOf(exactDifference(param))] };
-  const { planes, error } = binarise(param, parameters);
-  return { parts: planes.flatMap(({ signs, rowScale }) => [bytesOf(signs), bytesOf(rowScale)]), error };
+function checkSettings({ calibration, scale, planes }: Settings): void {
+  if (calibration !== undefined && scale !== 'row')
+    throw new Problem(`calibration fits row scales; it can't be combined with scale "${scale}"`);
+  if (scale === 'matrix-norm' && planes !== 1)
+    throw new Problem(
+      'scale "matrix-norm" keeps the norm of the difference with one plane; further planes need another scale',
+    );
+  if (typeof planes === 'number') {
+    if (!(Number.isInteger(planes) && planes >= 1 && planes <= MAX_PLANES))
+      throw new Problem(`planes is ${planes}; expected a whole number from 1 to ${MAX_PLANES}`);
+  } else if ('bits' in planes) {
+    if (!(planes.bits >= 1 && planes.bits <= MOST_MEASURED_PLANES))
+      throw new Problem(`bits is ${planes.bits}; expected 1 to ${MOST_MEASURED_PLANES}`);
+  } else if (!(planes.maxError > 0 && planes.maxError < 1))
+    throw new Problem(`the largest error allowed is ${planes.maxError}; expected a number between 0 and 1`);
 }
 
-function bytesOf(values: Uint32Array | Float32Array | Uint16Array): Uint8Array {
+/** Says how far the run is, after each parameter. */
+type Progress = (param: PlannedParam) => void;
+
+function progressOf(planned: readonly PlannedParam[], passes: number, { onProgress }: PackOptions): Progress {
+  const readBytes = ({ base, tuned }: PlannedParam) => base.info.bytes + tuned.info.bytes;
+  const total = passes * planned.reduce((sum, param) => sum + readBytes(param), 0);
+  let read = 0;
+  return (param) => {
+    read += readBytes(param);
+    onProgress?.(read, total);
+  };
+}
+
+function bitsOf(planned: readonly PlannedParam[], { planesOf }: Layout): number {
+  const sums = { bits: 0, weights: 0 };
+  for (const param of planned) {
+    if (param.kind !== '1bit') continue;
+    sums.weights += param.out * param.inDim;
+    sums.bits += param.out * param.inDim * planesOf(param.stem);
+  }
+  return sums.weights === 0 ? 0 : sums.bits / sums.weights;
+}
+
+/** Everything that decides the bytes of the file. Undefined parts (a checkpoint that is no folder) are random: such a run is never resumed. */
+async function resumeKey(
+  base: Checkpoint,
+  tuned: Checkpoint,
+  { name, calibration }: Settings,
+  tensors: readonly unknown[],
+): Promise<string> {
+  const states = [await folderState(base.dir), await folderState(tuned.dir)].map((state) => state ?? Math.random());
+  const key = [manifest.version, name, calibration?.digest, calibration?.sequences.length, states, tensors];
+  return createHash('sha256').update(JSON.stringify(key)).digest('hex');
+}
+
+function partsOf(packed: PackedParam): Uint8Array[] {
+  if (packed.kind === 'exact') {
+    const { exact } = packed;
+    return exact.dtype === 'BF16' ? [bytesOf(exact.values)] : [bytesOf(exact.values), bytesOf(exact.scale)];
+  }
+  return packed.planes
+    .flatMap(({ signs, rowScale, colScale }) => [signs, rowScale, ...(colScale === undefined ? [] : [colScale])])
+    .map(bytesOf);
+}
+
+/** A parameter of an earlier run, as it was written. */
+async function readBack(writer: DeltaWriter, index: number, param: PlannedParam, layout: Layout): Promise<ParamDelta> {
+  const bytes = await writer.read(index);
+  let at = 0;
+  const take = (length: number) => {
+    at += length;
+    return bytes.slice(at - length, at).buffer;
+  };
+  if (param.kind === 'exact') {
+    const count = param.spec.shape.reduce((product, dim) => product * dim, 1);
+    const exact: Exact =
+      layout.exact === 'BF16'
+        ? { dtype: 'BF16', values: new Uint16Array(take(2 * count)) }
+        : { dtype: 'I8', values: new Int8Array(take(count)), scale: new Float32Array(take(bytes.length - count)) };
+    return { planes: [], exact: brainOf(exact) };
+  }
+  const signBytes = 4 * param.out * Math.ceil(param.inDim / 32);
+  const planes = Array.from({ length: layout.planesOf(param.stem) }, () => ({
+    signs: new Uint32Array(take(signBytes)),
+    rowScale: new Float32Array(take(4 * param.out)),
+  }));
+  return { planes };
+}
+
+function bytesOf(values: Uint32Array | Float32Array | Uint16Array | Int8Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
 function metadata(
-  options: PackOptions,
+  { name, scale, exact, planes, policy, calibration }: Settings,
   digests: { base: Digest; source: Digest },
   errors: Record<string, number>,
 ): Record<string, string> {
@@ -128,10 +289,11 @@ function metadata(
   return {
     format: DELTA_FORMAT,
     base: digests.base,
-    expert: options.name,
-    method: 'sign',
-    parameters: JSON.stringify({ scale: options.scale, planes: options.planes }),
+    expert: name,
+    method: calibration === undefined ? 'sign' : 'sign-calibrated',
+    parameters: JSON.stringify({ scale, exact, planes, policy }),
     errors: `{${fixed.join()}}`,
+    ...(calibration === undefined ? {} : { calibration: calibration.digest }),
     source: digests.source,
     packer: manifest.version,
   };

@@ -2,15 +2,26 @@
  * What a pack run will write: each parameter's part of the delta file, known before any byte of it is computed.
  */
 import { deltaStem, Problem, signWords, type TensorSpec } from '@signpost/contracts';
-import { type Checkpoint, type CheckpointTensor, isLinearWeight, modelParams, type ParamSpec } from '@signpost/engine';
+import { type Checkpoint, type CheckpointTensor, modelParams, type ParamSpec } from '@signpost/engine';
+import { type PolicyRule, treatmentOf } from './policy.ts';
 
-/** How large the scales of a plane are: one for each output row, or one for the whole matrix. */
-export type ScaleKind = 'row' | 'matrix';
+/**
+ * How a plane is scaled: `matrix` by one number, mean |Δ| (BitDelta, arXiv 2402.10193); `matrix-norm` by one that keeps the norm ‖Δ‖ (1bit-Merging, arXiv
+ * 2502.10743); `row` by mean |Δ| of each output row; `row-col` by a number for each row and one for each column.
+ */
+export const SCALE_KINDS = ['matrix', 'matrix-norm', 'row', 'row-col'] as const;
+export type ScaleKind = (typeof SCALE_KINDS)[number];
 
-export interface PackParameters {
+/** Storage of exact differences. INT8 has one scale a row. */
+export const EXACT_DTYPES = ['BF16', 'I8'] as const;
+export type ExactDtype = (typeof EXACT_DTYPES)[number];
+
+/** What decides the shape of a delta file. */
+export interface Layout {
   readonly scale: ScaleKind;
-  /** 1-bit planes a matrix; each further one is made of what those before leave. */
-  readonly planes: number;
+  readonly exact: ExactDtype;
+  /** 1-bit planes of a matrix; each further one is made of what those before leave. */
+  readonly planesOf: (stem: string) => number;
 }
 
 /** One parameter that the fine-tune changed. */
@@ -20,33 +31,47 @@ export type PlannedParam = {
   readonly base: CheckpointTensor;
   readonly tuned: CheckpointTensor;
 } & ({ readonly kind: '1bit'; readonly out: number; readonly inDim: number } | { readonly kind: 'exact' });
+export type PlannedMatrix = PlannedParam & { readonly kind: '1bit' };
 
 /**
- * Compares the checkpoints parameter by parameter, in execution order: linear layers become planes, whatever else changed an exact
- * difference, and what didn't change is left out.
+ * Compares the checkpoints parameter by parameter, in execution order, and leaves out what didn't change or is to be dropped.
  *
  * @throws Problem naming the first tensor that is missing, of another shape, or unknown to the base.
  */
-export function planPack(base: Checkpoint, tuned: Checkpoint): PlannedParam[] {
+export function planPack(base: Checkpoint, tuned: Checkpoint, rules: readonly PolicyRule[]): PlannedParam[] {
   checkSameModel(base, tuned);
+  const treatment = treatmentOf(rules);
   const planned: PlannedParam[] = [];
   for (const spec of modelParams(base.config).specs) {
     const [before, after] = [tensorOf(base, spec), tensorOf(tuned, spec)];
-    if (before.info.dtype === after.info.dtype && Buffer.compare(before.data, after.data) === 0) continue;
+    const as = treatment(spec.name);
+    if (as === 'drop' || isSame(before, after)) continue;
     const [out, inDim] = spec.shape;
     const common = { spec, stem: deltaStem(spec.name), base: before, tuned: after };
-    if (isLinearWeight(spec.name) && inDim !== undefined) planned.push({ ...common, kind: '1bit', out, inDim });
+    if (as === '1bit' && inDim !== undefined) planned.push({ ...common, kind: '1bit', out, inDim });
     else planned.push({ ...common, kind: 'exact' });
   }
   return planned;
 }
 
+function isSame(a: CheckpointTensor, b: CheckpointTensor): boolean {
+  return a.info.dtype === b.info.dtype && Buffer.compare(a.data, b.data) === 0;
+}
+
 /** The tensors of one planned parameter, in the order they stand in the file. */
-export function tensorsOf(param: PlannedParam, { scale, planes }: PackParameters): TensorSpec[] {
-  if (param.kind === 'exact') return [{ name: `${param.stem}.delta`, dtype: 'BF16', shape: param.spec.shape }];
-  return Array.from({ length: planes }, (_, p): TensorSpec[] => [
-    { name: `${param.stem}.sign.${p}`, dtype: 'U32', shape: [param.out, signWords(param.inDim)] },
-    { name: `${param.stem}.row_scale.${p}`, dtype: 'F32', shape: [scale === 'row' ? param.out : 1] },
+export function tensorsOf(param: PlannedParam, { scale, exact, planesOf }: Layout): TensorSpec[] {
+  if (param.kind === 'exact') {
+    const { shape } = param.spec;
+    const delta: TensorSpec = { name: `${param.stem}.delta`, dtype: exact, shape };
+    if (exact === 'BF16') return [delta];
+    return [delta, { name: `${param.stem}.delta_scale`, dtype: 'F32', shape: [shape.length === 1 ? 1 : shape[0]] }];
+  }
+  const { stem, out, inDim } = param;
+  const isPerRow = scale === 'row' || scale === 'row-col';
+  return Array.from({ length: planesOf(stem) }, (_, p): TensorSpec[] => [
+    { name: `${stem}.sign.${p}`, dtype: 'U32', shape: [out, signWords(inDim)] },
+    { name: `${stem}.row_scale.${p}`, dtype: 'F32', shape: [isPerRow ? out : 1] },
+    ...(scale === 'row-col' ? [{ name: `${stem}.col_scale.${p}`, dtype: 'F32', shape: [inDim] } as const] : []),
   ]).flat();
 }
 

@@ -5,9 +5,10 @@
  * hidden units, since the token embeddings, which are most of the file and of the work, are shared.
  */
 import { HASH_BUCKETS } from '@signpost/contracts/router';
+import { quantiseRows } from '../quantise.ts';
 import type { PreparedPrompt, TokenEmbedding } from './data.ts';
 import { type Example, Network, type TrainOptions } from './network.ts';
-import type { QuantisedTable, RouterGraph } from './onnx.ts';
+import type { RouterGraph } from './onnx.ts';
 
 export interface RouterOptions extends Omit<TrainOptions, 'seed'> {
   /** Networks in the ensemble. */
@@ -130,7 +131,7 @@ function merge(networks: readonly Network[], { mean, deviation }: Standard, embe
   }
   return {
     tokens: embedding,
-    hashes: quantise(table, HASH_BUCKETS, members * hashDim),
+    hashes: { rows: HASH_BUCKETS, dim: members * hashDim, ...quantiseRows(table, HASH_BUCKETS, members * hashDim) },
     hidden,
     labels,
     w1,
@@ -138,20 +139,4 @@ function merge(networks: readonly Network[], { mean, deviation }: Standard, embe
     w2,
     b2,
   };
-}
-
-/** int8 by row, symmetric: the largest value of a row becomes ±127. */
-function quantise(values: Float32Array, rows: number, dim: number): QuantisedTable {
-  const weight = new Int8Array(rows * dim);
-  const scale = new Float32Array(rows);
-  for (let row = 0; row < rows; row++) {
-    const own = values.subarray(row * dim, (row + 1) * dim);
-    const largest = own.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
-    const step = largest === 0 ? 1 : largest / 127;
-    scale[row] = step;
-    own.forEach((value, i) => {
-      weight[row * dim + i] = Math.round(value / step);
-    });
-  }
-  return { rows, dim, weight, scale };
 }

@@ -1,0 +1,231 @@
+/**
+ * Calibration kernels against plain TypeScript, bit for bit, over odd shapes and any number of threads; and against what they are for.
+ */
+import fc from 'fast-check';
+import { afterEach, describe, expect, it } from 'vitest';
+import {
+  addMoment,
+  chooseSigns,
+  correctTargets,
+  factorMoment,
+  refineSigns,
+  setThreads,
+  threads,
+  weightedProducts,
+} from './index.ts';
+
+const started = threads();
+afterEach(() => setThreads(started));
+
+/** A seeded stream of numbers in [-1, 1). */
+function noise(seed: number): () => number {
+  let state = seed | 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return state / 2 ** 31;
+  };
+}
+
+const shape = fc.record({
+  seed: fc.integer({ min: 1, max: 2 ** 30 }),
+  out: fc.integer({ min: 1, max: 37 }),
+  n: fc.integer({ min: 1, max: 45 }),
+  rows: fc.integer({ min: 1, max: 40 }),
+  threads: fc.integer({ min: 1, max: 3 }),
+});
+type Shape = typeof shape extends fc.Arbitrary<infer S> ? S : never;
+
+const at = (values: ArrayLike<number>, index: number) => values[index] ?? Number.NaN;
+const bit = (signs: Uint32Array, words: number, i: number, j: number) =>
+  (at(signs, i * words + (j >> 5)) >>> (j & 31)) & 1;
+
+function plainMoment(x: Float32Array, y: Float32Array, n: number): Float64Array {
+  const moment = new Float64Array(n * n);
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k < n; k++)
+      for (let row = 0; row < x.length / n; row++)
+        moment[i * n + k] = at(moment, i * n + k) + at(x, row * n + i) * at(y, row * n + k);
+  return moment;
+}
+
+/** Right to left, one column at a time. */
+function plainFactor(moment: Float64Array, n: number): Float64Array {
+  const u = moment.slice();
+  for (let c = n - 1; c >= 0; c--) {
+    const diagonal = Math.sqrt(at(u, c * n + c));
+    u[c * n + c] = diagonal;
+    for (let i = 0; i < c; i++) u[i * n + c] = at(u, i * n + c) / diagonal;
+    for (let i = 0; i < c; i++)
+      for (let k = 0; k < c; k++) u[i * n + k] = at(u, i * n + k) - at(u, i * n + c) * at(u, k * n + c);
+  }
+  for (let i = 0; i < n; i++) u.fill(0, i * n, i * n + i);
+  return u;
+}
+
+/** A problem of the given shape: a moment that is surely positive definite, targets, weights, scales. */
+function problem({ seed, out, n, rows }: Shape) {
+  const next = noise(seed);
+  const x = Float32Array.from({ length: rows * n }, next);
+  const moment = plainMoment(x, x, n);
+  for (let i = 0; i < n; i++) moment[i * n + i] = at(moment, i * n + i) + 0.5;
+  const factor = plainFactor(moment, n);
+  const feedback = new Float32Array(n * n);
+  for (let j = 0; j < n; j++)
+    for (let k = j + 1; k < n; k++) feedback[j * n + k] = at(factor, j * n + k) / at(factor, k * n + k);
+  return {
+    x,
+    moment,
+    factor,
+    feedback,
+    target: Float32Array.from({ length: out * n }, next),
+    weights: Float32Array.from({ length: out * n }, next),
+    scale: Float32Array.from({ length: out }, () => Math.abs(next())),
+    words: Math.ceil(n / 32),
+  };
+}
+
+/** eᵀHe of one row. */
+function rowError(
+  of: Shape,
+  { target, moment, scale, words }: ReturnType<typeof problem>,
+  signs: Uint32Array,
+  i: number,
+) {
+  const { n } = of;
+  const e = Array.from(
+    { length: n },
+    (_, j) => at(target, i * n + j) - at(scale, i) * (2 * bit(signs, words, i, j) - 1),
+  );
+  return e.reduce((sum, a, j) => sum + e.reduce((inner, b, k) => inner + a * b * at(moment, j * n + k), 0), 0);
+}
+
+describe('calibration kernels', () => {
+  it('add second moments and factor them as plain code does', () => {
+    fc.assert(
+      fc.property(shape, (of) => {
+        setThreads(of.threads);
+        const { x, moment, factor } = problem(of);
+        const sums = new Float64Array(of.n ** 2);
+        addMoment(sums, x, x, of.n);
+        expect(sums).toEqual(plainMoment(x, x, of.n));
+        const ours = moment.slice();
+        expect(factorMoment(ours, of.n)).toBe(-1);
+        expect(ours).toEqual(factor);
+      }),
+    );
+  });
+
+  it('choose signs with feedback as plain code does', () => {
+    fc.assert(
+      fc.property(shape, (of) => {
+        setThreads(of.threads);
+        const { out, n } = of;
+        const { target, feedback, scale, words } = problem(of);
+        const signs = new Uint32Array(out * words);
+        chooseSigns(target, feedback, scale, signs, out, n);
+        for (let i = 0; i < out; i++) {
+          const left = target.slice(i * n, (i + 1) * n);
+          for (let j = 0; j < n; j++) {
+            const isPositive = at(left, j) >= 0;
+            expect(bit(signs, words, i, j)).toBe(Number(isPositive));
+            const weight = at(target, i * n + j);
+            const error = Math.fround(isPositive ? weight - at(scale, i) : weight + at(scale, i));
+            for (let k = j + 1; k < n; k++) left[k] = at(left, k) + Math.fround(error * at(feedback, j * n + k));
+          }
+        }
+      }),
+    );
+  });
+
+  it('flip signs only for the better, until no single flip helps', () => {
+    fc.assert(
+      fc.property(shape, (of) => {
+        setThreads(of.threads);
+        const { out, n } = of;
+        const given = problem(of);
+        const { target, scale, moment, words } = given;
+        const before = new Uint32Array(out * words);
+        const after = before.slice();
+        refineSigns(target, after, scale, moment, out, n, 1_000);
+        for (let i = 0; i < out; i++) {
+          const reached = rowError(of, given, after, i);
+          expect(reached).toBeLessThanOrEqual(rowError(of, given, before, i) + 1e-9);
+          for (let j = 0; j < n; j++) {
+            const flipped = after.slice();
+            flipped[i * words + (j >> 5)] = (at(flipped, i * words + (j >> 5)) ^ (1 << (j & 31))) >>> 0;
+            expect(rowError(of, given, flipped, i)).toBeGreaterThan(reached - 1e-6);
+          }
+        }
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it('weigh rows by the moment as plain code does', () => {
+    fc.assert(
+      fc.property(shape, (of) => {
+        setThreads(of.threads);
+        const { out, n } = of;
+        const { target, moment, words } = problem(of);
+        const signs = Uint32Array.from({ length: out * words }, (_, i) => Math.imul(of.seed + i, 0x9e3779b1));
+        const sums = [new Float64Array(out), new Float64Array(out), new Float64Array(out)] as const;
+        weightedProducts(target, signs, moment, out, n, ...sums);
+        for (let i = 0; i < out; i++) {
+          const s = Array.from({ length: n }, (_, j) => 2 * bit(signs, words, i, j) - 1);
+          const t = Array.from(target.subarray(i * n, (i + 1) * n));
+          const times = (row: number[]) =>
+            row.map((_, k) => row.reduce((sum, value, j) => sum + value * at(moment, j * n + k), 0));
+          const dot = (a: number[], b: number[]) => a.reduce((sum, value, k) => sum + value * at(b, k), 0);
+          expect([at(sums[0], i), at(sums[1], i), at(sums[2], i)]).toEqual([
+            dot(times(s), t),
+            dot(times(s), s),
+            dot(times(t), t),
+          ]);
+        }
+      }),
+    );
+  });
+
+  it('correct targets by the least-squares answer', () => {
+    fc.assert(
+      fc.property(shape, (of) => {
+        setThreads(of.threads);
+        const { out, n } = of;
+        const { target, weights, moment, factor } = problem(of);
+        const cross = Float64Array.from({ length: n * n }, noise(of.seed + 1));
+        const corrected = target.slice();
+        correctTargets(corrected, weights, cross, factor, 1, out, n);
+        // What was added times H is w D.
+        for (let i = 0; i < out; i++)
+          for (let k = 0; k < n; k++) {
+            let [got, want] = [0, 0];
+            for (let j = 0; j < n; j++) {
+              got += (at(corrected, i * n + j) - at(target, i * n + j)) * at(moment, j * n + k);
+              want += at(weights, i * n + j) * at(cross, j * n + k);
+            }
+            expect(Math.abs(got - want)).toBeLessThan(1e-3 * (1 + Math.abs(want)));
+          }
+      }),
+    );
+  });
+
+  it('name the column where a moment is not positive definite', () => {
+    expect(factorMoment(Float64Array.of(1, 0, 0, -1), 2)).toBe(1);
+    expect(factorMoment(Float64Array.of(Number.NaN, 0, 0, 1), 2)).toBe(0);
+  });
+
+  it('refuse sizes that do not fit', () => {
+    const two = new Float64Array(4);
+    expect(() => addMoment(two, new Float32Array(4), new Float32Array(2), 2)).toThrow(RangeError);
+    expect(() => factorMoment(two, 3)).toThrow(/doesn't fit/);
+    const [row, signs, scale] = [new Float32Array(2), new Uint32Array(1), new Float32Array(1)];
+    expect(() => chooseSigns(row, new Float32Array(3), scale, signs, 1, 2)).toThrow(RangeError);
+    expect(() => refineSigns(row, signs, new Float32Array(2), two, 1, 2, 1)).toThrow(RangeError);
+    expect(() => correctTargets(row, row, two, new Float64Array(1), 1, 1, 2)).toThrow(RangeError);
+    expect(() => weightedProducts(row, signs, two, 1, 2, new Float64Array(2), new Float64Array(1), undefined)).toThrow(
+      RangeError,
+    );
+  });
+});

@@ -1,0 +1,60 @@
+/**
+ * The packer's calibration kernels: second moments of activations, and signs and scales chosen by them.
+ *
+ * Every element's sum has one order, whatever the number of threads, and nothing is fused: plain TypeScript that adds in this order gets the same bits.
+ * H is a symmetric, positive definite matrix (n, n); s a row of signs, t a row of targets. All throw RangeError for sizes that don't fit.
+ */
+export interface CalibrationKernels {
+  /** moment += Σ_row x_row y_rowᵀ */
+  addMoment(
+    moment: Float64Array, // (n, n)
+    x: Float32Array, // (rows, n)
+    y: Float32Array, // (rows, n)
+    n: number,
+  ): void;
+  /** Turns H into the upper triangular U with H = U Uᵀ, in place. Gives the first column without a positive pivot, or -1. */
+  factorMoment(moment: Float64Array, n: number): number;
+  /**
+   * Signs from left to right, each of the target and what the errors before it add to it: with e = target − scale · sign, column k is asked to be
+   * t_k + Σ_{j<k} e_j feedback_jk. With feedback_jk = U_jk / U_kk that is the greedy least e H eᵀ.
+   */
+  chooseSigns(
+    target: Float32Array, // (out, n)
+    feedback: Float32Array, // (n, n), used above the diagonal
+    scale: Float32Array, // (out)
+    signs: Uint32Array, // (out, ceil(n / 32))
+    out: number,
+    n: number,
+  ): void;
+  /** Flips single signs, columns from left to right, while that lessens a row's e H eᵀ; at most `sweeps` times over. */
+  refineSigns(
+    target: Float32Array, // (out, n)
+    signs: Uint32Array, // (out, ceil(n / 32)), changed in place
+    scale: Float32Array, // (out)
+    moment: Float64Array, // (n, n)
+    out: number,
+    n: number,
+    sweeps: number,
+  ): void;
+  /** target += strength · w D H⁻¹ for each row w of the weights, H = U Uᵀ. */
+  correctTargets(
+    target: Float32Array, // (out, n), changed in place
+    weights: Float32Array, // (out, n)
+    cross: Float64Array, // (n, n): D
+    factor: Float64Array, // (n, n): U
+    strength: number,
+    out: number,
+    n: number,
+  ): void;
+  /** For each row sHtᵀ, sHsᵀ, and tHtᵀ unless it isn't wanted. */
+  weightedProducts(
+    target: Float32Array, // (out, n)
+    signs: Uint32Array, // (out, ceil(n / 32))
+    moment: Float64Array, // (n, n)
+    out: number,
+    n: number,
+    signTarget: Float64Array, // (out)
+    signSign: Float64Array, // (out)
+    targetTarget: Float64Array | undefined, // (out)
+  ): void;
+}

@@ -1,0 +1,69 @@
+// The packer's calibration: second moments of activations, their triangular factor, and signs and scales chosen by them.
+//
+// Every element's sum has one order, whatever the number of threads, and multiply-adds are not fused: plain TypeScript that adds in this order
+// gets the same bits. Memory: some rows a thread, and one triangle. Throws std::bad_alloc.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels.h"
+
+namespace signpost {
+
+// moment (n, n) += Σ_row x_row y_rowᵀ, rows in order; x and y (rows, n).
+void add_moment(const KernelTable& kernels, double* moment, const float* x, const float* y, int rows, int n);
+
+// The upper triangular U with moment = U Uᵀ, in place (what is below the diagonal becomes 0). Returns the first column whose pivot is not
+// positive, or −1.
+int factor_moment(const KernelTable& kernels, double* moment, int n);
+
+// Columns are chosen from left to right, each with what the error of those before it adds: with H = U Uᵀ and feedback_jk = U_jk / U_kk, the row
+// e = target − scale · sign then has the least e H eᵀ that such a greedy choice can reach.
+struct FeedbackJob {
+  const float* target;   // (out, n)
+  const float* feedback; // (n, n), used above the diagonal
+  const float* scale;    // (out)
+  uint32_t* signs;       // (out, ceil(n / 32))
+  int out;
+  int n;
+};
+void choose_signs(const KernelTable& kernels, const FeedbackJob& job);
+
+// For each row: sᵀ C t, sᵀ C s and tᵀ C t, s its signs and t its target.
+struct ProductsJob {
+  const float* target;   // (out, n)
+  const uint32_t* signs; // (out, ceil(n / 32))
+  const double* moment;  // (n, n)
+  double* sign_target;   // (out)
+  double* sign_sign;     // (out)
+  double* target_target; // (out), or null
+  int out;
+  int n;
+};
+void weighted_products(const KernelTable& kernels, const ProductsJob& job);
+
+// Flips signs while that lessens a row's e H eᵀ, e = target − scale · sign: columns from left to right, at most `sweeps` times.
+struct RefineJob {
+  const float* target;  // (out, n)
+  const float* scale;   // (out)
+  const double* moment; // (n, n): H
+  uint32_t* signs;      // (out, ceil(n / 32)), changed in place
+  int out;
+  int n;
+  int sweeps;
+};
+void refine_signs(const KernelTable& kernels, const RefineJob& job);
+
+// target += strength · w D H⁻¹ for each row w of the weights, with H = U Uᵀ.
+struct CorrectionJob {
+  float* target;        // (out, n), changed in place
+  const float* weights; // (out, n)
+  const double* cross;  // (n, n): D
+  const double* factor; // (n, n): U
+  double strength;
+  int out;
+  int n;
+};
+void correct_targets(const KernelTable& kernels, const CorrectionJob& job);
+
+} // namespace signpost

@@ -1,0 +1,129 @@
+/**
+ * The parts of a delta, parameter by parameter in execution order: computed plainly, or by calibration on what the layers before have become.
+ */
+import type { ParamDelta } from '@signpost/engine';
+import { MatrixFit } from '../calibrate/fit.ts';
+import type { CalibrationStage, CalibrationWalk } from '../calibrate/statistics.ts';
+import { binarise, brainOf, differenceOf, type Exact, exactDifference, floatsOf, type Plane } from './difference.ts';
+import type { Layout, PlannedMatrix, PlannedParam } from './plan.ts';
+
+/** One parameter's part of a delta. */
+export type PackedParam =
+  | { readonly kind: 'exact'; readonly exact: Exact }
+  | { readonly kind: '1bit'; readonly planes: readonly Plane[]; readonly errors: MatrixErrors };
+
+export interface MatrixErrors {
+  /** ‖Δ − Δ̂‖ / ‖Δ‖ with all planes. */
+  readonly relative: number;
+  /**
+   * What planes are chosen by, before any, after the first, after the second …: Σ (Δ − Δ̂)², or with calibration the squared error of the outputs over the
+   * calibration tokens.
+   */
+  readonly squared: readonly number[];
+}
+
+export interface ParamSource {
+  /** Parameters must be asked for in the order of the plan. */
+  pack(param: PlannedParam, planes: number): Promise<PackedParam>;
+  /** Packs with more planes than will be kept, to see what each saves; what comes after sees the first alone. */
+  measure(param: PlannedParam, planes: number): Promise<PackedParam>;
+  /** Takes a parameter that was packed before, in place of `pack`. */
+  skip(param: PlannedParam, delta: ParamDelta): void;
+}
+
+/** By the difference alone. */
+export class PlainSource implements ParamSource {
+  readonly #layout: Pick<Layout, 'scale' | 'exact'>;
+
+  constructor(layout: Pick<Layout, 'scale' | 'exact'>) {
+    this.#layout = layout;
+  }
+
+  async pack(param: PlannedParam, planes: number): Promise<PackedParam> {
+    if (param.kind === 'exact') return { kind: 'exact', exact: exactDifference(param, this.#layout.exact) };
+    const { planes: packed, squared } = binarise(param, this.#layout.scale, planes);
+    const [whole = 0] = squared;
+    return { kind: '1bit', planes: packed, errors: { relative: Math.sqrt((squared.at(-1) ?? 0) / whole), squared } };
+  }
+
+  measure(param: PlannedParam, planes: number): Promise<PackedParam> {
+    return this.pack(param, planes);
+  }
+
+  skip(): void {}
+}
+
+/** By the difference and the inputs of each layer; the walk goes on through what has been packed. */
+export class CalibratedSource implements ParamSource {
+  readonly #walk: CalibrationWalk;
+  readonly #stages: Generator<CalibrationStage, void, void>;
+  readonly #exact: Layout['exact'];
+  #stage: CalibrationStage | undefined;
+  #fit: Promise<MatrixFit> | undefined;
+
+  constructor(walk: CalibrationWalk, { exact }: Pick<Layout, 'exact'>) {
+    this.#walk = walk;
+    this.#stages = walk.stages();
+    this.#exact = exact;
+  }
+
+  pack(param: PlannedParam, planes: number): Promise<PackedParam> {
+    return this.#pack(param, planes, planes);
+  }
+
+  measure(param: PlannedParam, planes: number): Promise<PackedParam> {
+    return this.#pack(param, planes, 1);
+  }
+
+  async #pack(param: PlannedParam, planes: number, use: number): Promise<PackedParam> {
+    if (param.kind === 'exact') {
+      const exact = exactDifference(param, this.#exact);
+      this.#walk.load(param.stem, { planes: [], exact: brainOf(exact) });
+      return { kind: 'exact', exact };
+    }
+    const fit = await this.#fitOf(param.stem);
+    const difference = differenceOf(param);
+    const fitted = fit.fit({ out: param.out, tuned: floatsOf(param.tuned), difference }, planes);
+    this.#walk.load(param.stem, { planes: fitted.planes.slice(0, use) });
+    const relative = relativeError(difference, fitted.planes, param);
+    return { kind: '1bit', planes: fitted.planes, errors: { relative, squared: fitted.errors } };
+  }
+
+  skip({ stem, kind }: PlannedParam, delta: ParamDelta): void {
+    if (kind === '1bit') this.#reach(stem);
+    this.#walk.load(stem, delta);
+  }
+
+  #fitOf(stem: string): Promise<MatrixFit> {
+    const stage = this.#reach(stem);
+    // Layers that share an input share what is known of it.
+    this.#fit ??= stage.statistics().then((statistics) => new MatrixFit(statistics));
+    return this.#fit;
+  }
+
+  #reach(stem: string): CalibrationStage {
+    while (this.#stage?.stems.includes(stem) !== true) {
+      const next = this.#stages.next();
+      if (next.done === true)
+        throw new Error(`${stem} is no linear layer that the model comes to, or stands out of order`);
+      this.#stage = next.value;
+      this.#fit = undefined;
+    }
+    return this.#stage;
+  }
+}
+
+function relativeError(difference: Float32Array, planes: readonly Plane[], { inDim }: PlannedMatrix): number {
+  const words = Math.ceil(inDim / 32);
+  let [whole, left] = [0, 0];
+  difference.forEach((value, at) => {
+    const [row, column] = [Math.floor(at / inDim), at % inDim];
+    const rest = planes.reduce((sum, { signs, rowScale }) => {
+      const isPositive = ((signs[row * words + (column >> 5)] ?? 0) >>> (column & 31)) & 1;
+      return sum - (isPositive ? 1 : -1) * (rowScale[row] ?? 0);
+    }, value);
+    whole += value * value;
+    left += rest * rest;
+  });
+  return Math.sqrt(left / whole);
+}
