@@ -1,10 +1,9 @@
 /**
  * `npm run score`: base, full fine-tunes and 1-bit experts on the demo's evaluation prompts, through the edge.
  */
-import { formatBytes } from '@signpost/packer';
+import { type Column, formatBytes, formatTable, percent } from '@signpost/packer';
 import { score, TASKS } from './score.ts';
 import { startScoreSystem } from './score-system.ts';
-import { type Column, formatTable } from './table.ts';
 
 interface Row {
   readonly title: string;
@@ -12,13 +11,13 @@ interface Row {
   readonly scores: Readonly<Record<string, number>>;
 }
 
-const percent = (value: number | undefined) => (value === undefined ? '' : `${(100 * value).toFixed(1)} %`);
+const share = (value: number | undefined) => (value === undefined ? '' : percent(value));
 const COLUMNS: readonly Column<Row>[] = [
   { title: 'model', value: ({ title }) => title },
   { title: 'bytes', value: ({ bytes }) => formatBytes(bytes), align: 'right' },
   { title: 'chat (perplexity)', value: ({ scores }) => scores.chat?.toFixed(3) ?? '', align: 'right' },
-  { title: 'math', value: ({ scores }) => percent(scores.math), align: 'right' },
-  { title: 'code', value: ({ scores }) => percent(scores.code), align: 'right' },
+  { title: 'math', value: ({ scores }) => share(scores.math), align: 'right' },
+  { title: 'code', value: ({ scores }) => share(scores.code), align: 'right' },
 ];
 
 const system = await startScoreSystem();

@@ -7,6 +7,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Tokenizer } from '@signpost/engine';
+import { lastWord } from '@signpost/packer';
 import OpenAI from 'openai';
 import { DEMO_BASE, DEMO_MODELS } from './paths.ts';
 
@@ -36,7 +37,7 @@ export async function score(url: string, model: string, task: Task): Promise<num
       max_tokens: MAX_ANSWER_TOKENS,
     });
     const text = (completion.choices[0]?.message.content ?? '').trim();
-    return task === 'code' ? text === row.answer.trim() : lastNumber(text) === row.number;
+    return task === 'code' ? text === row.answer.trim() : lastWord(text) === row.number;
   });
   return right.filter(Boolean).length / rows.length;
 }
@@ -49,17 +50,12 @@ async function readRows(task: Task): Promise<EvalRow[]> {
     .map((line) => JSON.parse(line) as EvalRow);
 }
 
-/** "76 + 22 = 98. The answer is 98." → "98" */
-function lastNumber(text: string): string | undefined {
-  return text.split(/\s+/).at(-1)?.replace(/\.$/, '');
-}
-
 /** exp of the mean negative log-likelihood of the answers' tokens, the end of turn included. */
 async function perplexity(client: OpenAI, model: string, rows: readonly EvalRow[]): Promise<number> {
   const tokenizer = await Tokenizer.load(DEMO_BASE);
   const sums = await mapConcurrently(rows, async ({ prompt, answer }) => {
     const context = tokenizer.encodeChat([{ role: 'user', content: prompt }]);
-    const tokens = [...context, ...tokenizer.encode(answer), ...tokenizer.eosIds];
+    const tokens = [...context, ...tokenizer.encodePart(answer), ...tokenizer.eosIds];
     const completion = await client.completions.create({
       model,
       prompt: tokens,

@@ -2,14 +2,13 @@
  * `npm start`: the whole system on the embedded demo family, nine prompts through it, and a URL to go on with.
  */
 import { Problem } from '@signpost/contracts';
-import { formatBytes } from '@signpost/packer';
+import { type Column, formatBytes, formatTable } from '@signpost/packer';
 import { Command, InvalidArgumentError } from 'commander';
 import OpenAI from 'openai';
 import { type Answer, ask } from './client.ts';
 import { prepareDemoStore } from './family.ts';
 import { DEMO_PROMPTS } from './prompts.ts';
 import { startSystem } from './system.ts';
-import { type Column, formatTable } from './table.ts';
 
 interface StartFlags {
   readonly once: boolean;

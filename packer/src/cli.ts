@@ -6,6 +6,7 @@ import { openCheckpoint } from '@signpost/engine';
 import { openStore } from '@signpost/store';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
+import { evalCommand } from './eval/command.ts';
 import { type PackReport, pack } from './pack/pack.ts';
 import { createProgress, formatBytes } from './progress.ts';
 import { publish } from './publish.ts';
@@ -98,6 +99,7 @@ const program = new Command('signpost-packer')
   .description('From fine-tunes to published, verified 1-bit experts')
   .version(manifest.version)
   .addCommand(packCommand())
+  .addCommand(evalCommand())
   .addCommand(publishCommand())
   .addCommand(routerCommand());
 

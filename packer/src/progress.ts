@@ -6,16 +6,21 @@ import { Presets, SingleBar } from 'cli-progress';
 const PLAIN_INTERVAL_MS = 2_000;
 
 export interface Progress {
-  /** Bytes done of all. */
+  /** How much is done of all: bytes, unless made for something else. */
   update(done: number, total: number): void;
   stop(): void;
 }
 
-export function createProgress(title: string, stream: NodeJS.WriteStream = process.stderr): Progress {
-  return stream.isTTY ? terminalBar(title, stream) : plainLines(title, stream);
+/** @param format an amount as text. */
+export function createProgress(
+  title: string,
+  format: (amount: number) => string = formatBytes,
+  stream: NodeJS.WriteStream = process.stderr,
+): Progress {
+  return stream.isTTY ? terminalBar(title, format, stream) : plainLines(title, format, stream);
 }
 
-function terminalBar(title: string, stream: NodeJS.WriteStream): Progress {
+function terminalBar(title: string, format: (amount: number) => string, stream: NodeJS.WriteStream): Progress {
   const started = performance.now();
   const bar = new SingleBar(
     {
@@ -26,25 +31,25 @@ function terminalBar(title: string, stream: NodeJS.WriteStream): Progress {
     },
     Presets.shades_classic,
   );
-  bar.start(1, 0, { done: formatBytes(0), all: '?', rate: formatBytes(0) });
+  bar.start(1, 0, { done: format(0), all: '?', rate: format(0) });
   return {
     update(done, total) {
       bar.setTotal(total);
       const rate = done / Math.max(1e-3, (performance.now() - started) / 1000);
-      bar.update(done, { done: formatBytes(done), all: formatBytes(total), rate: formatBytes(rate) });
+      bar.update(done, { done: format(done), all: format(total), rate: format(rate) });
     },
     stop: () => bar.stop(),
   };
 }
 
-function plainLines(title: string, stream: NodeJS.WriteStream): Progress {
+function plainLines(title: string, format: (amount: number) => string, stream: NodeJS.WriteStream): Progress {
   let last = performance.now();
   return {
     update(done, total) {
       const now = performance.now();
       if (done < total && now - last < PLAIN_INTERVAL_MS) return;
       last = now;
-      stream.write(`${title}: ${formatBytes(done)} of ${formatBytes(total)}\n`);
+      stream.write(`${title}: ${format(done)} of ${format(total)}\n`);
     },
     stop() {},
   };

@@ -10,10 +10,20 @@ export interface Pattern {
   readonly source: string;
   /** Whether the pattern occurs anywhere in the first `PATTERN_REACH_CHARS` of `text`. */
   test(text: string): boolean;
+  /** What the first capture group holds at the pattern's first match there, or the whole match where the pattern has no group. */
+  capture(text: string): string | undefined;
 }
 
 /** @throws when `source` is not RE2 syntax (look-around and back-references are not). */
 export function compilePattern(source: string): Pattern {
   const compiled = RE2JS.compile(source);
-  return { source, test: (text) => compiled.matcher(text.slice(0, PATTERN_REACH_CHARS)).find() };
+  const matcher = (text: string) => compiled.matcher(text.slice(0, PATTERN_REACH_CHARS));
+  return {
+    source,
+    test: (text) => matcher(text).find(),
+    capture(text) {
+      const match = matcher(text);
+      return match.find() ? (match.group(Math.min(1, match.groupCount())) ?? undefined) : undefined;
+    },
+  };
 }

@@ -36,6 +36,8 @@ export class Tokenizer {
   readonly #dir: string;
   /** Tokens that end an answer: of `generation_config.json` and the tokenizer's own. */
   readonly eosIds: ReadonlySet<number>;
+  /** What an answer was trained to end with: the tokenizer's own end token, else the first of `eosIds`. */
+  readonly endOfTurn: number | undefined;
 
   private constructor(
     dir: string,
@@ -50,6 +52,7 @@ export class Tokenizer {
     this.#special = { bos_token: config.bos_token ?? '', eos_token: config.eos_token ?? '' };
     const own = config.eos_token == null ? undefined : tokenizer.token_to_id(config.eos_token);
     this.eosIds = new Set(own === undefined ? eosIds : [...eosIds, own]);
+    this.endOfTurn = own ?? eosIds[0];
   }
 
   /**
@@ -77,6 +80,11 @@ export class Tokenizer {
     return this.#tokenizer.encode(text).ids;
   }
 
+  /** Token ids of a text that goes on from others: without the frame. */
+  encodePart(text: string): number[] {
+    return this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
+  }
+
   /** Text of token ids; special tokens are left out. */
   decode(ids: readonly number[]): string {
     if (ids.length === 0) return '';
@@ -91,7 +99,7 @@ export class Tokenizer {
   /** Token ids of a conversation, ready for the assistant's turn. @throws Problem when there is no template, or it refuses the messages. */
   encodeChat(messages: readonly ChatMessage[]): number[] {
     // The template writes its own BOS where the model wants one.
-    return this.#tokenizer.encode(this.chatPrompt(messages), { add_special_tokens: false }).ids;
+    return this.encodePart(this.chatPrompt(messages));
   }
 
   chatPrompt(messages: readonly ChatMessage[]): string {

@@ -7,7 +7,9 @@ import { Problem, sha256 } from '@signpost/contracts';
 import { FEATURES_VERSION, type RouterManifest } from '@signpost/contracts/router';
 import { openStore } from '@signpost/store';
 import { Command, InvalidArgumentError } from 'commander';
+import { wholeNumber } from '../arguments.ts';
 import { formatBytes } from '../progress.ts';
+import { percent } from '../report/table.ts';
 import { prepare, readEmbedding, readPrompts, readTokenizer } from './data.ts';
 import {
   createClassifier,
@@ -19,7 +21,7 @@ import {
   TOKENIZER_FILE,
 } from './evaluate.ts';
 import { encodeRouter } from './onnx.ts';
-import { percent, routerReport } from './report.ts';
+import { routerReport } from './report.ts';
 import { ROUTER_DEFAULTS, trainRouter } from './train.ts';
 
 const REPORT_FILE = 'README.md';
@@ -56,8 +58,8 @@ function trainCommand(): Command {
     .requiredOption('--embedding <file>', 'token embeddings: safetensors with "weight" I8 [n, d] and "scale" F32 [n]')
     .requiredOption('--tokenizer <file>', "the embeddings' tokenizer.json")
     .requiredOption('--out <dir>', 'folder for model.onnx, tokenizer.json, router.json and a README')
-    .option('--seed <n>', 'the same seed gives the same model', whole, ROUTER_DEFAULTS.seed)
-    .option('--epochs <n>', 'passes over the training set', whole, ROUTER_DEFAULTS.epochs)
+    .option('--seed <n>', 'the same seed gives the same model', wholeNumber, ROUTER_DEFAULTS.seed)
+    .option('--epochs <n>', 'passes over the training set', wholeNumber, ROUTER_DEFAULTS.epochs)
     .option('--threshold <share>', 'confidence below which the classifier abstains', share, DEFAULT_THRESHOLD)
     .option('--json', 'print the figures as JSON', false)
     .action(train);
@@ -137,12 +139,6 @@ function describe(name: string, { rows, accuracy, sources, coverage, decided, me
     `  at or above the threshold: ${percent(decided.share)} of rows, ${percent(decided.accuracy)} right`,
     ...Object.entries(sources).map(([source, one]) => `  ${source}: ${percent(one.accuracy)} of ${one.rows}`),
   ].join('\n');
-}
-
-function whole(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number above 0');
-  return value;
 }
 
 function share(text: string): number {

@@ -6,8 +6,11 @@ import { Tokenizer } from '@huggingface/tokenizers';
 import { Problem, parseSafetensors } from '@signpost/contracts';
 import { routerFeatures } from '@signpost/contracts/router';
 import { z } from 'zod';
+import { readJsonLines } from '../json-lines.ts';
 
-const rowSchema = z.looseObject({ text: z.string(), label: z.string().min(1), source: z.string().optional() });
+const rowSchema = z
+  .looseObject({ text: z.string(), label: z.string().min(1), source: z.string().default('unknown') })
+  .transform(({ text, label, source }) => ({ text, label, source }));
 
 export interface LabelledPrompt {
   readonly text: string;
@@ -21,39 +24,8 @@ export interface LabelledPrompt {
  *
  * @throws Problem naming the file and line that is malformed.
  */
-export async function readPrompts(path: string): Promise<LabelledPrompt[]> {
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-    throw new Problem(`${path} can't be read: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  });
-  const rows: LabelledPrompt[] = [];
-  for (const [index, line] of text.split('\n').entries()) {
-    if (line.trim() === '') continue;
-    rows.push(parseRow(line, `${path}:${index + 1}`));
-  }
-  if (rows.length === 0)
-    throw new Problem(`${path} holds no rows; expected one JSON object {"text", "label", "source"} a line`);
-  return rows;
-}
-
-function parseRow(line: string, where: string): LabelledPrompt {
-  let raw: unknown;
-  try {
-    raw = JSON.parse(line);
-  } catch (cause) {
-    throw new Problem(
-      `${where} is not JSON (${cause instanceof Error ? cause.message : cause}); expected {"text", "label", "source"}`,
-      { cause },
-    );
-  }
-  const parsed = rowSchema.safeParse(raw);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw new Problem(
-      `${where}: ${issue?.path.join('.') || 'row'}: ${issue?.message}; expected {"text": string, "label": string, "source"?: string}`,
-    );
-  }
-  const { text, label, source = 'unknown' } = parsed.data;
-  return { text, label, source };
+export function readPrompts(path: string): Promise<LabelledPrompt[]> {
+  return readJsonLines(path, rowSchema, '{"text": string, "label": string, "source"?: string}');
 }
 
 /** Token embeddings: int8 rows, each with its scale. */

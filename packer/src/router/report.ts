@@ -3,13 +3,9 @@
  */
 import type { RouterManifest } from '@signpost/contracts/router';
 import { formatBytes } from '../progress.ts';
+import { markdownTable, percent } from '../report/table.ts';
 import type { Evaluation } from './evaluate.ts';
 import type { RouterOptions } from './train.ts';
-
-/** 0.98765 → "98.8 %" */
-export function percent(value: number): string {
-  return `${(100 * value).toFixed(1)} %`;
-}
 
 /** Markdown, written beside the model. Times are left out: they are the machine's, not the model's. */
 export function routerReport(
@@ -32,7 +28,7 @@ which is what the edge does. \`signpost-packer router eval --model . --data FILE
 Trained on ${trainingRows} prompts: ${members} networks of ${hidden} hidden units over pooled token embeddings and ${hashDim} hashed dimensions each,
 ${epochs} epochs, seed ${seed}. Below a confidence of ${threshold} it abstains.
 
-${table(
+${markdownTable(
   ['set', 'rows', 'right', ...coverageTitles(figures), `at or above ${threshold}`],
   Object.entries(figures).map(([name, one]) => [
     name,
@@ -45,7 +41,7 @@ ${table(
 
 ## By source
 
-${table(
+${markdownTable(
   ['set', 'source', 'rows', 'right'],
   Object.entries(figures).flatMap(([name, { sources }]) =>
     Object.entries(sources).map(([source, one]) => [name, source, String(one.rows), percent(one.accuracy)]),
@@ -57,9 +53,4 @@ ${table(
 function coverageTitles(figures: Readonly<Record<string, Evaluation>>): string[] {
   const [first] = Object.values(figures);
   return (first?.coverage ?? []).filter(({ share }) => share < 1).map(({ share }) => `surest ${percent(share)}`);
-}
-
-function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-  return [line(titles), line(titles.map(() => '---')), ...rows.map(line)].join('\n');
 }

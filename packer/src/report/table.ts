@@ -1,5 +1,5 @@
 /**
- * Plain text tables, as wide as their content needs and the terminal allows.
+ * Tables: plain text, as wide as their content needs and the terminal allows, and Markdown.
  */
 
 const GAP = '  ';
@@ -45,4 +45,14 @@ export function formatTable<Row>(
 function oneLine(text: string, max = Number.POSITIVE_INFINITY): string {
   const flat = text.trim().replaceAll('\n', '⏎');
   return flat.length > max ? `${flat.slice(0, max - 1)}…` : flat;
+}
+
+export function markdownTable(titles: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [line(titles), line(titles.map(() => '---')), ...rows.map(line)].join('\n');
+}
+
+/** 0.98765 → "98.8 %" */
+export function percent(value: number): string {
+  return `${(100 * value).toFixed(1)} %`;
 }

@@ -1,0 +1,103 @@
+/**
+ * Methods on tasks: the base and its deltas on one resident model, each other checkpoint on one of its own, one after the other.
+ */
+import { readFile, stat } from 'node:fs/promises';
+import { Problem } from '@signpost/contracts';
+import { type Checkpoint, openCheckpoint, openDelta, Tokenizer } from '@signpost/engine';
+import { BatchRunner } from './runner.ts';
+import { scoreTask, type TaskScore } from './score.ts';
+import type { Task } from './tasks.ts';
+
+export const BASE_METHOD = 'base';
+
+/** Something to be scored: a delta file for the base, or a checkpoint folder. */
+export interface Method {
+  readonly name: string;
+  readonly path: string;
+}
+
+export interface MethodScores extends Method {
+  readonly kind: 'base' | 'delta' | 'checkpoint';
+  /** Of the delta file, or of the checkpoint's tensors. */
+  readonly bytes: number;
+  /** By task. */
+  readonly scores: Readonly<Record<string, TaskScore>>;
+}
+
+export interface EvaluateOptions {
+  /** Folder of the tokenizer and chat template that all methods are given their prompts by. */
+  readonly tokenizer: string;
+  /** Hears how many rows of all are done. */
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Scores the base and all methods, in the order given.
+ *
+ * @throws Problem when a path is neither checkpoint nor delta, a delta is for another base, or a row doesn't fit.
+ */
+export async function evaluate(
+  base: string,
+  methods: readonly Method[],
+  tasks: readonly Task[],
+  { tokenizer: tokenizerDir, onProgress = () => {}, signal }: EvaluateOptions,
+): Promise<MethodScores[]> {
+  const tokenizer = await Tokenizer.load(tokenizerDir);
+  const total = (methods.length + 1) * tasks.reduce((sum, { rows }) => sum + rows.length, 0);
+  let done = 0;
+  const onRow = () => onProgress(++done, total);
+  const scoreAll = async (runner: BatchRunner, slot: number | undefined) =>
+    Object.fromEntries(
+      await Promise.all(
+        tasks.map(async (task) => [task.name, await scoreTask({ runner, slot, tokenizer }, task, onRow)] as const),
+      ),
+    );
+
+  const isDelta = await Promise.all(methods.map(({ path }) => isFile(path)));
+  const deltas = methods.filter((_, i) => isDelta[i]);
+  const checkpoint = await openCheckpoint(base);
+  const results = new Map<string, MethodScores>();
+  const shared = await BatchRunner.load(checkpoint, deltas.length, signal);
+  try {
+    const bytes: number[] = [];
+    for (const [slot, { path }] of deltas.entries()) {
+      const delta = openDelta(new Uint8Array(await readFile(path)), path);
+      shared.model.loadExpert(slot, delta);
+      bytes.push(delta.bytes);
+    }
+    const baseMethod = { name: BASE_METHOD, path: base, kind: 'base' as const, bytes: tensorBytes(checkpoint) };
+    const [baseScores, ...scores] = await Promise.all([
+      scoreAll(shared, undefined),
+      ...deltas.map((_, slot) => scoreAll(shared, slot)),
+    ]);
+    results.set(BASE_METHOD, { ...baseMethod, scores: baseScores });
+    for (const [i, method] of deltas.entries())
+      results.set(method.name, { ...method, kind: 'delta', bytes: bytes[i] ?? 0, scores: scores[i] ?? {} });
+  } finally {
+    shared.close();
+  }
+  for (const method of methods.filter((_, i) => !isDelta[i])) {
+    const own = await openCheckpoint(method.path);
+    const runner = await BatchRunner.load(own, 0, signal);
+    try {
+      const scores = await scoreAll(runner, undefined);
+      results.set(method.name, { ...method, kind: 'checkpoint', bytes: tensorBytes(own), scores });
+    } finally {
+      runner.close();
+    }
+  }
+  return [BASE_METHOD, ...methods.map(({ name }) => name)].flatMap((name) => results.get(name) ?? []);
+}
+
+async function isFile(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isFile();
+  } catch (cause) {
+    throw new Problem(`${path} can't be read; expected a delta file or a checkpoint folder`, { cause });
+  }
+}
+
+function tensorBytes({ tensors }: Checkpoint): number {
+  return [...tensors.values()].reduce((sum, { info }) => sum + info.bytes, 0);
+}
