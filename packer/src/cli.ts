@@ -2,7 +2,6 @@
  * `signpost-packer`: the command line.
  */
 import { Problem } from '@signpost/contracts';
-import { openCheckpoint } from '@signpost/engine';
 import { openStore } from '@signpost/store';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
@@ -10,6 +9,8 @@ import { type PackReport, pack } from './pack/pack.ts';
 import { createProgress, formatBytes } from './progress.ts';
 import { publish } from './publish.ts';
 import { routerCommand } from './router/command.ts';
+import { openSource } from './source/open.ts';
+import { checkTokenizer } from './source/tokenizer.ts';
 
 interface PackFlags {
   readonly base: string;
@@ -33,7 +34,7 @@ function packCommand(): Command {
   return new Command('pack')
     .description('pack the difference between a fine-tune and its base as a 1-bit delta file')
     .requiredOption('--base <dir>', 'base checkpoint (Hugging Face folder with safetensors)')
-    .requiredOption('--tuned <dir>', 'fine-tuned checkpoint of the same architecture')
+    .requiredOption('--tuned <dir>', 'fine-tuned checkpoint of the same architecture, or a LoRA adapter folder')
     .requiredOption('--name <name>', 'expert name')
     .requiredOption('--out <file>', 'delta file to write (NAME.delta.safetensors)')
     .addOption(
@@ -49,7 +50,9 @@ function packCommand(): Command {
       process.once('SIGINT', interrupt);
       const progress = createProgress(`packing ${flags.name}`);
       try {
-        const [base, tuned] = [await openCheckpoint(flags.base), await openCheckpoint(flags.tuned)];
+        const base = await openSource(flags.base);
+        const tuned = await openSource(flags.tuned, { base });
+        await checkTokenizer(base, tuned);
         const report = await pack(base, tuned, { ...flags, onProgress: progress.update, signal: controller.signal });
         progress.stop();
         console.log(flags.json ? JSON.stringify(report) : describeReport(report));
