@@ -5,8 +5,9 @@ import { Problem } from '@signpost/contracts';
 import { openStore } from '@signpost/store';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
+import { exportCommand, mergeCommand } from './merge/command.ts';
 import { type PackReport, pack } from './pack/pack.ts';
-import { createProgress, formatBytes } from './progress.ts';
+import { formatBytes, withProgress } from './progress.ts';
 import { publish } from './publish.ts';
 import { routerCommand } from './router/command.ts';
 import { openSource } from './source/open.ts';
@@ -45,21 +46,11 @@ function packCommand(): Command {
     .option('--planes <n>', '1-bit planes a matrix', planeCount, 1)
     .option('--json', 'print the report as JSON', false)
     .action(async (flags: PackFlags) => {
-      const controller = new AbortController();
-      const interrupt = () => controller.abort(new Problem('interrupted; nothing was written'));
-      process.once('SIGINT', interrupt);
-      const progress = createProgress(`packing ${flags.name}`);
-      try {
-        const base = await openSource(flags.base);
-        const tuned = await openSource(flags.tuned, { base });
-        await checkTokenizer(base, tuned);
-        const report = await pack(base, tuned, { ...flags, onProgress: progress.update, signal: controller.signal });
-        progress.stop();
-        console.log(flags.json ? JSON.stringify(report) : describeReport(report));
-      } finally {
-        progress.stop();
-        process.removeListener('SIGINT', interrupt);
-      }
+      const base = await openSource(flags.base);
+      const tuned = await openSource(flags.tuned, { base });
+      await checkTokenizer(base, tuned);
+      const report = await withProgress(`packing ${flags.name}`, (watch) => pack(base, tuned, { ...flags, ...watch }));
+      console.log(flags.json ? JSON.stringify(report) : describeReport(report));
     });
 }
 
@@ -101,6 +92,8 @@ const program = new Command('signpost-packer')
   .description('From fine-tunes to published, verified 1-bit experts')
   .version(manifest.version)
   .addCommand(packCommand())
+  .addCommand(mergeCommand())
+  .addCommand(exportCommand())
   .addCommand(publishCommand())
   .addCommand(routerCommand());
 

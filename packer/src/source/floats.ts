@@ -35,6 +35,16 @@ export function rowShape(shape: readonly number[]): { rows: number; cols: number
   return { rows, cols };
 }
 
+/** Elements that are read, computed and written at once: 4 MiB of float32. */
+const BLOCK_ELEMENTS = 2 ** 20;
+
+/** Ranges of rows, each of about a million elements, that together are all rows. */
+export function* rowBlocks(shape: readonly number[]): Generator<{ begin: number; end: number }> {
+  const { rows, cols } = rowShape(shape);
+  const step = Math.max(1, Math.floor(BLOCK_ELEMENTS / cols));
+  for (let begin = 0; begin < rows; begin += step) yield { begin, end: Math.min(rows, begin + step) };
+}
+
 /** Reads rows of a tensor whose dtype is known to be one of a parameter's. */
 export function rowReader(tensor: CheckpointTensor, dtype: ParamDtype): RowReader {
   if (tensor instanceof ComputedTensor) return tensor.rows;
