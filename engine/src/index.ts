@@ -1,16 +1,17 @@
 /**
  * The model: checkpoints and deltas in, token ids and logits out. Knows no network, no queue, no store.
  */
-export { Checkpoint, type CheckpointTensor, openCheckpoint } from './checkpoint/checkpoint.ts';
+export { Checkpoint, type CheckpointTensor, mapTensors, openCheckpoint } from './checkpoint/checkpoint.ts';
 export { type ModelConfig, parseModelConfig } from './checkpoint/config.ts';
 export { DeltaFile, openDelta, widenRows } from './delta-file.ts';
 export type { ParamDelta, ParamDtype, ParamSpec, SignPlane, StepBatch } from './device/device.ts';
-export { brainToFloat, floatToBrain, halfToFloat } from './device/float.ts';
+export { brainToFloat, floatToBrain, floatToHalf, halfToFloat } from './device/float.ts';
 export type { DeviceName } from './device/index.ts';
 export { LayerWalk, type WalkStage } from './model/layer-walk.ts';
 export { Model, type ModelOptions } from './model/model.ts';
 export { isLinearWeight, modelParams } from './model/params.ts';
 export { Session, type SlotWeight } from './model/session.ts';
+export { readJson } from './read-json.ts';
 export { argmax, logProbability, Sampler, type SamplingParams } from './sampling/sampler.ts';
 export { StreamDecoder } from './tokenizer/stream-decoder.ts';
 export { Tokenizer } from './tokenizer/tokenizer.ts';

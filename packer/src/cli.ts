@@ -2,15 +2,17 @@
  * `signpost-packer`: the command line.
  */
 import { Problem } from '@signpost/contracts';
-import { openCheckpoint } from '@signpost/engine';
 import { openStore } from '@signpost/store';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
 import { evalCommand } from './eval/command.ts';
+import { exportCommand, mergeCommand } from './merge/command.ts';
 import { type PackReport, pack } from './pack/pack.ts';
-import { createProgress, formatBytes } from './progress.ts';
+import { formatBytes, withProgress } from './progress.ts';
 import { publish } from './publish.ts';
 import { routerCommand } from './router/command.ts';
+import { openSource } from './source/open.ts';
+import { checkTokenizer } from './source/tokenizer.ts';
 
 interface PackFlags {
   readonly base: string;
@@ -34,7 +36,7 @@ function packCommand(): Command {
   return new Command('pack')
     .description('pack the difference between a fine-tune and its base as a 1-bit delta file')
     .requiredOption('--base <dir>', 'base checkpoint (Hugging Face folder with safetensors)')
-    .requiredOption('--tuned <dir>', 'fine-tuned checkpoint of the same architecture')
+    .requiredOption('--tuned <dir>', 'fine-tuned checkpoint of the same architecture, or a LoRA adapter folder')
     .requiredOption('--name <name>', 'expert name')
     .requiredOption('--out <file>', 'delta file to write (NAME.delta.safetensors)')
     .addOption(
@@ -45,19 +47,11 @@ function packCommand(): Command {
     .option('--planes <n>', '1-bit planes a matrix', planeCount, 1)
     .option('--json', 'print the report as JSON', false)
     .action(async (flags: PackFlags) => {
-      const controller = new AbortController();
-      const interrupt = () => controller.abort(new Problem('interrupted; nothing was written'));
-      process.once('SIGINT', interrupt);
-      const progress = createProgress(`packing ${flags.name}`);
-      try {
-        const [base, tuned] = [await openCheckpoint(flags.base), await openCheckpoint(flags.tuned)];
-        const report = await pack(base, tuned, { ...flags, onProgress: progress.update, signal: controller.signal });
-        progress.stop();
-        console.log(flags.json ? JSON.stringify(report) : describeReport(report));
-      } finally {
-        progress.stop();
-        process.removeListener('SIGINT', interrupt);
-      }
+      const base = await openSource(flags.base);
+      const tuned = await openSource(flags.tuned, { base });
+      await checkTokenizer(base, tuned);
+      const report = await withProgress(`packing ${flags.name}`, (watch) => pack(base, tuned, { ...flags, ...watch }));
+      console.log(flags.json ? JSON.stringify(report) : describeReport(report));
     });
 }
 
@@ -100,6 +94,8 @@ const program = new Command('signpost-packer')
   .version(manifest.version)
   .addCommand(packCommand())
   .addCommand(evalCommand())
+  .addCommand(mergeCommand())
+  .addCommand(exportCommand())
   .addCommand(publishCommand())
   .addCommand(routerCommand());
 

@@ -1,6 +1,7 @@
 /**
  * Progress of long work: a bar on a terminal, a plain line every few seconds in a pipe.
  */
+import { Problem } from '@signpost/contracts';
 import { Presets, SingleBar } from 'cli-progress';
 
 const PLAIN_INTERVAL_MS = 2_000;
@@ -18,6 +19,26 @@ export function createProgress(
   stream: NodeJS.WriteStream = process.stderr,
 ): Progress {
   return stream.isTTY ? terminalBar(title, format, stream) : plainLines(title, format, stream);
+}
+
+/** What long work reports to and is stopped by. */
+export interface Watch {
+  readonly onProgress: Progress['update'];
+  readonly signal: AbortSignal;
+}
+
+/** Runs long work under a progress bar. Ctrl-C aborts its signal; what the work has begun, it takes back. */
+export async function withProgress<T>(title: string, work: (watch: Watch) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const interrupt = () => controller.abort(new Problem('interrupted; nothing was written'));
+  process.once('SIGINT', interrupt);
+  const progress = createProgress(title);
+  try {
+    return await work({ onProgress: progress.update, signal: controller.signal });
+  } finally {
+    progress.stop();
+    process.removeListener('SIGINT', interrupt);
+  }
 }
 
 function terminalBar(title: string, format: (amount: number) => string, stream: NodeJS.WriteStream): Progress {

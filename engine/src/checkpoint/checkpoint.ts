@@ -25,7 +25,7 @@ const indexSchema = z.looseObject({
   weight_map: z.record(z.string(), z.string().regex(/^[\w.-]+\.safetensors$/, 'expected a file name')),
 });
 
-/** A tensor with its bytes, mapped from the file. */
+/** A tensor with its bytes: mapped from the file, or of a tensor that is computed, computed anew at each access. */
 export interface CheckpointTensor {
   readonly info: TensorInfo;
   readonly data: Uint8Array;
@@ -51,7 +51,7 @@ export class Checkpoint {
   }
 
   /** One parameter's dtype and bytes. @throws Problem when it is missing, or its shape or dtype is not what the config needs. */
-  param(spec: ParamSpec): { dtype: ParamDtype; data: Uint8Array } {
+  param(spec: ParamSpec): { readonly dtype: ParamDtype; readonly data: Uint8Array } {
     const tensor = this.tensors.get(spec.name);
     if (tensor === undefined) throw new Problem(`${this.dir}: tensor ${spec.name} is missing`);
     const { dtype, shape } = tensor.info;
@@ -61,7 +61,13 @@ export class Checkpoint {
     if (dtype !== 'BF16' && dtype !== 'F16' && dtype !== 'F32') {
       throw new Problem(`${this.dir}: tensor ${spec.name} is ${dtype}; supported: BF16, F16, F32`);
     }
-    return { dtype, data: tensor.data };
+    // Whoever only checks doesn't pay for a tensor that is computed.
+    return {
+      dtype,
+      get data() {
+        return tensor.data;
+      },
+    };
   }
 }
 
@@ -75,13 +81,22 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
   const tensors = new Map<string, CheckpointTensor>();
   for (const file of await shardFiles(dir)) {
     const path = join(dir, file);
-    const bytes = new Uint8Array(mapFile(path));
-    for (const info of parseSafetensors(bytes, path).tensors) {
-      if (tensors.has(info.name)) throw new Problem(`${path}: tensor ${info.name} stands in another shard too`);
-      tensors.set(info.name, { info, data: bytes.subarray(info.offset, info.offset + info.bytes) });
+    for (const tensor of mapTensors(path)) {
+      const { name } = tensor.info;
+      if (tensors.has(name)) throw new Problem(`${path}: tensor ${name} stands in another shard too`);
+      tensors.set(name, tensor);
     }
   }
   return new Checkpoint(dir, config, tensors);
+}
+
+/** The tensors of a safetensors file, mapped, in file order. @throws Problem when it is truncated or malformed. */
+export function mapTensors(path: string): CheckpointTensor[] {
+  const bytes = new Uint8Array(mapFile(path));
+  return parseSafetensors(bytes, path).tensors.map((info) => ({
+    info,
+    data: bytes.subarray(info.offset, info.offset + info.bytes),
+  }));
 }
 
 async function shardFiles(dir: string): Promise<string[]> {

@@ -27,3 +27,20 @@ export function floatToBrain(value: number): number {
   if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40;
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
 }
+
+/** The F16 nearest to a number, ties to even; beyond the largest it is an infinity, NaN stays NaN. */
+export function floatToHalf(value: number): number {
+  float[0] = value;
+  const bits = word[0] ?? 0;
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00;
+  // 65520 lies halfway between the largest half and the next power of two, and goes to even: infinity.
+  if (magnitude >= 0x477ff000) return sign | 0x7c00;
+  // Below 2^-14 halves are 2^-24 apart: adding 0.5 leaves float32 a last place of just that.
+  if (magnitude < 0x38800000) {
+    float[0] = Math.abs(float[0] ?? 0) + 0.5;
+    return sign | ((word[0] ?? 0) - 0x3f000000);
+  }
+  return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+}

@@ -1,0 +1,125 @@
+/**
+ * What can be merged: checkpoints and adapters as differences from the base, packed deltas as they are.
+ *
+ * A packed delta is never added to the base and subtracted again: that would round its magnitudes apart, which are equal within a row.
+ */
+import { deltaStem, Problem } from '@signpost/contracts';
+import {
+  brainToFloat,
+  type Checkpoint,
+  modelParams,
+  openDelta,
+  type ParamDelta,
+  type ParamSpec,
+  type SignPlane,
+} from '@signpost/engine';
+import { mapFile } from '@signpost/kernels';
+import { type RowReader, rowReader, rowShape } from '../source/floats.ts';
+import { openSource, type SourceOptions } from '../source/open.ts';
+import { checkSameModel } from '../source/same-model.ts';
+import { checkTokenizer } from '../source/tokenizer.ts';
+
+/** What a model adds to one of the base's parameters. */
+interface Difference {
+  /** Gives arrays that the caller may change. */
+  readonly rows: RowReader;
+  /** Whether it is made of sign planes. */
+  readonly oneBit: boolean;
+}
+
+export interface MergeInput {
+  /** The model's own values. */
+  values(spec: ParamSpec): RowReader;
+  /** `undefined` where the model has the base's values. */
+  difference(spec: ParamSpec): Difference | undefined;
+}
+
+export const DELTA_SUFFIX = '.delta.safetensors';
+
+/**
+ * Opens a model to merge into `base`: a packed delta where the name ends in `.delta.safetensors`, else whatever `openSource` takes.
+ *
+ * @throws Problem when it can't be opened, or is not of this base.
+ */
+export async function openInput(location: string, base: Checkpoint, options: SourceOptions): Promise<MergeInput> {
+  if (location.endsWith(DELTA_SUFFIX)) return packedInput(location, base);
+  const tuned = await openSource(location, { ...options, base });
+  checkSameModel(base, tuned);
+  await checkTokenizer(base, tuned);
+  return checkpointInput(tuned, base);
+}
+
+/** Rows of a checkpoint's parameter. @throws Problem when it is missing or of another shape. */
+export function paramRows(checkpoint: Checkpoint, spec: ParamSpec): RowReader {
+  const { dtype } = checkpoint.param(spec);
+  const tensor = checkpoint.tensors.get(spec.name);
+  if (tensor === undefined) throw new Problem(`${checkpoint.dir}: tensor ${spec.name} is missing`);
+  return rowReader(tensor, dtype);
+}
+
+function checkpointInput(tuned: Checkpoint, base: Checkpoint): MergeInput {
+  return {
+    values: (spec) => paramRows(tuned, spec),
+    difference(spec) {
+      if (tuned.tensors.get(spec.name) === base.tensors.get(spec.name)) return undefined;
+      const [before, after] = [paramRows(base, spec), paramRows(tuned, spec)];
+      const rows: RowReader = (begin, end) => {
+        const [from, to] = [before(begin, end), after(begin, end)];
+        const difference = new Float32Array(to.length);
+        for (let i = 0; i < difference.length; i++) difference[i] = (to[i] ?? 0) - (from[i] ?? 0);
+        return difference;
+      };
+      return { rows, oneBit: false };
+    },
+  };
+}
+
+async function packedInput(path: string, base: Checkpoint): Promise<MergeInput> {
+  const file = openDelta(new Uint8Array(mapFile(path)), path);
+  file.checkFits(await base.digest(), modelParams(base.config).specs);
+  const deltas = new Map([...file.params()].map(({ stem, delta }) => [stem, delta]));
+  const difference = (spec: ParamSpec): Difference | undefined => {
+    const delta = deltas.get(deltaStem(spec.name));
+    if (delta === undefined) return undefined;
+    const { cols } = rowShape(spec.shape);
+    return { rows: (begin, end) => deltaRows(delta, cols, begin, end), oneBit: delta.planes.length > 0 };
+  };
+  return {
+    difference,
+    values(spec) {
+      const [before, change] = [paramRows(base, spec), difference(spec)];
+      if (change === undefined) return before;
+      return (begin, end) => {
+        const [from, values] = [before(begin, end), change.rows(begin, end)];
+        for (let i = 0; i < values.length; i++) values[i] = (from[i] ?? 0) + (values[i] ?? 0);
+        return values;
+      };
+    },
+  };
+}
+
+/** `Σ_p diag(r_p) · S_p · diag(c_p)` and the exact difference, of some rows. */
+function deltaRows({ planes, exact }: ParamDelta, cols: number, begin: number, end: number): Float32Array {
+  const values = new Float32Array((end - begin) * cols);
+  if (exact !== undefined)
+    for (let i = 0; i < values.length; i++) values[i] = brainToFloat(exact[begin * cols + i] ?? 0);
+  for (const plane of planes)
+    for (let row = begin; row < end; row++) {
+      addPlaneRow(values.subarray((row - begin) * cols, (row - begin + 1) * cols), plane, row);
+    }
+  return values;
+}
+
+function addPlaneRow(
+  values: Float32Array, // (cols)
+  { signs, rowScale, colScale }: SignPlane,
+  row: number,
+): void {
+  const scale = (rowScale.length === 1 ? rowScale[0] : rowScale[row]) ?? 0;
+  const words = row * Math.ceil(values.length / 32);
+  for (let col = 0; col < values.length; col++) {
+    const bit = ((signs[words + (col >> 5)] ?? 0) >>> (col & 31)) & 1;
+    const size = colScale === undefined ? scale : scale * (colScale[col] ?? 0);
+    values[col] = (values[col] ?? 0) + (bit === 1 ? size : -size);
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * Tensors as float32, some rows at a time: what merging reads and writes, whether the values stand in a file or are computed.
+ */
+import { elementCount, type TensorInfo } from '@signpost/contracts';
+import {
+  brainToFloat,
+  type CheckpointTensor,
+  floatToBrain,
+  floatToHalf,
+  halfToFloat,
+  type ParamDtype,
+} from '@signpost/engine';
+
+/** Float32 values of rows `begin` … `end - 1`: (end - begin, cols). A vector's rows are its elements. */
+export type RowReader = (begin: number, end: number) => Float32Array;
+
+/** A tensor that is computed when it is read, rows by rows, and never held. */
+export class ComputedTensor implements CheckpointTensor {
+  readonly info: TensorInfo;
+  readonly rows: RowReader;
+
+  constructor(name: string, shape: readonly number[], rows: RowReader) {
+    this.info = { name, dtype: 'F32', shape, offset: 0, bytes: 4 * elementCount(shape) };
+    this.rows = rows;
+  }
+
+  get data(): Uint8Array {
+    return bytesOf(this.rows(0, rowShape(this.info.shape).rows));
+  }
+}
+
+/** A matrix's rows and columns; a vector is a column. */
+export function rowShape(shape: readonly number[]): { rows: number; cols: number } {
+  const [rows = 0, cols = 1] = shape;
+  return { rows, cols };
+}
+
+/** Elements that are read, computed and written at once: 4 MiB of float32. */
+const BLOCK_ELEMENTS = 2 ** 20;
+
+/** Ranges of rows, each of about a million elements, that together are all rows. */
+export function* rowBlocks(shape: readonly number[]): Generator<{ begin: number; end: number }> {
+  const { rows, cols } = rowShape(shape);
+  const step = Math.max(1, Math.floor(BLOCK_ELEMENTS / cols));
+  for (let begin = 0; begin < rows; begin += step) yield { begin, end: Math.min(rows, begin + step) };
+}
+
+/** Reads rows of a tensor whose dtype is known to be one of a parameter's. */
+export function rowReader(tensor: CheckpointTensor, dtype: ParamDtype): RowReader {
+  if (tensor instanceof ComputedTensor) return tensor.rows;
+  const { rows } = rowShape(tensor.info.shape);
+  const rowBytes = tensor.info.bytes / rows;
+  return (begin, end) => decodeFloats(dtype, tensor.data.subarray(begin * rowBytes, end * rowBytes));
+}
+
+export function decodeFloats(dtype: ParamDtype, data: Uint8Array): Float32Array {
+  const bytes = data.byteOffset % 4 === 0 ? data : data.slice();
+  if (dtype === 'F32') return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+  const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
+  const toFloat = dtype === 'BF16' ? brainToFloat : halfToFloat;
+  const values = new Float32Array(halves.length);
+  for (let i = 0; i < values.length; i++) values[i] = toFloat(halves[i] ?? 0);
+  return values;
+}
+
+/** Bytes of `values` in `dtype`, each rounded to the nearest, ties to even. */
+export function encodeFloats(dtype: ParamDtype, values: Float32Array): Uint8Array {
+  if (dtype === 'F32') return bytesOf(values);
+  const fromFloat = dtype === 'BF16' ? floatToBrain : floatToHalf;
+  const halves = new Uint16Array(values.length);
+  for (let i = 0; i < values.length; i++) halves[i] = fromFloat(values[i] ?? 0);
+  return bytesOf(halves);
+}
+
+function bytesOf(values: Float32Array | Uint16Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
