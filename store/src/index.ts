@@ -4,3 +4,4 @@
 export * from './catalogue.ts';
 export * from './object-store.ts';
 export * from './open.ts';
+export { S3Store } from './s3-store.ts';
