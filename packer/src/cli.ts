@@ -3,12 +3,12 @@
  */
 import { Problem } from '@signpost/contracts';
 import { openCheckpoint } from '@signpost/engine';
-import { openStore } from '@signpost/store';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
+import { readCommands } from './catalogue/read-commands.ts';
+import { writeCommands } from './catalogue/write-commands.ts';
 import { type PackReport, pack } from './pack/pack.ts';
 import { createProgress, formatBytes } from './progress.ts';
-import { publish } from './publish.ts';
 import { routerCommand } from './router/command.ts';
 
 interface PackFlags {
@@ -18,14 +18,6 @@ interface PackFlags {
   readonly out: string;
   readonly scale: 'row' | 'matrix';
   readonly planes: number;
-  readonly json: boolean;
-}
-
-interface PublishFlags {
-  readonly store: string;
-  readonly name?: string;
-  readonly channel: string;
-  readonly baseName: string;
   readonly json: boolean;
 }
 
@@ -67,26 +59,6 @@ function describeReport({ out, bytes, sourceBytes, errors }: PackReport): string
   return `${out}: ${formatBytes(bytes)}, ${share} % of the fine-tune's ${formatBytes(sourceBytes)}; mean relative error of ${values.length} matrices ${mean.toFixed(3)}`;
 }
 
-function publishCommand(): Command {
-  return new Command('publish')
-    .description('copy a delta file into a store and name it in the catalogue')
-    .argument('<file>', 'delta file')
-    .requiredOption('--store <url>', 'store: file:///PATH or a path')
-    .option('--name <name>', 'expert name (the one in the file when left out)')
-    .option('--channel <channel>', 'channel that shall point at this version', 'stable')
-    .option('--base-name <name>', "the base's name in model lists", 'base')
-    .option('--json', 'print the result as JSON', false)
-    .action(async (file: string, flags: PublishFlags) => {
-      const published = await publish(openStore(flags.store), file, flags);
-      const { name, version } = published;
-      console.log(
-        flags.json
-          ? JSON.stringify(published)
-          : `${name}@${flags.channel} is now ${version.digest} (${formatBytes(version.bytes)})`,
-      );
-    });
-}
-
 function planeCount(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1 || value > 8)
@@ -98,8 +70,8 @@ const program = new Command('signpost-packer')
   .description('From fine-tunes to published, verified 1-bit experts')
   .version(manifest.version)
   .addCommand(packCommand())
-  .addCommand(publishCommand())
   .addCommand(routerCommand());
+for (const command of [...writeCommands(), ...readCommands()]) program.addCommand(command);
 
 try {
   await program.parseAsync();

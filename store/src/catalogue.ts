@@ -51,21 +51,31 @@ export async function readCatalogue(store: ObjectStore, trust: readonly TrustedK
 }
 
 /**
+ * The catalogue as `updateCatalogue` would change it: for what is decided before, and to fail before work is done for nothing.
+ *
+ * @throws Problem when it isn't valid, or its signature can't be checked or renewed with these keys.
+ */
+export async function readForUpdate(
+  store: ObjectStore,
+  { sign, trust = [] }: CatalogueKeys = {},
+): Promise<StoredCatalogue> {
+  checkKeys(sign, trust);
+  // What is signed here is vouched for, so it must be known whose it was before.
+  return openForUpdate(store, sign === undefined || trust.length > 0 ? trust : [sign.public], sign);
+}
+
+/**
  * Applies `change` to the newest catalogue by a conditional write; when somebody else wrote in between, to theirs, so that both changes are
  * in it.
  *
- * @throws Problem when the catalogue isn't valid before or after, its signature can't be checked or renewed with these keys, or the race is
- * lost too often.
+ * @throws Problem as `readForUpdate`, or when the changed catalogue isn't valid or the race is lost too often.
  */
-export async function updateCatalogue(
+export function updateCatalogue(
   store: ObjectStore,
   change: (catalogue: Catalogue) => Catalogue,
-  { sign, trust = [] }: CatalogueKeys = {},
+  keys: CatalogueKeys = {},
 ): Promise<Catalogue> {
-  checkKeys(sign, trust);
-  // What is signed here is vouched for, so it must be known whose it was before.
-  const trusted = sign === undefined || trust.length > 0 ? trust : [sign.public];
-  return rewrite(store, trusted, change, sign);
+  return rewrite(store, () => readForUpdate(store, keys), change, keys.sign);
 }
 
 /**
@@ -78,21 +88,22 @@ export function resignCatalogue(
   sign: SigningKey,
   trust: readonly TrustedKey[] = [],
 ): Promise<Catalogue> {
-  return rewrite(store, trust, (catalogue) => catalogue, sign);
+  return rewrite(
+    store,
+    () => openForUpdate(store, trust, sign),
+    (catalogue) => catalogue,
+    sign,
+  );
 }
 
 async function rewrite(
   store: ObjectStore,
-  trusted: readonly TrustedKey[],
+  open: () => Promise<StoredCatalogue>,
   change: (catalogue: Catalogue) => Catalogue,
   sign: SigningKey | undefined,
 ): Promise<Catalogue> {
   for (let attempt = 1; attempt <= MAX_UPDATE_ATTEMPTS; attempt++) {
-    const { catalogue, etag, signedBy } = await openStored(store, trusted);
-    if (signedBy !== undefined && sign === undefined)
-      throw new Problem(
-        `the catalogue of ${store.url} is signed by key ${signedBy}; to change it give a key (--sign-key or SIGNPOST_SIGN_KEY), for without a signature its readers would refuse it`,
-      );
+    const { catalogue, etag } = await open();
     const changed = parseWith(catalogueSchema, change(catalogue), `changed catalogue of ${store.url}`);
     const payload = `${JSON.stringify(changed, null, 2)}\n`;
     const text = sign === undefined ? payload : await signCatalogue(payload, sign);
@@ -113,6 +124,19 @@ async function rewrite(
   throw new Problem(
     `${store.url}: the catalogue changed ${MAX_UPDATE_ATTEMPTS} times while this change was being written; try again`,
   );
+}
+
+async function openForUpdate(
+  store: ObjectStore,
+  trusted: readonly TrustedKey[],
+  sign: SigningKey | undefined,
+): Promise<StoredCatalogue> {
+  const stored = await openStored(store, trusted);
+  if (stored.signedBy !== undefined && sign === undefined)
+    throw new Problem(
+      `the catalogue of ${store.url} is signed by key ${stored.signedBy}; to change it give a key (--sign-key or SIGNPOST_SIGN_KEY), for without a signature its readers would refuse it`,
+    );
+  return stored;
 }
 
 async function openStored(store: ObjectStore, trusted: readonly TrustedKey[]): Promise<StoredCatalogue> {

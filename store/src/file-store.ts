@@ -50,13 +50,7 @@ export class FileStore implements ObjectStore {
       const found = info(await file.stat({ bigint: true }));
       const { start, end } = range ?? { start: 0, end: found.bytes };
       checkRange(this.url, key, start, end, found.bytes);
-      const data = new Uint8Array(end - start);
-      let at = 0;
-      while (at < data.byteLength) {
-        const { bytesRead } = await file.read(data, at, data.byteLength - at, start + at);
-        if (bytesRead === 0) throw new Problem(`${this.url}: ${key} was cut short while it was read`);
-        at += bytesRead;
-      }
+      const data = await readFully(file, start, end, `${this.url}/${key}`);
       return { ...found, data };
     } finally {
       await file.close();
@@ -170,6 +164,17 @@ export class FileStore implements ObjectStore {
       await rm(lock, { force: true });
     }
   }
+}
+
+/** Bytes `start` … `end - 1` of a file. */
+export async function readFully(file: FileHandle, start: number, end: number, where: string): Promise<Uint8Array> {
+  const data = new Uint8Array(end - start);
+  for (let at = 0; at < data.byteLength; ) {
+    const { bytesRead } = await file.read(data, at, data.byteLength - at, start + at);
+    if (bytesRead === 0) throw new Problem(`${where} was cut short while it was read`);
+    at += bytesRead;
+  }
+  return data;
 }
 
 async function tryLock(lock: string): Promise<boolean> {

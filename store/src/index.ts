@@ -6,3 +6,4 @@ export * from './keys.ts';
 export * from './object-store.ts';
 export * from './open.ts';
 export { S3Store } from './s3-store.ts';
+export * from './stream.ts';

@@ -15,6 +15,7 @@ import {
   updateCatalogue,
   writeKeyPair,
 } from './index.ts';
+import { interceptStore } from './testing/index.ts';
 
 const text = (value: string) => new TextEncoder().encode(value);
 const BASE = 'b'.repeat(64) as Digest;
@@ -162,19 +163,13 @@ describe('a writer', () => {
 
   it('whose write was answered too late finds its own change, not a conflict', async () => {
     let writes = 0;
-    const late: ObjectStore = {
-      url: store.url,
-      read: (name, range) => store.read(name, range),
-      head: (name) => store.head(name),
-      list: (prefix) => store.list(prefix),
-      delete: (name) => store.delete(name),
-      sweep: (before) => store.sweep(before),
+    const late = interceptStore(store, {
       async write(name, data, condition) {
         writes += 1;
         await store.write(name, data, condition);
         return store.write(name, text('never'), { ifNoneMatch: '*' });
       },
-    };
+    });
     await updateCatalogue(late, named('once'), { sign });
     expect(writes).toBe(1);
   });

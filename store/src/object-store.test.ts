@@ -1,54 +1,20 @@
 /**
  * What every store promises, over each kind of store.
  */
-import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Digest } from '@signpost/contracts';
-import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ObjectMissing, type ObjectStore, openStore, readCatalogue, updateCatalogue, WriteConflict } from './index.ts';
-import { hasRealS3, startMemoryS3, startRealS3, TEST_BUCKET } from './testing/index.ts';
+import { STORE_KINDS, type StoreHome } from './testing/index.ts';
 
 const text = (value: string) => new TextEncoder().encode(value);
 const keys = async (store: ObjectStore, prefix: string) => (await store.list(prefix)).map(({ key }) => key);
 
-/** Folder or server that the stores of one `describe` live in. */
-interface Home {
-  /** A URL nobody has used yet. */
-  readonly url: () => string;
-  readonly close: () => Promise<void>;
-}
-
-async function folder(): Promise<Home> {
-  const root = await mkdtemp(join(tmpdir(), 'signpost-store-'));
-  return { url: () => `file://${root}/${randomUUID()}`, close: () => rm(root, { recursive: true }) };
-}
-
-const bucket = (start: typeof startRealS3) => async (): Promise<Home> => {
-  const { env, close } = await start();
-  for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value);
-  return {
-    url: () => `s3://${TEST_BUCKET}/tests/${randomUUID()}`,
-    close: async () => {
-      vi.unstubAllEnvs();
-      await close();
-    },
-  };
-};
-
-const kinds: readonly (readonly [string, boolean, () => Promise<Home>])[] = [
-  ['a folder', true, folder],
-  ['S3 in memory', true, bucket(() => startMemoryS3({ pageSize: 3 }))],
-  ['a real S3 server (skipped where versitygw is not installed)', hasRealS3(), bucket(startRealS3)],
-];
-
-describe.each(kinds)('a store in %s', (_, isThere, open) => {
-  if (!isThere) {
+describe.each(STORE_KINDS)('a store in $name', ({ isThere, open }) => {
+  if (!isThere()) {
     it.skip('is not tested here');
     return;
   }
-  let home: Home;
+  let home: StoreHome;
   let store: ObjectStore;
   beforeAll(async () => {
     home = await open();

@@ -6,11 +6,11 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openStore, S3Store, WriteConflict } from './index.ts';
 import {
   hasRealS3,
+  openMemoryS3,
+  openRealS3,
   type S3RequestInfo,
-  startMemoryS3,
-  startRealS3,
+  type StoreHome,
   TEST_BUCKET,
-  type TestS3,
 } from './testing/index.ts';
 
 const PART = 5 * 2 ** 20;
@@ -27,7 +27,7 @@ async function* stream(bytes: Uint8Array, failAt = Number.POSITIVE_INFINITY): As
   }
 }
 
-let s3: TestS3;
+let home: StoreHome;
 let prefix: string;
 let requests: S3RequestInfo[];
 let refuse: (request: S3RequestInfo) => number | undefined;
@@ -43,26 +43,21 @@ const open = () => new S3Store(TEST_BUCKET, prefix, { partBytes: PART });
 /** Keys of unfinished uploads; ends them. */
 const unfinished = (store: S3Store) => store.sweep(new Date(Date.now() + 60_000));
 
-function use({ env }: TestS3): void {
-  for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value);
-}
-
 beforeEach(async () => {
   requests = [];
   refuse = () => undefined;
   prefix = randomUUID();
-  s3 = await startMemoryS3({
+  home = await openMemoryS3({
     pageSize: 2,
     onRequest: (request) => {
       requests.push(request);
       return refuse(request);
     },
   });
-  use(s3);
 });
 afterEach(async () => {
   vi.unstubAllEnvs();
-  await s3.close();
+  await home.close();
 });
 
 describe('an upload in parts', () => {
@@ -155,9 +150,8 @@ describe('an upload in parts', () => {
 // Skipped where versitygw is not installed: see testing/gateway.ts.
 describe.skipIf(!hasRealS3())('an upload in parts to a real S3 server', () => {
   it('is whole, loses to an object that is there, and is resumed', async () => {
-    const real = await startRealS3();
+    const real = await openRealS3();
     try {
-      use(real);
       await expect(open().write('k', stream(data, 3 * PART), { ifNoneMatch: '*' })).rejects.toThrow('killed');
       const { etag } = await open().write('k', stream(data), { ifNoneMatch: '*' });
       expect(await open().head('k')).toEqual({ bytes: data.byteLength, etag });

@@ -19,7 +19,12 @@ export interface Binarised {
  * @throws Problem when a difference is not finite.
  */
 export function binarise(param: PlannedParam & { kind: '1bit' }, parameters: PackParameters): Binarised {
-  const { planes, differenceSquared, residualSquared } = signPack(raw(param.base), raw(param.tuned), param, parameters);
+  const { planes, differenceSquared, residualSquared } = signPack(
+    rawMatrix(param.base),
+    rawMatrix(param.tuned),
+    param,
+    parameters,
+  );
   if (!Number.isFinite(differenceSquared)) throw notFinite(param);
   return { planes, error: Math.sqrt(residualSquared / differenceSquared) };
 }
@@ -30,7 +35,7 @@ export function binarise(param: PlannedParam & { kind: '1bit' }, parameters: Pac
  * @throws Problem when a difference is not finite.
  */
 export function exactDifference(param: PlannedParam): Uint16Array {
-  const [base, tuned] = [floats(raw(param.base)), floats(raw(param.tuned))];
+  const [base, tuned] = [floats(rawMatrix(param.base)), floats(rawMatrix(param.tuned))];
   return Uint16Array.from(tuned, (value, i) => {
     const difference = Math.fround(value - (base[i] ?? Number.NaN));
     if (!Number.isFinite(difference)) throw notFinite(param);
@@ -38,7 +43,8 @@ export function exactDifference(param: PlannedParam): Uint16Array {
   });
 }
 
-function raw({ info, data }: CheckpointTensor): RawMatrix {
+/** @throws Problem for a dtype that weights don't come in. */
+export function rawMatrix({ info, data }: CheckpointTensor): RawMatrix {
   switch (info.dtype) {
     case 'BF16':
     case 'F16':
@@ -49,7 +55,7 @@ function raw({ info, data }: CheckpointTensor): RawMatrix {
   }
 }
 
-function floats({ dtype, data }: RawMatrix): Float32Array {
+export function floats({ dtype, data }: RawMatrix): Float32Array {
   if (dtype === 'F32') return new Float32Array(data.buffer, data.byteOffset, data.byteLength / 4);
   const halves = new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2);
   return Float32Array.from(halves, dtype === 'BF16' ? brainToFloat : halfToFloat);
