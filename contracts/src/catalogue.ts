@@ -8,6 +8,8 @@ import { Problem } from './problem.ts';
 export const CATALOGUE_KEY = 'catalogue.json';
 export const DEFAULT_CHANNEL = 'stable';
 
+const DIGEST_PREFIX = /^[0-9a-f]{8,64}$/;
+
 /** Expert names: what may stand before `@`, `:` or `+` in a model name. `base` and `auto` are taken. */
 export const expertNameSchema = z
   .string()
@@ -28,13 +30,30 @@ const versionSchema = z.strictObject({
 });
 export type ExpertVersion = z.output<typeof versionSchema>;
 
+/** Channel names: what may stand after `@` in a model name and isn't the beginning of a digest. */
+export const channelNameSchema = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'expected lower-case letters, digits, ".", "_", "-" (1 to 64)')
+  .refine((name) => !DIGEST_PREFIX.test(name), 'reads like the beginning of a digest');
+
+/** The versions a channel points at; each gets its weight's share of the requests. */
+const targetsSchema = z.array(z.strictObject({ digest: digestSchema, weight: z.number().positive() })).min(1);
+export type ChannelTargets = z.output<typeof targetsSchema>;
+
+/** How many of a channel's earlier states are kept, and so how often `rollback` can be repeated. */
+export const CHANNEL_HISTORY = 10;
+
 const expertSchema = z.strictObject({
   /** Newest last. */
   versions: z.array(versionSchema).min(1),
-  channels: z.record(
-    z.string(),
-    z.array(z.strictObject({ digest: digestSchema, weight: z.number().positive() })).min(1),
-  ),
+  channels: z.record(z.string(), targetsSchema),
+  /** What each channel pointed at before, latest last. */
+  history: z
+    .record(
+      z.string(),
+      z.array(z.strictObject({ targets: targetsSchema, until: z.iso.datetime() })).max(CHANNEL_HISTORY),
+    )
+    .optional(),
 });
 export type CatalogueExpert = z.output<typeof expertSchema>;
 
@@ -43,21 +62,25 @@ export const catalogueSchema = z
     format: z.literal(1),
     bases: z.record(digestSchema, z.strictObject({ name: z.string().min(1) })),
     experts: z.record(expertNameSchema, expertSchema),
+    /**
+     * Objects that garbage collection has removed lately or is about to, by key, with the time it was decided. Who publishes the same
+     * bytes again takes another key, so that no object is removed under a version that just came to need it.
+     */
+    tombstones: z.record(z.string(), z.iso.datetime()).optional(),
   })
   .superRefine((catalogue, context) => {
     for (const [name, expert] of Object.entries(catalogue.experts)) {
       const known = new Set(expert.versions.map((version) => version.digest));
-      for (const [channel, targets] of Object.entries(expert.channels)) {
+      const check = (targets: ChannelTargets, ...path: string[]) => {
         for (const { digest } of targets) {
-          if (!known.has(digest)) {
-            context.addIssue({
-              code: 'custom',
-              path: ['experts', name, 'channels', channel],
-              message: `points at ${digest}, which is no version of ${name}`,
-            });
-          }
+          if (known.has(digest)) continue;
+          const message = `points at ${digest}, which is no version of ${name}`;
+          context.addIssue({ code: 'custom', path: ['experts', name, ...path], message });
         }
-      }
+      };
+      for (const [channel, targets] of Object.entries(expert.channels)) check(targets, 'channels', channel);
+      for (const [channel, states] of Object.entries(expert.history ?? {}))
+        for (const { targets } of states) check(targets, 'history', channel);
     }
   });
 export type Catalogue = z.output<typeof catalogueSchema>;
@@ -88,9 +111,7 @@ export function resolveExpert(
 }
 
 function uniqueVersion(expert: CatalogueExpert, name: string, prefix: string): Digest {
-  const matches = /^[0-9a-f]{8,64}$/.test(prefix)
-    ? expert.versions.filter(({ digest }) => digest.startsWith(prefix))
-    : [];
+  const matches = DIGEST_PREFIX.test(prefix) ? expert.versions.filter(({ digest }) => digest.startsWith(prefix)) : [];
   const [only] = matches;
   if (only !== undefined && matches.length === 1) return only.digest;
   const why =
@@ -100,7 +121,7 @@ function uniqueVersion(expert: CatalogueExpert, name: string, prefix: string): D
   throw new Problem(`expert "${name}": "${prefix}" ${why}; channels: ${Object.keys(expert.channels).join(', ')}`);
 }
 
-function pickTarget(targets: readonly { digest: Digest; weight: number }[], point: number): Digest | undefined {
+function pickTarget(targets: ChannelTargets, point: number): Digest | undefined {
   const total = targets.reduce((sum, target) => sum + target.weight, 0);
   let left = point * total;
   for (const target of targets) {

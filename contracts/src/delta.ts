@@ -6,7 +6,7 @@
  * `.weight` (biases keep `.bias`). This module turns a header into a checked layout; it reads no tensor data.
  */
 import { z } from 'zod';
-import { digestSchema } from './digest.ts';
+import { type Digest, digestSchema } from './digest.ts';
 import { Problem, parseWith } from './problem.ts';
 import type { Dtype, SafetensorsHeader, TensorInfo } from './safetensors.ts';
 
@@ -158,4 +158,25 @@ export function checkParamLayout(param: ParamDeltaLayout, shape: readonly number
   }
   if (param.exact !== undefined) expect(param.exact, shape);
   if (param.exactScale !== undefined) expect(param.exactScale, [shape.length === 1 ? 1 : (out ?? 0)]);
+}
+
+/**
+ * Checks that a delta was made for a base: its digest, and every parameter's shape.
+ *
+ * @throws Problem naming the digests, or the tensor that doesn't fit.
+ */
+export function checkDeltaFits(
+  { metadata, params }: DeltaLayout,
+  base: Digest,
+  baseParams: readonly { readonly name: string; readonly shape: readonly number[] }[],
+  where: string,
+): void {
+  if (metadata.base !== base)
+    throw new Problem(`${where} is a delta for base ${metadata.base}, this base is ${base}; pack it against this one`);
+  const shapes = new Map(baseParams.map(({ name, shape }) => [deltaStem(name), shape]));
+  for (const param of params) {
+    const shape = shapes.get(param.stem);
+    if (shape === undefined) throw new Problem(`${where}: the base has no parameter ${param.stem}`);
+    checkParamLayout(param, shape, where);
+  }
 }

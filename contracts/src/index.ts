@@ -13,3 +13,4 @@ export * from './routing/evaluate.ts';
 export { compilePattern, type Pattern } from './routing/pattern.ts';
 export * from './routing/rules.ts';
 export * from './safetensors.ts';
+export * from './signed-catalogue.ts';

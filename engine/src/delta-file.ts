@@ -2,12 +2,11 @@
  * A delta file in memory: checked, and split into what a device loads.
  */
 import {
-  checkParamLayout,
+  checkDeltaFits,
   type DeltaLayout,
   type DeltaMetadata,
   type Digest,
   deltaLayout,
-  deltaStem,
   Problem,
   parseSafetensors,
   type TensorInfo,
@@ -43,17 +42,7 @@ export class DeltaFile {
    * @throws Problem naming the digests, or the tensor that doesn't fit.
    */
   checkFits(base: Digest, specs: readonly ParamSpec[]): void {
-    if (this.metadata.base !== base) {
-      throw new Problem(
-        `${this.where} is a delta for base ${this.metadata.base}, this base is ${base}; pack it against this one`,
-      );
-    }
-    const shapes = new Map(specs.map((spec) => [deltaStem(spec.name), spec.shape]));
-    for (const param of this.#layout.params) {
-      const shape = shapes.get(param.stem);
-      if (shape === undefined) throw new Problem(`${this.where}: the base has no parameter ${param.stem}`);
-      checkParamLayout(param, shape, this.where);
-    }
+    checkDeltaFits(this.#layout, base, specs, this.where);
   }
 
   /** Each parameter's delta by checkpoint stem, in file order. Arrays are views of the file's bytes where alignment allows. */

@@ -3,7 +3,7 @@
  */
 import { type Heartbeat, Problem, signingKey } from '@signpost/contracts';
 import { type DeviceName, Tokenizer } from '@signpost/engine';
-import { openStore } from '@signpost/store';
+import { openStore, readTrustedKeys } from '@signpost/store';
 import { type Logger, pino } from 'pino';
 import { CatalogueWatch } from './experts/catalogue-watch.ts';
 import { EngineClient } from './runner/engine-client.ts';
@@ -24,6 +24,8 @@ export interface BackendOptions {
   readonly port?: number;
   /** Shared with the edge, at least 32 bytes; without it the server listens on this machine only. */
   readonly secret?: string;
+  /** Files of public keys; with one or more, only a catalogue that one of them signed is taken. */
+  readonly catalogueKey?: readonly string[];
   readonly device?: DeviceName;
   /** Expert slots. */
   readonly slots?: number;
@@ -42,7 +44,7 @@ export interface BackendOptions {
   readonly onLog?: (line: string) => void;
 }
 
-type Defaults = Required<Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret' | 'onLog'>>;
+type Defaults = Required<Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret' | 'catalogueKey' | 'onLog'>>;
 
 export const BACKEND_DEFAULTS: Defaults = {
   host: '127.0.0.1',
@@ -76,13 +78,16 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
   const settings = { ...BACKEND_DEFAULTS, ...options };
   checkSizes(settings);
   const key = edgeKey(settings);
+  const trust = await readTrustedKeys(settings.catalogueKey ?? []);
   const log = createLog(settings);
   const started = performance.now();
   const http = new HttpServer(answerStarting);
   const url = await http.listen(settings.host, settings.port);
   try {
-    const catalogue = new CatalogueWatch(openStore(settings.store), (problem) =>
-      log.error({ problem }, 'the catalogue is not usable; the last good one stays'),
+    const catalogue = new CatalogueWatch(
+      openStore(settings.store),
+      (problem) => log.error({ problem }, 'the catalogue is not usable; the last good one stays'),
+      trust,
     );
     const tokenizer = await Tokenizer.load(settings.base);
     const engine = await startEngine(settings, log);

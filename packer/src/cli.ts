@@ -2,14 +2,14 @@
  * `signpost-packer`: the command line.
  */
 import { Problem } from '@signpost/contracts';
-import { openStore } from '@signpost/store';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
+import { readCommands } from './catalogue/read-commands.ts';
+import { writeCommands } from './catalogue/write-commands.ts';
 import { evalCommand } from './eval/command.ts';
 import { exportCommand, mergeCommand } from './merge/command.ts';
 import { type PackReport, pack } from './pack/pack.ts';
 import { formatBytes, withProgress } from './progress.ts';
-import { publish } from './publish.ts';
 import { routerCommand } from './router/command.ts';
 import { openSource } from './source/open.ts';
 import { checkTokenizer } from './source/tokenizer.ts';
@@ -21,14 +21,6 @@ interface PackFlags {
   readonly out: string;
   readonly scale: 'row' | 'matrix';
   readonly planes: number;
-  readonly json: boolean;
-}
-
-interface PublishFlags {
-  readonly store: string;
-  readonly name?: string;
-  readonly channel: string;
-  readonly baseName: string;
   readonly json: boolean;
 }
 
@@ -62,26 +54,6 @@ function describeReport({ out, bytes, sourceBytes, errors }: PackReport): string
   return `${out}: ${formatBytes(bytes)}, ${share} % of the fine-tune's ${formatBytes(sourceBytes)}; mean relative error of ${values.length} matrices ${mean.toFixed(3)}`;
 }
 
-function publishCommand(): Command {
-  return new Command('publish')
-    .description('copy a delta file into a store and name it in the catalogue')
-    .argument('<file>', 'delta file')
-    .requiredOption('--store <url>', 'store: file:///PATH or a path')
-    .option('--name <name>', 'expert name (the one in the file when left out)')
-    .option('--channel <channel>', 'channel that shall point at this version', 'stable')
-    .option('--base-name <name>', "the base's name in model lists", 'base')
-    .option('--json', 'print the result as JSON', false)
-    .action(async (file: string, flags: PublishFlags) => {
-      const published = await publish(openStore(flags.store), file, flags);
-      const { name, version } = published;
-      console.log(
-        flags.json
-          ? JSON.stringify(published)
-          : `${name}@${flags.channel} is now ${version.digest} (${formatBytes(version.bytes)})`,
-      );
-    });
-}
-
 function planeCount(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1 || value > 8)
@@ -96,8 +68,8 @@ const program = new Command('signpost-packer')
   .addCommand(evalCommand())
   .addCommand(mergeCommand())
   .addCommand(exportCommand())
-  .addCommand(publishCommand())
   .addCommand(routerCommand());
+for (const command of [...writeCommands(), ...readCommands()]) program.addCommand(command);
 
 try {
   await program.parseAsync();

@@ -1,11 +1,12 @@
 /**
  * From fine-tunes to published 1-bit experts.
  */
+
+export { type Published, type PublishOptions, publish } from './catalogue/publish.ts';
 export { BatchRunner } from './eval/runner.ts';
 export { lastWord, scoreTask } from './eval/score.ts';
 export { type AnswerRow, readTasks, type Task } from './eval/tasks.ts';
 export { type PackOptions, type PackReport, pack } from './pack/pack.ts';
 export type { ScaleKind } from './pack/plan.ts';
 export { createProgress, formatBytes, type Progress } from './progress.ts';
-export { type Published, type PublishOptions, publish } from './publish.ts';
 export { type Column, formatTable, percent } from './report/table.ts';

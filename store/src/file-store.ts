@@ -10,6 +10,9 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Problem } from '@signpost/contracts';
 import {
+  checkKey,
+  checkRange,
+  type ListedObject,
   type ObjectInfo,
   ObjectMissing,
   type ObjectStore,
@@ -21,6 +24,7 @@ import {
 const LOCK_WAIT_MS = 5_000;
 const LOCK_POLL_MS = 10;
 const TEMPORARY = /\.(tmp|lock)$/;
+const UNFINISHED = /^(?<key>.+)\.[0-9a-f-]{36}\.tmp$/;
 
 export class FileStore implements ObjectStore {
   readonly url: string;
@@ -45,16 +49,8 @@ export class FileStore implements ObjectStore {
     try {
       const found = info(await file.stat({ bigint: true }));
       const { start, end } = range ?? { start: 0, end: found.bytes };
-      if (start < 0 || end < start || end > found.bytes) {
-        throw new Problem(`${this.url}: bytes ${start}–${end} lie outside ${key}, which has ${found.bytes}`);
-      }
-      const data = new Uint8Array(end - start);
-      let at = 0;
-      while (at < data.byteLength) {
-        const { bytesRead } = await file.read(data, at, data.byteLength - at, start + at);
-        if (bytesRead === 0) throw new Problem(`${this.url}: ${key} was cut short while it was read`);
-        at += bytesRead;
-      }
+      checkRange(this.url, key, start, end, found.bytes);
+      const data = await readFully(file, start, end, `${this.url}/${key}`);
       return { ...found, data };
     } finally {
       await file.close();
@@ -81,27 +77,60 @@ export class FileStore implements ObjectStore {
     return info(await stat(path, { bigint: true }));
   }
 
-  async list(prefix: string): Promise<string[]> {
-    const entries = await readdir(this.#root, { recursive: true, withFileTypes: true }).catch((error: unknown) => {
-      if (isMissing(error)) return [];
-      throw error;
-    });
-    return entries
-      .filter((entry) => entry.isFile() && !TEMPORARY.test(entry.name))
-      .map((entry) => join(entry.parentPath, entry.name).slice(this.#root.length + 1))
-      .filter((key) => key.startsWith(prefix))
-      .sort();
+  async list(prefix: string): Promise<ListedObject[]> {
+    const keys = (await this.#files()).filter((key) => key.startsWith(prefix) && !TEMPORARY.test(key)).sort();
+    const found: ListedObject[] = [];
+    for (const key of keys) {
+      const modified = await this.#modified(key);
+      if (modified !== undefined) found.push({ key, ...modified });
+    }
+    return found;
   }
 
   async delete(key: string): Promise<void> {
     await rm(this.#path(key), { force: true });
   }
 
-  #path(key: string): string {
-    if (!/^[\w@-][\w@.-]*(\/[\w@-][\w@.-]*)*$/.test(key) || TEMPORARY.test(key)) {
-      throw new Problem(`"${key}" is no object key: letters, digits, "_", "@", ".", "-", in parts joined by "/"`);
+  async sweep(before: Date): Promise<string[]> {
+    const swept: string[] = [];
+    for (const name of await this.#files()) {
+      const key = UNFINISHED.exec(name)?.groups?.key;
+      if (key === undefined) continue;
+      const found = await this.#modified(name);
+      if (found === undefined || found.modified >= before) continue;
+      await rm(join(this.#root, name), { force: true });
+      swept.push(key);
     }
+    return swept;
+  }
+
+  #path(key: string): string {
+    checkKey(key);
+    if (TEMPORARY.test(key))
+      throw new Problem(`"${key}" is no object key: names that end in .tmp or .lock are the store's own`);
     return join(this.#root, key);
+  }
+
+  /** Paths of all files, relative to the root. */
+  async #files(): Promise<string[]> {
+    const entries = await readdir(this.#root, { recursive: true, withFileTypes: true }).catch((error: unknown) => {
+      if (isMissing(error)) return [];
+      throw error;
+    });
+    return entries
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name).slice(this.#root.length + 1));
+  }
+
+  /** Undefined when it was removed since it was listed. */
+  async #modified(name: string): Promise<{ readonly bytes: number; readonly modified: Date } | undefined> {
+    try {
+      const { size, mtime } = await stat(join(this.#root, name));
+      return { bytes: size, modified: mtime };
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
   }
 
   async #open(key: string): Promise<FileHandle> {
@@ -135,6 +164,17 @@ export class FileStore implements ObjectStore {
       await rm(lock, { force: true });
     }
   }
+}
+
+/** Bytes `start` … `end - 1` of a file. */
+export async function readFully(file: FileHandle, start: number, end: number, where: string): Promise<Uint8Array> {
+  const data = new Uint8Array(end - start);
+  for (let at = 0; at < data.byteLength; ) {
+    const { bytesRead } = await file.read(data, at, data.byteLength - at, start + at);
+    if (bytesRead === 0) throw new Problem(`${where} was cut short while it was read`);
+    at += bytesRead;
+  }
+  return data;
 }
 
 async function tryLock(lock: string): Promise<boolean> {

@@ -1,6 +1,8 @@
 /**
  * Object storage as the rest of Signpost sees it: keys, ranged reads, and writes that can be made conditional.
  */
+import { Problem } from '@signpost/contracts';
+
 export interface ObjectInfo {
   readonly bytes: number;
   /** Changes whenever the object's content does. */
@@ -9,6 +11,13 @@ export interface ObjectInfo {
 
 export interface StoredObject extends ObjectInfo {
   readonly data: Uint8Array;
+}
+
+export interface ListedObject {
+  readonly key: string;
+  readonly bytes: number;
+  /** When it was last written. */
+  readonly modified: Date;
 }
 
 /** When a write may take place: only over the version named, or only where nothing is. */
@@ -26,14 +35,17 @@ export interface ObjectStore {
    */
   read(key: string, range?: { readonly start: number; readonly end: number }): Promise<StoredObject>;
   /**
-   * Writes a whole object: readers see the old one or the new one, never a part.
+   * Writes a whole object: readers see the old one or the new one, never a part. A stream is never held in memory whole. A write that may
+   * only create (`ifNoneMatch`) is taken for content-addressed: where the store allows, one that was interrupted is resumed by the next.
    *
    * @throws WriteConflict when the condition doesn't hold.
    */
   write(key: string, data: Uint8Array | AsyncIterable<Uint8Array>, condition?: WriteCondition): Promise<ObjectInfo>;
-  /** Keys that begin with `prefix`, sorted. */
-  list(prefix: string): Promise<string[]>;
+  /** Objects whose keys begin with `prefix`, sorted by key. */
+  list(prefix: string): Promise<ListedObject[]>;
   delete(key: string): Promise<void>;
+  /** Removes what writes begun before `before` and never ended have left; returns the keys they were for. */
+  sweep(before: Date): Promise<string[]>;
 }
 
 export class ObjectMissing extends Error {
@@ -53,4 +65,17 @@ export class WriteConflict extends Error {
   constructor(store: string, key: string) {
     super(`${store}: ${key} was changed by somebody else`);
   }
+}
+
+/** @throws Problem for what could leave the store's folder, or is written differently in a URL. */
+export function checkKey(key: string): void {
+  if (!/^[\w@-][\w@.-]*(\/[\w@-][\w@.-]*)*$/.test(key)) {
+    throw new Problem(`"${key}" is no object key: letters, digits, "_", "@", ".", "-", in parts joined by "/"`);
+  }
+}
+
+/** @throws Problem when bytes `start` … `end - 1` are not all inside an object of `bytes`. */
+export function checkRange(store: string, key: string, start: number, end: number, bytes: number): void {
+  if (start < 0 || end < start || end > bytes)
+    throw new Problem(`${store}: bytes ${start}–${end} lie outside ${key}, which has ${bytes}`);
 }

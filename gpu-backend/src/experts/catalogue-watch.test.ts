@@ -2,7 +2,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CATALOGUE_KEY, type Catalogue, type Digest } from '@signpost/contracts';
-import { type ObjectStore, openStore, updateCatalogue } from '@signpost/store';
+import {
+  type CatalogueKeys,
+  type ObjectStore,
+  openStore,
+  readSigningKey,
+  resignCatalogue,
+  updateCatalogue,
+  writeKeyPair,
+} from '@signpost/store';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { CatalogueWatch } from './catalogue-watch.ts';
 
@@ -23,20 +31,24 @@ afterEach(async () => {
 });
 
 const digestOf = (letter: string) => letter.repeat(64) as Digest;
-const publish = (letter: string) =>
-  updateCatalogue(store, (catalogue): Catalogue => {
-    const version = {
-      digest: digestOf(letter),
-      base: digestOf('b'),
-      key: `experts/${letter}`,
-      bytes: 1,
-      method: 'sign',
-      published: '2026-01-01T00:00:00Z',
-    };
-    const channels = { stable: [{ digest: version.digest, weight: 1 }] };
-    const versions = [...(catalogue.experts.math?.versions ?? []), version];
-    return { ...catalogue, experts: { ...catalogue.experts, math: { versions, channels } } };
-  });
+const publish = (letter: string, keys: CatalogueKeys = {}) =>
+  updateCatalogue(
+    store,
+    (catalogue): Catalogue => {
+      const version = {
+        digest: digestOf(letter),
+        base: digestOf('b'),
+        key: `experts/${letter}`,
+        bytes: 1,
+        method: 'sign',
+        published: '2026-01-01T00:00:00Z',
+      };
+      const channels = { stable: [{ digest: version.digest, weight: 1 }] };
+      const versions = [...(catalogue.experts.math?.versions ?? []), version];
+      return { ...catalogue, experts: { ...catalogue.experts, math: { versions, channels } } };
+    },
+    keys,
+  );
 const current = async () => (await watch.resolve('math'))[0]?.version.digest;
 const breakCatalogue = () => store.write(CATALOGUE_KEY, new TextEncoder().encode('{"format": 9}'));
 
@@ -65,5 +77,39 @@ describe('the catalogue', () => {
     await store.delete(CATALOGUE_KEY);
     await publish('1');
     expect(await current()).toBe(digestOf('1'));
+  });
+
+  it('that must be signed stays the last signed one when it is altered, stripped or signed by another', async () => {
+    const keys = [];
+    for (const name of ['ours', 'theirs']) {
+      await writeKeyPair(join(dir, name));
+      keys.push(await readSigningKey(join(dir, name)));
+    }
+    const [ours, theirs] = keys;
+    if (ours === undefined || theirs === undefined) throw new Error('no keys');
+    watch = new CatalogueWatch(store, (problem) => problems.push(problem), [ours.public]);
+    await publish('1');
+    await expect(watch.resolve('math')).rejects.toThrow(/is not signed/);
+    await store.delete(CATALOGUE_KEY);
+    await publish('2', { sign: ours });
+    expect(await current()).toBe(digestOf('2'));
+    const good = new TextDecoder().decode((await store.read(CATALOGUE_KEY)).data);
+    const attacks = [
+      () => store.write(CATALOGUE_KEY, new TextEncoder().encode(good.replaceAll(digestOf('2'), digestOf('3')))),
+      () => store.write(CATALOGUE_KEY, new TextEncoder().encode(JSON.parse(good).payload)),
+      () => resignCatalogue(store, theirs),
+      () => store.delete(CATALOGUE_KEY),
+    ];
+    for (const attack of attacks) {
+      await attack();
+      vi.advanceTimersByTime(2_000);
+      expect(await current()).toBe(digestOf('2'));
+    }
+    expect(problems).toEqual([
+      expect.stringContaining('altered'),
+      expect.stringContaining('is not signed'),
+      expect.stringContaining(`signed by key ${theirs.public.id}`),
+      expect.stringContaining('has no catalogue.json'),
+    ]);
   });
 });

@@ -8,6 +8,7 @@ import {
   Problem,
   parseModelName,
   resolveExpert,
+  type TrustedKey,
 } from '@signpost/contracts';
 import { type ObjectStore, readCatalogue } from '@signpost/store';
 
@@ -22,12 +23,15 @@ export interface ResolvedTerm {
 export class CatalogueWatch {
   readonly #store: ObjectStore;
   readonly #onProblem: (problem: string) => void;
+  readonly #trust: readonly TrustedKey[];
   #current: { readonly catalogue: Catalogue; readonly readAt: number } | undefined;
   #reading: Promise<Catalogue> | undefined;
 
-  constructor(store: ObjectStore, onProblem: (problem: string) => void) {
+  /** With keys in `trust`, only a catalogue that one of them signed is taken. */
+  constructor(store: ObjectStore, onProblem: (problem: string) => void, trust: readonly TrustedKey[] = []) {
     this.#store = store;
     this.#onProblem = onProblem;
+    this.#trust = trust;
   }
 
   /** @throws ApiError (503) when none has ever been read. */
@@ -72,7 +76,7 @@ export class CatalogueWatch {
   async #read(): Promise<Catalogue> {
     const readAt = performance.now();
     try {
-      const { catalogue } = await readCatalogue(this.#store);
+      const { catalogue } = await readCatalogue(this.#store, this.#trust);
       this.#current = { catalogue, readAt };
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);

@@ -15,7 +15,7 @@ import type { InputStatistics } from './statistics.ts';
 const RIDGE = 0.02;
 /** Signs by scales by signs …: the second time from scales that fit. */
 const ROUNDS = 2;
-const SWEEPS = 5;
+const SWEEPS = 15;
 
 export interface FittedPlane {
   readonly signs: Uint32Array; // (out, ceil(in / 32))

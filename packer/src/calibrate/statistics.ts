@@ -9,9 +9,9 @@ import { addMoment, factorMoment } from '@signpost/kernels';
 import type { CalibrationSequence } from './prompts.ts';
 
 /** How much more a token of the answer counts than one of the prompt: it is the answers that an expert is asked for. */
-const ANSWER_WEIGHT = 8;
-/** Added to the moment's diagonal, as a share of its mean: GPTQ's damping (arXiv 2210.17323, section 3.3). */
-const DAMPING = 0.01;
+const ANSWER_WEIGHT = 32;
+/** Added to the moment's diagonal, as a share of its mean, as GPTQ does (arXiv 2210.17323, section 3.3, with 0.01). */
+const DAMPING = 0.005;
 
 /** Inputs of some linear layers, as second moments over the calibration tokens; x̂ in the compressed model, x in the fine-tune. */
 export interface InputStatistics {

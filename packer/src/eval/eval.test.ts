@@ -166,7 +166,7 @@ describe('an evaluation of the demo', () => {
     expect(kept[2]).toBeLessThan(1);
     // The chat task's fine-tune isn't among the methods.
     expect(report.methods[1]?.scores.chat?.retention).toBeUndefined();
-    expect(evalTable(report)).toMatch(/^math 1-bit +541\.7 KiB .* \d+\.\d %/m);
+    expect(evalTable(report)).toMatch(/^math 1-bit +541\.\d KiB .* \d+\.\d %/m);
     expect(evalMarkdown(report, ['score.svg'])).toContain('| math 1-bit | 541.7 KiB |');
     expect(await retentionChart(report)).toContain('math-likelihood');
   });

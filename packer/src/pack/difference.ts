@@ -2,9 +2,10 @@
  * One parameter's difference: as 1-bit planes, or exact.
  */
 import { Problem } from '@signpost/contracts';
-import { brainToFloat, type CheckpointTensor, floatToBrain, halfToFloat, widenRows } from '@signpost/engine';
+import { type CheckpointTensor, floatToBrain, widenRows } from '@signpost/engine';
 import { type RawMatrix, signPack } from '@signpost/kernels';
 import { quantiseRows } from '../quantise.ts';
+import { decodeFloats } from '../source/floats.ts';
 import type { ExactDtype, PlannedMatrix, PlannedParam, ScaleKind } from './plan.ts';
 import { rowColPlane } from './row-col.ts';
 
@@ -28,7 +29,7 @@ export interface Binarised {
 export function binarise(param: PlannedMatrix, scale: ScaleKind, planes: number): Binarised {
   if (scale === 'row-col') return binariseRowCol(param, planes);
   const shape = { out: param.out, inDim: param.inDim };
-  const packed = signPack(raw(param.base), raw(param.tuned), shape, {
+  const packed = signPack(rawMatrix(param.base), rawMatrix(param.tuned), shape, {
     scale: scale === 'row' ? 'row' : 'matrix',
     planes,
   });
@@ -90,7 +91,8 @@ export function differenceOf(param: PlannedParam): Float32Array {
 }
 
 export function floatsOf(tensor: CheckpointTensor): Float32Array {
-  return floats(raw(tensor));
+  const { dtype, data } = rawMatrix(tensor);
+  return decodeFloats(dtype, data);
 }
 
 export type Exact =
@@ -116,7 +118,8 @@ export function brainOf(exact: Exact): Uint16Array {
   return exact.dtype === 'BF16' ? exact.values : widenRows(exact.values, exact.scale);
 }
 
-function raw({ info, data }: CheckpointTensor): RawMatrix {
+/** @throws Problem for a dtype that weights don't come in. */
+export function rawMatrix({ info, data }: CheckpointTensor): RawMatrix {
   switch (info.dtype) {
     case 'BF16':
     case 'F16':
@@ -125,12 +128,6 @@ function raw({ info, data }: CheckpointTensor): RawMatrix {
     default:
       throw new Problem(`tensor ${info.name} is ${info.dtype}; supported: BF16, F16, F32`);
   }
-}
-
-function floats({ dtype, data }: RawMatrix): Float32Array {
-  if (dtype === 'F32') return new Float32Array(data.buffer, data.byteOffset, data.byteLength / 4);
-  const halves = new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2);
-  return Float32Array.from(halves, dtype === 'BF16' ? brainToFloat : halfToFloat);
 }
 
 function notFinite({ spec, tuned }: PlannedParam): Problem {

@@ -1,0 +1,153 @@
+/**
+ * Publishing: a delta file becomes an object named by its digest, and an entry in the catalogue.
+ */
+import {
+  type Catalogue,
+  DEFAULT_CHANNEL,
+  type Digest,
+  type ExpertVersion,
+  expertNameSchema,
+  Problem,
+  parseWith,
+} from '@signpost/contracts';
+import {
+  type ByteSource,
+  type CatalogueKeys,
+  checkedStream,
+  ObjectMissing,
+  type ObjectStore,
+  openFile,
+  openObject,
+  readAll,
+  readForUpdate,
+  sha256Stream,
+  updateCatalogue,
+  WriteConflict,
+} from '@signpost/store';
+import { withVersion } from './changes.ts';
+import { readDeltaLayout } from './delta-source.ts';
+
+export const EXPERTS_PREFIX = 'experts/';
+/** Times that garbage collection may come in between. */
+const MAX_ATTEMPTS = 5;
+
+export interface PublishOptions extends CatalogueKeys {
+  /** Expert name; the one in the delta file when left out. */
+  readonly name?: string;
+  /** Channel that shall point at this version from now on. */
+  readonly channel?: string;
+  /** What the base is called in model lists. */
+  readonly baseName?: string;
+  /** Called with the bytes read so far, of twice the file's: it is hashed first. */
+  readonly onProgress?: (readBytes: number, totalBytes: number) => void;
+  /** Stops it; what was uploaded in parts is resumed by the next run. */
+  readonly signal?: AbortSignal;
+}
+
+export interface Published {
+  readonly name: string;
+  readonly version: ExpertVersion;
+}
+
+/**
+ * Publishes the delta file at `path`. The object is written before the catalogue names it, so a reader never meets a dangling version; publishing
+ * the same file twice changes nothing but the channel. The file is streamed, whatever its size.
+ *
+ * @throws Problem when the file is no whole delta file or changes meanwhile, the name isn't usable, or the catalogue can't be changed.
+ */
+export async function publish(store: ObjectStore, path: string, options: PublishOptions = {}): Promise<Published> {
+  const { onProgress = () => undefined, signal, channel = DEFAULT_CHANNEL, baseName = 'base' } = options;
+  const file = await openFile(path);
+  try {
+    const { metadata } = await readDeltaLayout(file);
+    const name = parseWith(expertNameSchema, options.name ?? metadata.expert, `${path}: expert name`);
+    // Fails here rather than after an upload.
+    let { catalogue } = await readForUpdate(store, options);
+    const total = 2 * file.bytes;
+    let done = 0;
+    const progress = (bytes: number) => {
+      done = bytes;
+      onProgress(done, total);
+    };
+    const digest = await sha256Stream(readAll(file, progress, signal));
+    const again = () =>
+      checkedStream(
+        readAll(file, (bytes) => progress(file.bytes + bytes), signal),
+        digest,
+        path,
+      );
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
+      const version: ExpertVersion = publishedVersion(catalogue, name, digest) ?? {
+        digest,
+        base: metadata.base,
+        key: freeKey(catalogue, digest),
+        bytes: file.bytes,
+        method: metadata.method,
+        published: new Date().toISOString(),
+      };
+      await writeOnce(store, version, again);
+      try {
+        await updateCatalogue(
+          store,
+          (newest) => {
+            catalogue = newest;
+            if (version.key in (newest.tombstones ?? {})) throw new KeyCollected();
+            return withVersion(newest, name, version, channel, baseName);
+          },
+          options,
+        );
+        // What was in the store already was not sent.
+        if (done < total) progress(total);
+        return { name, version: publishedVersion(catalogue, name, digest) ?? version };
+      } catch (error) {
+        if (!(error instanceof KeyCollected)) throw error;
+      }
+    }
+    throw new Problem(`${store.url}: garbage collection came in between ${MAX_ATTEMPTS} times; try again`);
+  } finally {
+    await file.close();
+  }
+}
+
+/** Garbage collection decided to remove the object before the catalogue named it. */
+class KeyCollected extends Error {}
+
+function publishedVersion({ experts }: Catalogue, name: string, digest: Digest): ExpertVersion | undefined {
+  return Object.hasOwn(experts, name)
+    ? experts[name]?.versions.find((version) => version.digest === digest)
+    : undefined;
+}
+
+/** The first key for a digest that garbage collection isn't about to remove. */
+function freeKey({ tombstones = {} }: Catalogue, digest: Digest): string {
+  for (let i = 0; ; i++) {
+    const key = `${EXPERTS_PREFIX}${digest}${i === 0 ? '' : `.${i}`}.delta.safetensors`;
+    if (!(key in tombstones)) return key;
+  }
+}
+
+/** Content-addressed: an object that is there already is this one, unless an earlier write was damaged. */
+async function writeOnce(
+  store: ObjectStore,
+  { key, digest, bytes }: ExpertVersion,
+  content: () => AsyncIterable<Uint8Array>,
+): Promise<void> {
+  try {
+    // Most stores would take all the bytes before they say that there is an object.
+    if ((await store.head(key)) === undefined) await store.write(key, content(), { ifNoneMatch: '*' });
+    else if (!(await holds(store, key, digest, bytes))) await store.write(key, content());
+  } catch (error) {
+    if (!(error instanceof WriteConflict)) throw error;
+    if (!(await holds(store, key, digest, bytes))) await store.write(key, content());
+  }
+}
+
+async function holds(store: ObjectStore, key: string, digest: Digest, bytes: number): Promise<boolean> {
+  try {
+    const present: ByteSource = await openObject(store, key);
+    return present.bytes === bytes && (await sha256Stream(readAll(present))) === digest;
+  } catch (error) {
+    if (error instanceof ObjectMissing) return false;
+    throw error;
+  }
+}
