@@ -2,23 +2,23 @@
  * Calibration prompts: what activations are measured on.
  */
 import { readFile } from 'node:fs/promises';
-import { type Digest, describeIssues, Problem, sha256 } from '@signpost/contracts';
+import { type Digest, sha256 } from '@signpost/contracts';
 import type { Tokenizer } from '@signpost/engine';
 import { z } from 'zod';
+import { readJsonLines } from '../json-lines.ts';
 
-const rowSchema = z.union(
-  [
-    z.looseObject({ prompt: z.string().min(1), answer: z.string() }),
-    z.looseObject({
-      messages: z
-        .array(z.looseObject({ role: z.enum(['system', 'user', 'assistant']), content: z.string() }))
-        .min(2)
-        .refine((messages) => messages.at(-1)?.role === 'assistant', 'the last message must be the assistant’s'),
-    }),
-    z.looseObject({ text: z.string().min(1) }),
-  ],
-  { error: 'expected {"prompt", "answer"}, {"messages"} that end in an answer, or {"text"}' },
-);
+const EXPECTED = '{"prompt", "answer"}, {"messages"} that end in an answer, or {"text"}';
+
+const rowSchema = z.union([
+  z.looseObject({ prompt: z.string().min(1), answer: z.string() }),
+  z.looseObject({
+    messages: z
+      .array(z.looseObject({ role: z.enum(['system', 'user', 'assistant']), content: z.string() }))
+      .min(2)
+      .refine((messages) => messages.at(-1)?.role === 'assistant', 'the last message must be the assistant’s'),
+  }),
+  z.looseObject({ text: z.string().min(1) }),
+]);
 type Row = z.output<typeof rowSchema>;
 
 export interface CalibrationSequence {
@@ -39,32 +39,17 @@ export interface CalibrationSet {
  * @throws Problem naming the file and line that is malformed.
  */
 export async function readCalibration(path: string, tokenizer: Tokenizer, maxTokens: number): Promise<CalibrationSet> {
-  const bytes = await readFile(path).catch((cause: unknown) => {
-    throw new Problem(`${path} can't be read: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  });
+  const rows = await readJsonLines(path, rowSchema, EXPECTED);
   const sequences: CalibrationSequence[] = [];
   let left = maxTokens;
-  for (const [index, line] of bytes.toString('utf8').split('\n').entries()) {
-    if (line.trim() === '' || left <= 0) continue;
-    const { tokens, answerStart } = encode(parseRow(line, `${path}:${index + 1}`), tokenizer);
+  for (const row of rows) {
+    if (left <= 0) break;
+    const { tokens, answerStart } = encode(row, tokenizer);
     const kept = tokens.slice(0, left);
     left -= kept.length;
     if (kept.length > 0) sequences.push({ tokens: kept, answerStart });
   }
-  if (sequences.length === 0) throw new Problem(`${path} holds no rows to calibrate on`);
-  return { sequences, digest: await sha256(bytes) };
-}
-
-function parseRow(line: string, where: string): Row {
-  let raw: unknown;
-  try {
-    raw = JSON.parse(line);
-  } catch (cause) {
-    throw new Problem(`${where} is not JSON: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  }
-  const parsed = rowSchema.safeParse(raw);
-  if (!parsed.success) throw new Problem(`${where}: ${describeIssues(parsed.error)}`);
-  return parsed.data;
+  return { sequences, digest: await sha256(await readFile(path)) };
 }
 
 function encode(row: Row, tokenizer: Tokenizer): { tokens: number[]; answerStart: number } {

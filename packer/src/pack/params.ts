@@ -12,7 +12,7 @@ export type PackedParam =
   | { readonly kind: 'exact'; readonly exact: Exact }
   | { readonly kind: '1bit'; readonly planes: readonly Plane[]; readonly errors: MatrixErrors };
 
-export interface MatrixErrors {
+interface MatrixErrors {
   /** ‖Δ − Δ̂‖ / ‖Δ‖ with all planes. */
   readonly relative: number;
   /**

@@ -13,8 +13,7 @@ export const SCALE_KINDS = ['matrix', 'matrix-norm', 'row', 'row-col'] as const;
 export type ScaleKind = (typeof SCALE_KINDS)[number];
 
 /** Storage of exact differences. INT8 has one scale a row. */
-export const EXACT_DTYPES = ['BF16', 'I8'] as const;
-export type ExactDtype = (typeof EXACT_DTYPES)[number];
+export type ExactDtype = 'BF16' | 'I8';
 
 /** What decides the shape of a delta file. */
 export interface Layout {
