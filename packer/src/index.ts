@@ -9,3 +9,4 @@ export type { PackParameters, ScaleKind } from './pack/plan.ts';
 export { createProgress, formatBytes, type Progress } from './progress.ts';
 export { type Published, type PublishOptions, publish } from './publish.ts';
 export { type Column, formatTable, percent } from './report/table.ts';
+export { loadRouter } from './router/evaluate.ts';
