@@ -10,3 +10,4 @@ export { type PackOptions, type PackReport, pack } from './pack/pack.ts';
 export type { ScaleKind } from './pack/plan.ts';
 export { createProgress, formatBytes, type Progress } from './progress.ts';
 export { type Column, formatTable, percent } from './report/table.ts';
+export { loadRouter } from './router/evaluate.ts';

@@ -47,7 +47,7 @@ export interface HeatMap {
 }
 
 /** Predictions of about the same confidence. */
-interface ReliabilityBin {
+export interface ReliabilityBin {
   /** Mean over the bin, 0 to 1. */
   readonly confidence: number;
   /** Share that is right, 0 to 1. */
@@ -122,13 +122,23 @@ export function heatMap({ title, rowTitle, columnTitle, valueTitle, cells, forma
   });
 }
 
-/** Accuracy over confidence: on the diagonal, confidence means what it says; below it, too much is claimed. Points grow with their rows. */
+/** Accuracy over confidence: on the diagonal, confidence means what it says; below it, too much is claimed. Points grow with their share of rows. */
 export function reliabilityDiagram({ title, series }: ReliabilityDiagram): Promise<string> {
-  const values = series.flatMap(({ name, bins }) => bins.map((bin) => ({ ...bin, series: name })));
+  const values = series.flatMap(({ name, bins }) => {
+    const all = bins.reduce((sum, { rows }) => sum + rows, 0);
+    return bins.map(({ rows, ...bin }) => ({ ...bin, size: rows / all, series: name }));
+  });
   const share = { type: 'quantitative' as const, scale: { domain: [0, 1] }, axis: { format: '.0%' } };
   const x = { ...share, field: 'confidence', title: 'confidence (mean of the bin)' };
   const y = { ...share, field: 'accuracy', title: 'accuracy (share right)' };
   const color = { field: 'series', type: 'nominal', sort: null, title: 'data' } as const;
+  const size = {
+    field: 'size',
+    type: 'quantitative' as const,
+    title: 'share of rows',
+    scale: { domain: [0, 1], range: [16, 400] },
+    legend: { format: '.0%', values: [0.01, 0.1, 0.5, 1] },
+  };
   return render({
     title,
     width: SIDE,
@@ -148,7 +158,7 @@ export function reliabilityDiagram({ title, series }: ReliabilityDiagram): Promi
       {
         data: { values },
         mark: { type: 'point', filled: true, opacity: 1 },
-        encoding: { x, y, color, size: { field: 'rows', type: 'quantitative', title: 'rows', scale: { zero: true } } },
+        encoding: { x, y, color, size },
       },
     ],
   });

@@ -6,22 +6,28 @@ import { join } from 'node:path';
 import { Problem, sha256 } from '@signpost/contracts';
 import { FEATURES_VERSION, type RouterManifest } from '@signpost/contracts/router';
 import { openStore } from '@signpost/store';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { wholeNumber } from '../arguments.ts';
 import { formatBytes } from '../progress.ts';
-import { percent } from '../report/table.ts';
-import { prepare, readEmbedding, readPrompts, readTokenizer } from './data.ts';
+import { type Column, formatTable, percent } from '../report/table.ts';
+import { fitTemperature, RISK_CONFIDENCE, selectThreshold, withTemperature } from './calibrate.ts';
+import { checkRouter, type Finding, requireUsable } from './check.ts';
+import { type LabelledPrompt, prepare, readEmbedding, readPrompts, readTokenizer } from './data.ts';
 import {
   createClassifier,
+  createSession,
   type Evaluation,
   evaluate,
+  judge,
   loadRouter,
   MANIFEST_FILE,
   MODEL_FILE,
+  type Prediction,
+  predict,
   TOKENIZER_FILE,
 } from './evaluate.ts';
-import { encodeRouter } from './onnx.ts';
-import { routerReport } from './report.ts';
+import { encodeRouter, type RouterGraph } from './onnx.ts';
+import { type Calibration, type Figures, routerCharts, routerReport } from './report.ts';
 import { ROUTER_DEFAULTS, trainRouter } from './train.ts';
 
 const REPORT_FILE = 'README.md';
@@ -35,32 +41,39 @@ interface TrainFlags {
   readonly out: string;
   readonly seed: number;
   readonly epochs: number;
-  readonly threshold: number;
+  readonly risk: number;
+  readonly threshold?: number;
   readonly json: boolean;
 }
 
-/** Labels below this confidence were right about half the time on held-out sources: worse than a fallback. */
-const DEFAULT_THRESHOLD = 0.5;
+const DEFAULT_RISK = 0.05;
 
 export function routerCommand(): Command {
   return new Command('router')
     .description("train and evaluate the edge's prompt classifier")
     .addCommand(trainCommand())
-    .addCommand(evalCommand());
+    .addCommand(evalCommand())
+    .addCommand(checkCommand());
 }
 
 function trainCommand(): Command {
   return new Command('train')
     .description('train a classifier on labelled prompts and write it as ONNX with its manifest')
     .requiredOption('--train <file>', 'JSON lines {"text", "label", "source"}')
-    .requiredOption('--valid <file>', 'the same, to measure on')
+    .requiredOption('--valid <file>', 'the same, to measure on, and to calibrate the confidence by')
     .option('--test <file>', 'the same, from other sources: measured at the end, never trained on')
     .requiredOption('--embedding <file>', 'token embeddings: safetensors with "weight" I8 [n, d] and "scale" F32 [n]')
     .requiredOption('--tokenizer <file>', "the embeddings' tokenizer.json")
-    .requiredOption('--out <dir>', 'folder for model.onnx, tokenizer.json, router.json and a README')
+    .requiredOption('--out <dir>', 'folder for model.onnx, tokenizer.json, router.json, a README and charts')
     .option('--seed <n>', 'the same seed gives the same model', wholeNumber, ROUTER_DEFAULTS.seed)
     .option('--epochs <n>', 'passes over the training set', wholeNumber, ROUTER_DEFAULTS.epochs)
-    .option('--threshold <share>', 'confidence below which the classifier abstains', share, DEFAULT_THRESHOLD)
+    .addOption(
+      new Option('--risk <share>', 'share of its decisions that may be wrong, on prompts like the validation set')
+        .argParser(share)
+        .default(DEFAULT_RISK)
+        .conflicts('threshold'),
+    )
+    .option('--threshold <share>', 'confidence below which it abstains, in place of one chosen for --risk', share)
     .option('--json', 'print the figures as JSON', false)
     .action(train);
 }
@@ -73,8 +86,27 @@ function evalCommand(): Command {
     .option('--json', 'print the figures as JSON', false)
     .action(async ({ model, data, json }: { model: string; data: string; json: boolean }) => {
       const { manifest, classify } = await loadRouter(model);
-      const figures = await evaluate(classify, manifest.labels, manifest.threshold, await readPrompts(data));
-      console.log(json ? JSON.stringify(figures) : describe(data, figures));
+      const { labels, threshold } = manifest;
+      const figures = evaluate(await predict(classify, labels, await readPrompts(data)), labels, threshold);
+      console.log(json ? JSON.stringify(figures) : describe(data, labels, figures));
+    });
+}
+
+const FINDING_COLUMNS: readonly Column<Finding>[] = [
+  { title: 'check', value: ({ what }) => what },
+  { title: 'verdict', value: ({ verdict }) => verdict },
+  { title: 'found', value: ({ detail }) => detail },
+];
+
+function checkCommand(): Command {
+  return new Command('check')
+    .description('check that the edge can run a model: files, size, inputs, output, probabilities, speed')
+    .requiredOption('--model <dir>', 'folder with model.onnx, tokenizer.json and router.json')
+    .option('--json', 'print what was found as JSON', false)
+    .action(async ({ model, json }: { model: string; json: boolean }) => {
+      const findings = await checkRouter(model);
+      console.log(json ? JSON.stringify(findings) : formatTable(FINDING_COLUMNS, findings, Number.POSITIVE_INFINITY));
+      requireUsable(model, findings);
     });
 }
 
@@ -89,54 +121,84 @@ async function train(flags: TrainFlags): Promise<void> {
     throw new Problem(`${flags.train} has only the label "${labels[0]}"; a classifier needs two or more`);
   const options = { ...ROUTER_DEFAULTS, seed: flags.seed, epochs: flags.epochs };
   const prepared = prepare(prompts, embedding, encode);
-  const graph = trainRouter(prepared, labels, embedding, options, (member, epoch, loss) => {
+  const trained = trainRouter(prepared, labels, embedding, options, (member, epoch, loss) => {
     process.stderr.write(
       `network ${member} of ${options.members}, epoch ${epoch} of ${options.epochs}: loss ${loss.toFixed(4)}\n`,
     );
   });
+  const predictWith = async (graph: RouterGraph, rows: readonly LabelledPrompt[]) =>
+    predict(createClassifier(await createSession(encodeRouter(graph)), encode), labels, rows);
+  const valid = await readPrompts(flags.valid);
+  const uncalibrated = await predictWith(trained, valid);
+  const temperature = fitTemperature(
+    uncalibrated.map(({ probabilities }) => probabilities),
+    uncalibrated.map(({ target }) => target),
+  );
+  const graph = withTemperature(trained, temperature);
+  const predictions: Record<string, Prediction[]> = { valid: await predictWith(graph, valid) };
+  if (flags.test !== undefined) predictions.test = await predictWith(graph, await readPrompts(flags.test));
+  const { threshold, ...selection } = chooseThreshold(flags, predictions.valid ?? []);
+  const figures: Figures = Object.fromEntries(
+    Object.entries(predictions).map(([name, rows]) => [name, evaluate(rows, labels, threshold)]),
+  );
   const model = encodeRouter(graph);
   const tokenizer = new Uint8Array(await readFile(flags.tokenizer));
-  const classify = await createClassifier(model, encode);
-  const figures: Record<string, Evaluation> = {};
-  for (const [name, path] of [
-    ['valid', flags.valid],
-    ['test', flags.test],
-  ] as const) {
-    if (path !== undefined) figures[name] = await evaluate(classify, labels, flags.threshold, await readPrompts(path));
-  }
   const manifest: RouterManifest = {
     format: 1,
     features: FEATURES_VERSION,
     labels,
-    threshold: flags.threshold,
+    threshold,
     model: { digest: await sha256(model), bytes: model.byteLength },
     tokenizer: { digest: await sha256(tokenizer), bytes: tokenizer.byteLength },
     metrics: Object.fromEntries(
       Object.entries(figures).map(([name, { rows, accuracy }]) => [name, { rows, accuracy }]),
     ),
   };
+  const text = new TextEncoder();
+  const report = routerReport(manifest, options, { temperature, ...selection }, prompts.length, figures);
   const out = openStore(flags.out);
   await out.write(MODEL_FILE, model);
   await out.write(TOKENIZER_FILE, tokenizer);
-  const text = new TextEncoder();
-  await out.write(REPORT_FILE, text.encode(routerReport(manifest, options, prompts.length, figures)));
+  for (const [name, svg] of await routerCharts(labels, figures)) await out.write(name, text.encode(svg));
+  await out.write(REPORT_FILE, text.encode(report));
   // Last: it names the others by digest.
   await out.write(MANIFEST_FILE, text.encode(`${JSON.stringify(manifest, null, 2)}\n`));
-  if (flags.json) console.log(JSON.stringify({ manifest, figures }));
+  if (flags.json) console.log(JSON.stringify({ manifest, temperature, ...selection, figures }));
   else {
-    console.log(`${join(flags.out, MODEL_FILE)}: ${formatBytes(model.byteLength)}`);
-    for (const [name, one] of Object.entries(figures)) console.log(describe(name, one));
+    console.log(
+      `${join(flags.out, MODEL_FILE)}: ${formatBytes(model.byteLength)}, temperature ${temperature.toFixed(3)}, abstains below ${threshold.toFixed(3)}`,
+    );
+    for (const [name, one] of Object.entries(figures)) console.log(describe(name, labels, one));
   }
 }
 
-function describe(name: string, { rows, accuracy, sources, coverage, decided, medianMs }: Evaluation): string {
+/** @throws Problem when no threshold keeps the risk. */
+function chooseThreshold(
+  { risk: wanted, threshold, valid }: TrainFlags,
+  predictions: readonly Prediction[],
+): Pick<Calibration, 'selection'> & { readonly threshold: number } {
+  if (threshold !== undefined) return { threshold };
+  const selection = selectThreshold(predictions.map(judge), wanted);
+  if (selection === undefined)
+    throw new Problem(
+      `no threshold keeps the share of wrong decisions on ${valid} within ${percent(wanted)} with ${percent(RISK_CONFIDENCE)} confidence; allow more (--risk), give more rows, or set one (--threshold)`,
+    );
+  return { threshold: selection.threshold, selection: { ...selection, wanted } };
+}
+
+function describe(name: string, labels: readonly string[], figures: Evaluation): string {
+  const { rows, accuracy, sources, coverage, decided, confusion, calibrationError, medianMs } = figures;
   return [
-    `${name}: ${percent(accuracy)} of ${rows} right, ${medianMs.toFixed(2)} ms each (median)`,
+    `${name}: ${percent(accuracy)} of ${rows} right, calibration error ${percent(calibrationError)}, ${medianMs.toFixed(2)} ms each (median)`,
     ...coverage.map(
       (part) =>
         `  surest ${percent(part.share)}: ${percent(part.accuracy)} right (confidence ≥ ${part.confidence.toFixed(3)})`,
     ),
     `  at or above the threshold: ${percent(decided.share)} of rows, ${percent(decided.accuracy)} right`,
+    ...confusion.map((counts, row) => {
+      const said = counts.map((count, column) => `${labels[column] ?? 'abstained'} ${count}`);
+      return `  ${labels[row]} taken for: ${said.join(', ')}`;
+    }),
     ...Object.entries(sources).map(([source, one]) => `  ${source}: ${percent(one.accuracy)} of ${one.rows}`),
   ].join('\n');
 }

@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { Problem, sha256 } from '@signpost/contracts';
 import { parseRouterManifest, type RouterManifest, routerFeatures } from '@signpost/contracts/router';
 import { env, InferenceSession, Tensor } from 'onnxruntime-web';
+import type { ReliabilityBin } from '../report/chart.ts';
+import { calibrationError, type Judged, reliabilityBins } from './calibrate.ts';
 import { type LabelledPrompt, readTokenizer } from './data.ts';
 
 export const MODEL_FILE = 'model.onnx';
@@ -14,11 +16,15 @@ export const MANIFEST_FILE = 'router.json';
 
 export type Classify = (text: string) => Promise<Float32Array>; // (labels)
 
-/** @throws when the bytes are no ONNX model, or one with other inputs. */
-export async function createClassifier(model: Uint8Array, encode: (text: string) => number[]): Promise<Classify> {
+/** A session on one thread, as at the edge. @throws when the bytes are no ONNX model. */
+export function createSession(model: Uint8Array): Promise<InferenceSession> {
   env.wasm.numThreads = 1;
   env.logLevel = 'error';
-  const session = await InferenceSession.create(model);
+  return InferenceSession.create(model);
+}
+
+/** The function itself throws where the model's inputs or output aren't the contract's. */
+export function createClassifier(session: InferenceSession, encode: (text: string) => number[]): Classify {
   const vector = (ids: Int32Array) => new Tensor('int32', ids, [ids.length]);
   return async (text) => {
     const { tokenIds, hashIds } = routerFeatures(text, encode);
@@ -29,12 +35,19 @@ export async function createClassifier(model: Uint8Array, encode: (text: string)
   };
 }
 
+/** A router folder, started. */
+export interface LoadedRouter {
+  readonly manifest: RouterManifest;
+  readonly session: InferenceSession;
+  readonly classify: Classify;
+}
+
 /**
  * Loads a router folder.
  *
  * @throws Problem when a file isn't what the manifest says.
  */
-export async function loadRouter(dir: string): Promise<{ manifest: RouterManifest; classify: Classify }> {
+export async function loadRouter(dir: string): Promise<LoadedRouter> {
   const path = join(dir, MANIFEST_FILE);
   const manifest = parseRouterManifest(JSON.parse(await readFile(path, 'utf8')), path);
   const model = new Uint8Array(await readFile(join(dir, MODEL_FILE)));
@@ -46,12 +59,18 @@ export async function loadRouter(dir: string): Promise<{ manifest: RouterManifes
     if (digest !== want.digest)
       throw new Problem(`${join(dir, file)} has digest ${digest}, ${MANIFEST_FILE} says ${want.digest}`);
   }
-  return { manifest, classify: await createClassifier(model, await readTokenizer(join(dir, TOKENIZER_FILE))) };
+  const encode = await readTokenizer(join(dir, TOKENIZER_FILE));
+  const session = await createSession(model);
+  return { manifest, session, classify: createClassifier(session, encode) };
 }
 
-interface Judged {
-  readonly isRight: boolean;
-  readonly confidence: number;
+/** What a model said of one labelled prompt. */
+export interface Prediction {
+  readonly probabilities: Float32Array; // (labels)
+  /** Index of the right label. */
+  readonly target: number;
+  readonly source: string;
+  readonly ms: number;
 }
 
 export interface Evaluation {
@@ -61,8 +80,13 @@ export interface Evaluation {
   readonly sources: Readonly<Record<string, { readonly rows: number; readonly accuracy: number }>>;
   /** Of the surest share of rows: accuracy, and the confidence it goes down to. */
   readonly coverage: readonly { readonly share: number; readonly accuracy: number; readonly confidence: number }[];
-  /** Rows at or above the model's threshold. */
+  /** Rows at or above the threshold. */
   readonly decided: { readonly share: number; readonly accuracy: number };
+  /** Rows by right label, then by what was said: each label, and last nothing, below the threshold. (labels, labels + 1) */
+  readonly confusion: readonly (readonly number[])[];
+  /** Expected calibration error, and the bins it is over. */
+  readonly calibrationError: number;
+  readonly reliability: readonly ReliabilityBin[];
   /** Median time of one classification, in milliseconds. */
   readonly medianMs: number;
 }
@@ -70,40 +94,60 @@ export interface Evaluation {
 const COVERAGE_SHARES = [1, 0.9, 0.75, 0.5];
 
 /** @throws Problem when a row has a label that the model doesn't know. */
-export async function evaluate(
+export async function predict(
   classify: Classify,
   labels: readonly string[],
-  threshold: number,
   prompts: readonly LabelledPrompt[],
-): Promise<Evaluation> {
-  const judged: Judged[] = [];
-  const times: number[] = [];
-  const bySource = new Map<string, Judged[]>();
+): Promise<Prediction[]> {
+  const predictions: Prediction[] = [];
   for (const { text, label, source } of prompts) {
-    const expected = labels.indexOf(label);
-    if (expected === -1) throw new Problem(`label "${label}" is not one of the model's: ${labels.join(', ')}`);
+    const target = labels.indexOf(label);
+    if (target === -1) throw new Problem(`label "${label}" is not one of the model's: ${labels.join(', ')}`);
     const started = performance.now();
     const probabilities = await classify(text);
-    times.push(performance.now() - started);
-    const confidence = Math.max(...probabilities);
-    const row = { isRight: probabilities.indexOf(confidence) === expected, confidence };
-    judged.push(row);
-    bySource.set(source, [...(bySource.get(source) ?? []), row]);
+    predictions.push({ probabilities, target, source, ms: performance.now() - started });
   }
-  const surest = [...judged].sort((a, b) => b.confidence - a.confidence);
+  return predictions;
+}
+
+/** The likeliest label, its probability, and whether it is right. */
+export function judge({ probabilities, target }: Prediction): Judged & { readonly said: number } {
+  const confidence = Math.max(...probabilities);
+  const said = probabilities.indexOf(confidence);
+  return { said, confidence, isRight: said === target };
+}
+
+/** @param threshold confidence below which the model abstains. */
+export function evaluate(predictions: readonly Prediction[], labels: readonly string[], threshold: number): Evaluation {
+  const judged = predictions.map((prediction) => ({ ...prediction, ...judge(prediction) }));
+  const sources = [...new Set(judged.map(({ source }) => source))].sort();
+  const surest = judged.toSorted((a, b) => b.confidence - a.confidence);
   const decided = judged.filter(({ confidence }) => confidence >= threshold);
+  const confusion = labels.map(() => new Array<number>(labels.length + 1).fill(0));
+  for (const { target, said, confidence } of judged) {
+    const row = confusion[target] ?? [];
+    const column = confidence >= threshold ? said : labels.length;
+    row[column] = (row[column] ?? 0) + 1;
+  }
+  const reliability = reliabilityBins(judged);
   return {
     rows: judged.length,
     accuracy: accuracyOf(judged),
     sources: Object.fromEntries(
-      [...bySource].sort().map(([source, rows]) => [source, { rows: rows.length, accuracy: accuracyOf(rows) }]),
+      sources.map((name) => {
+        const rows = judged.filter(({ source }) => source === name);
+        return [name, { rows: rows.length, accuracy: accuracyOf(rows) }];
+      }),
     ),
     coverage: COVERAGE_SHARES.map((share) => {
       const part = surest.slice(0, Math.ceil(share * surest.length));
       return { share, accuracy: accuracyOf(part), confidence: part.at(-1)?.confidence ?? 0 };
     }),
     decided: { share: decided.length / judged.length, accuracy: accuracyOf(decided) },
-    medianMs: times.sort((a, b) => a - b)[times.length >> 1] ?? 0,
+    confusion,
+    calibrationError: calibrationError(reliability),
+    reliability,
+    medianMs: judged.map(({ ms }) => ms).sort((a, b) => a - b)[judged.length >> 1] ?? 0,
   };
 }
 

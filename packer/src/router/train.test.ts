@@ -5,7 +5,7 @@ import type { RouterFeatures } from '@signpost/contracts/router';
 import { routerFeatures } from '@signpost/contracts/router';
 import { describe, expect, it } from 'vitest';
 import { type LabelledPrompt, prepare, type TokenEmbedding } from './data.ts';
-import { createClassifier, evaluate } from './evaluate.ts';
+import { createClassifier, createSession, evaluate, predict } from './evaluate.ts';
 import { encodeRouter, type QuantisedTable, type RouterGraph } from './onnx.ts';
 import { Random } from './random.ts';
 import { ROUTER_DEFAULTS, trainRouter } from './train.ts';
@@ -59,6 +59,8 @@ const options = {
 const train = () =>
   trainRouter(prepare(sentences(900, new Random(SEED)), embedding, encode), LABELS, embedding, options, () => {});
 
+const classifierOf = async (graph: RouterGraph) => createClassifier(await createSession(encodeRouter(graph)), encode);
+
 /** Mean and maximum over looked-up rows, one hidden layer, softmax: what the graph is to compute. */
 function expected(graph: RouterGraph, { tokenIds, hashIds }: RouterFeatures): number[] {
   const rows = ({ dim, weight, scale }: QuantisedTable, ids: Int32Array) =>
@@ -85,7 +87,7 @@ describe(`a trained router (seed ${SEED})`, () => {
 
   it('tells sentences apart that it has not seen, in ONNX Runtime', async () => {
     const unseen = sentences(300, new Random(SEED + 1));
-    const figures = await evaluate(await createClassifier(encodeRouter(graph), encode), LABELS, 0.5, unseen);
+    const figures = evaluate(await predict(await classifierOf(graph), LABELS, unseen), LABELS, 0.5);
     expect(figures.rows).toBe(300);
     expect(figures.accuracy).toBeGreaterThan(0.95);
     expect(Object.keys(figures.sources)).toEqual(['source 0', 'source 1']);
@@ -93,7 +95,7 @@ describe(`a trained router (seed ${SEED})`, () => {
   });
 
   it('computes in ONNX Runtime what plain arithmetic gives', async () => {
-    const classify = await createClassifier(encodeRouter(graph), encode);
+    const classify = await classifierOf(graph);
     for (const { text } of sentences(50, new Random(SEED + 2))) {
       const want = expected(graph, routerFeatures(text, encode));
       const got = await classify(text);
@@ -106,8 +108,8 @@ describe(`a trained router (seed ${SEED})`, () => {
   });
 
   it('refuses to be judged by a label that it does not know', async () => {
-    const classify = await createClassifier(encodeRouter(graph), encode);
-    await expect(evaluate(classify, LABELS, 0.5, [{ text: 'x', label: 'law', source: 's' }])).rejects.toThrow(
+    const classify = await classifierOf(graph);
+    await expect(predict(classify, LABELS, [{ text: 'x', label: 'law', source: 's' }])).rejects.toThrow(
       'label "law" is not one of the model\'s: chat, code, math',
     );
   });
