@@ -34,8 +34,11 @@ interface PublishFlags {
 function packCommand(): Command {
   return new Command('pack')
     .description('pack the difference between a fine-tune and its base as a 1-bit delta file')
-    .requiredOption('--base <dir>', 'base checkpoint (Hugging Face folder with safetensors)')
-    .requiredOption('--tuned <dir>', 'fine-tuned checkpoint of the same architecture, or a LoRA adapter folder')
+    .requiredOption(
+      '--base <dir>',
+      'base checkpoint: a Hugging Face folder with safetensors, or hf://ORG/NAME@REVISION',
+    )
+    .requiredOption('--tuned <dir>', 'the same of the fine-tune, or of a LoRA adapter')
     .requiredOption('--name <name>', 'expert name')
     .requiredOption('--out <file>', 'delta file to write (NAME.delta.safetensors)')
     .addOption(
