@@ -27,10 +27,10 @@ export interface Watch {
   readonly signal: AbortSignal;
 }
 
-/** Runs long work under a progress bar. Ctrl-C aborts its signal; what the work has begun, it takes back. */
+/** Runs long work under a progress bar. Ctrl-C aborts its signal; the work leaves no half file under its own name. */
 export async function withProgress<T>(title: string, work: (watch: Watch) => Promise<T>): Promise<T> {
   const controller = new AbortController();
-  const interrupt = () => controller.abort(new Problem('interrupted; nothing was written'));
+  const interrupt = () => controller.abort(new Problem('interrupted'));
   process.once('SIGINT', interrupt);
   const progress = createProgress(title);
   try {

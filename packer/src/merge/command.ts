@@ -59,7 +59,7 @@ interface ExportFlags extends WriteFlags {
 export function exportCommand(): Command {
   return new Command('export')
     .description('write one expert, or a mixture of several, as a plain checkpoint that needs no deltas')
-    .requiredOption('--base <dir>', 'base checkpoint')
+    .requiredOption('--base <dir>', 'base checkpoint: a folder, or hf://ORG/NAME@REVISION')
     .requiredOption('--delta <file>', 'delta file; again for each further expert of a mixture', append)
     .option('--weight <number>', 'weight of the delta at the same place among the deltas (1)', appendNumber)
     .requiredOption('--out <dir>', 'folder to write')

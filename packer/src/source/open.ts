@@ -5,6 +5,8 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Problem } from '@signpost/contracts';
 import { type Checkpoint, openCheckpoint } from '@signpost/engine';
+import { withProgress } from '../progress.ts';
+import { fetchRepository, HUB_SCHEME, PICKLE } from './hub.ts';
 import { ADAPTER_CONFIG, openAdapter } from './peft.ts';
 
 export interface SourceOptions {
@@ -12,15 +14,14 @@ export interface SourceOptions {
   readonly base?: Checkpoint;
 }
 
-const PICKLE = /\.(bin|pt|pth|ckpt)$/;
-
 /**
- * Opens `location`: a Hugging Face checkpoint folder, or the folder of a PEFT LoRA adapter of `base`.
+ * Opens `location`: a Hugging Face checkpoint folder, the folder of a PEFT LoRA adapter of `base`, or `hf://ORG/NAME@REVISION` for either on the Hub.
  *
- * @throws Problem when nothing of that kind is there, or its weights are pickle.
+ * @throws Problem when nothing of that kind is there, its weights are pickle, or it can't be fetched.
  */
 export async function openSource(location: string, options: SourceOptions = {}): Promise<Checkpoint> {
-  return openFolder(location, options);
+  if (!location.startsWith(HUB_SCHEME)) return openFolder(location, options);
+  return openFolder(await withProgress(`fetching ${location}`, (watch) => fetchRepository(location, watch)), options);
 }
 
 async function openFolder(dir: string, { base }: SourceOptions): Promise<Checkpoint> {
