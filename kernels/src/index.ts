@@ -70,6 +70,10 @@ interface Addon extends CalibrationKernels {
    * @throws Error with the path, the reason, and `code` and `errno` as Node's own errors have them.
    */
   mapFile(path: string): ArrayBuffer;
+  /**
+   * Lets go of the memory behind bytes of a mapped file; they are read again when they are touched. Only for what `mapFile` gave: other memory would be lost.
+   */
+  releaseMapped(data: Uint8Array): void;
   signPack(
     base: Uint8Array,
     baseDtype: number,
@@ -95,6 +99,7 @@ const addon = createRequire(import.meta.url)('../build/Release/kernels.node') as
 export const {
   NativeDevice,
   mapFile,
+  releaseMapped,
   setThreads,
   threads,
   instructionSets,

@@ -2,8 +2,10 @@
  * A Hugging Face checkpoint on disk: `config.json` and safetensors, in one file or in shards with an index. Memory-mapped: opening
  * reads headers only.
  */
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import {
   baseDigest,
   type Digest,
@@ -25,9 +27,14 @@ const indexSchema = z.looseObject({
   weight_map: z.record(z.string(), z.string().regex(/^[\w.-]+\.safetensors$/, 'expected a file name')),
 });
 
+/** Less than this is hashed sooner than a thread has started. */
+const THREAD_BYTES = 256 * 1024 * 1024;
+
 /** A tensor with its bytes: mapped from the file, or of a tensor that is computed, computed anew at each access. */
 export interface CheckpointTensor {
   readonly info: TensorInfo;
+  /** The file that is mapped; undefined for a tensor that is computed. */
+  readonly path?: string;
   readonly data: Uint8Array;
 }
 
@@ -95,6 +102,7 @@ export function mapTensors(path: string): CheckpointTensor[] {
   const bytes = new Uint8Array(mapFile(path));
   return parseSafetensors(bytes, path).tensors.map((info) => ({
     info,
+    path,
     data: bytes.subarray(info.offset, info.offset + info.bytes),
   }));
 }
@@ -111,9 +119,28 @@ async function shardFiles(dir: string): Promise<string[]> {
 }
 
 async function digestOf(tensors: ReadonlyMap<string, CheckpointTensor>): Promise<Digest> {
-  const identities = [];
-  for (const { info, data } of tensors.values()) {
-    identities.push({ name: info.name, dtype: info.dtype, shape: info.shape, digest: await sha256(data) });
-  }
-  return baseDigest(identities);
+  const list = [...tensors.values()];
+  const digests = await tensorDigests(list);
+  return baseDigest(
+    list.map(({ info: { name, dtype, shape } }, i) => ({ name, dtype, shape, digest: digests[i] ?? ('' as Digest) })),
+  );
+}
+
+async function tensorDigests(tensors: readonly CheckpointTensor[]): Promise<Digest[]> {
+  const total = tensors.reduce((sum, { info }) => sum + info.bytes, 0);
+  const parts = tensors.flatMap(({ path, info: { offset, bytes } }) =>
+    path === undefined ? [] : [{ path, offset, bytes }],
+  );
+  if (total >= THREAD_BYTES && parts.length === tensors.length) return hashInThread(parts);
+  const digests: Digest[] = [];
+  for (const { data } of tensors) digests.push(await sha256(data));
+  return digests;
+}
+
+async function hashInThread(
+  parts: readonly { readonly path: string; readonly offset: number; readonly bytes: number }[],
+): Promise<Digest[]> {
+  const worker = new Worker(new URL('./digest-worker.mjs', import.meta.url), { workerData: parts });
+  const [digests] = (await once(worker, 'message')) as [Digest[]];
+  return digests;
 }

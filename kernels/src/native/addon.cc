@@ -90,6 +90,17 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
   return Napi::ArrayBuffer::New(env, data, size, [size](Napi::Env, void* mapped) { munmap(mapped, size); });
 }
 
+// Lets go of the pages of a mapped file that lie wholly in the given bytes; they are read again when they are touched.
+Napi::Value release_mapped(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto bytes = view<uint8_t>(env, info[0], "data");
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(bytes.data) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(bytes.data) + bytes.length) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  return env.Undefined();
+}
+
 // base, base dtype, tuned, tuned dtype, out, in, per row, signs[], row scales[], absolute (planes, out), squared (planes + 1, out): see SignPackJob
 Napi::Value sign_pack_matrix(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -174,6 +185,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_calibration(env, exports);
   exports.Set("NativeDevice", define_device(env));
   exports.Set("mapFile", Napi::Function::New(env, map_file));
+  exports.Set("releaseMapped", Napi::Function::New(env, release_mapped));
   exports.Set("signPack", Napi::Function::New(env, sign_pack_matrix));
   exports.Set("sumWords", Napi::Function::New(env, sum_words));
   exports.Set("setThreads", Napi::Function::New(env, set_threads));
