@@ -7,7 +7,8 @@
  *   (asymmetric calibration, GPTAQ, arXiv 2504.02692);
  * - scale: r = (sᵀHt + λa) / (sᵀHs + λ), clamped at 0: ridge regression towards a = mean |t|, λ = 0.02 × the mean of sᵀHs over rows;
  * - signs: from left to right, each of the weight and the feedback of the errors before it (GPTQ, arXiv 2210.17323, in the LDL form of QuIP, arXiv
- *   2307.13304, algorithm 3); then single signs are flipped as long as that lessens eᵀHe (coordinate descent).
+ *   2307.13304, algorithm 3); then single signs are flipped as long as that lessens eᵀHe (coordinate descent);
+ * - further planes: the same for what is left, then each again for what the others leave.
  */
 import { chooseSigns, correctTargets, refineSigns, weightedProducts } from '@signpost/kernels';
 import type { InputStatistics } from './statistics.ts';
@@ -56,10 +57,28 @@ export class MatrixFit {
     for (let p = 0; p < planes; p++) {
       const plane = this.#plane(left, out);
       fitted.push(plane);
-      left = subtract(left, plane, n);
+      left = addPlane(left, plane, n, -1);
+      if (p > 0) left = this.#settle(left, fitted, out);
       errors.push(this.#error(left, out));
     }
     return { planes: fitted, errors };
+  }
+
+  /** Fits each plane again to what the others leave, now that all are there. Gives what is left then; changes `planes` in place. */
+  #settle(left: Float32Array, planes: FittedPlane[], out: number): Float32Array {
+    const { n, moment } = this.#input;
+    let rest = left;
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const [p, before] of planes.entries()) {
+        const target = addPlane(rest, before, n, 1);
+        const signs = before.signs.slice();
+        refineSigns(target, signs, before.rowScale, moment, out, n, SWEEPS);
+        const plane = { signs, rowScale: this.#scale(target, signs, out) };
+        planes[p] = plane;
+        rest = addPlane(target, plane, n, -1);
+      }
+    }
+    return rest;
   }
 
   #plane(target: Float32Array, out: number): FittedPlane {
@@ -108,13 +127,14 @@ function plainSigns(values: Float32Array, out: number, n: number): Uint32Array {
   return signs;
 }
 
-function subtract(values: Float32Array, { signs, rowScale }: FittedPlane, n: number): Float32Array {
+/** values + direction · plane */
+function addPlane(values: Float32Array, { signs, rowScale }: FittedPlane, n: number, direction: 1 | -1): Float32Array {
   const words = Math.ceil(n / 32);
   return values.map((value, at) => {
     const [row, j] = [Math.floor(at / n), at % n];
     const isPositive = ((signs[row * words + (j >> 5)] ?? 0) >>> (j & 31)) & 1;
-    const scale = rowScale[row] ?? 0;
-    return isPositive ? value - scale : value + scale;
+    const step = direction * (rowScale[row] ?? 0);
+    return isPositive ? value + step : value - step;
   });
 }
 

@@ -36,23 +36,21 @@ export function allocatePlanes(
 }
 
 /**
- * One plane for every matrix, then one more where it saves the largest share of all the error for its bytes, until the budget is spent. Errors are compared
- * as shares of what the matrix would lose without any plane, so that layers of all magnitudes compete alike.
+ * One plane for every matrix, then one more where it saves the most error for its bytes, until the budget is spent.
  */
 function byBits(matrices: readonly MeasuredMatrix[], bits: number): ReadonlyMap<string, number> {
   const planes = new Map(matrices.map(({ param }) => [param.stem, 1]));
   const weights = matrices.reduce((sum, { param }) => sum + param.out * param.inDim, 0);
   let left = Math.round((bits - 1) * weights);
   const candidates = matrices
-    .flatMap(({ param, squared }) => {
-      const [whole = 1] = squared;
-      return squared.slice(2).map((after, p) => ({
+    .flatMap(({ param, squared }) =>
+      squared.slice(2).map((after, p) => ({
         stem: param.stem,
         plane: p + 2,
         signBits: param.out * param.inDim,
-        worth: ((squared[p + 1] ?? 0) - after) / whole / planeBytes(param),
-      }));
-    })
+        worth: ((squared[p + 1] ?? 0) - after) / planeBytes(param),
+      })),
+    )
     .sort((a, b) => b.worth - a.worth);
   for (const { stem, plane, signBits } of candidates) {
     if (signBits > left || planes.get(stem) !== plane - 1) continue;
