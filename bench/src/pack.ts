@@ -105,12 +105,13 @@ function hashInTurn(files: readonly string[]): number {
 function packOnce(dir: string): { seconds: number; peakBytes: number } {
   const started = performance.now();
   const cli = join(import.meta.dirname, '../../packer/bin/signpost-packer.mjs');
-  const args = ['pack', '--base', join(dir, 'base'), '--tuned', join(dir, 'tuned'), '--name', 'x'];
-  const script = `process.on('exit', () => process.stdout.write('peak ' + process.resourceUsage().maxRSS + '\\n')); await import(${JSON.stringify(cli)});`;
   const { stdout, stderr, status } = spawnSync(
     process.execPath,
-    ['--input-type=module', '-e', script, ...args, '--out', join(dir, 'x.delta.safetensors')],
-    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] },
+    [
+      ...['--import', join(import.meta.dirname, 'print-peak.mjs'), cli, 'pack', '--name', 'x'],
+      ...['--base', join(dir, 'base'), '--tuned', join(dir, 'tuned'), '--out', join(dir, 'x.delta.safetensors')],
+    ],
+    { encoding: 'utf8' },
   );
   if (status !== 0) throw new Error(`packing failed: ${stderr}`);
   const peak = /peak (?<kib>\d+)/.exec(stdout)?.groups?.kib;

@@ -21,6 +21,15 @@ describe('compilePattern', () => {
     expect(pattern.test(`${' '.repeat(PATTERN_REACH_CHARS)}needle`)).toBe(false);
   });
 
+  it.each([
+    ['answer is (-?\\d+)( kg)?', 'The answer is -7 kg. The answer is 8.', '-7'],
+    ['\\d+', 'a 12 b 3', '12'],
+    ['x(y)?', 'x', undefined],
+    ['answer', 'none', undefined],
+  ])('%s captures from %j: %j', (source, text, captured) => {
+    expect(compilePattern(source).capture(text)).toBe(captured);
+  });
+
   it.each(['(?=x)', '(?<!x)y', '(a)\\1', '('])('refuses %s', (source) => {
     expect(() => compilePattern(source)).toThrow();
   });

@@ -39,6 +39,7 @@ describe('a stream decoder', () => {
 describe('a chat template', () => {
   it('writes roles and opens the assistant turn', () => {
     expect(tokenizer.chatPrompt([{ role: 'user', content: 'hi' }])).toBe('<|user|>hi<|end|><|assistant|>');
+    expect(tokenizer.tokenText(tokenizer.endOfTurn ?? -1)).toBe('<|end|>');
   });
 
   it('that is missing is said so', async () => {

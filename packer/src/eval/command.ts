@@ -78,9 +78,12 @@ async function writeReport(dir: string, report: EvalReport): Promise<void> {
 
 /** Without its fine-tune a task is scored, but says nothing of what is kept. */
 function missingFineTunes(tasks: readonly Task[], methods: readonly Method[]): string[] {
-  return tasks
-    .filter(({ tuned }) => tuned !== undefined && !methods.some(({ name }) => name === tuned))
-    .map(({ name, tuned }) => `task ${name}: its fine-tune ${tuned} is not among the models (--model ${tuned}=DIR)`);
+  const missing = new Set(tasks.flatMap(({ tuned }) => tuned ?? []));
+  for (const { name } of methods) missing.delete(name);
+  return [...missing].map((tuned) => {
+    const names = tasks.filter((task) => task.tuned === tuned).map(({ name }) => name);
+    return `the fine-tune ${tuned} is not among the models (--model ${tuned}=DIR): nothing is kept on ${names.join(', ')}`;
+  });
 }
 
 function addMethod(text: string, before: readonly Method[]): Method[] {

@@ -47,6 +47,9 @@ interface Chunk {
   readonly logits: number;
 }
 
+/** A sequence that a model can't take: nothing to go on from, or too long. */
+export class UnfitSequence extends Problem {}
+
 export class BatchRunner {
   readonly model: Model;
   readonly #maxLogitRows: number;
@@ -91,7 +94,7 @@ export class BatchRunner {
   /**
    * Log-probability (natural) of each token of `continuation` after `context` and those before it.
    *
-   * @throws Problem when there is no context, or the sequence is too long.
+   * @throws UnfitSequence when there is no context, or the sequence is too long.
    */
   score(slot: number | undefined, context: readonly number[], continuation: readonly number[]): Promise<number[]> {
     return this.#add(slot, [...context, ...continuation], continuation.length, {
@@ -104,7 +107,7 @@ export class BatchRunner {
   /**
    * The likeliest tokens after `prompt`, one by one, up to `maxTokens` or to one of `stopIds`, which is left out. The model's context ends them, too.
    *
-   * @throws Problem when the prompt is empty or too long.
+   * @throws UnfitSequence when the prompt is empty or too long.
    */
   generate(
     slot: number | undefined,
@@ -128,9 +131,9 @@ export class BatchRunner {
   async #add(slot: number | undefined, tokens: number[], wanted: number, goal: Goal): Promise<number[]> {
     const context = goal.kind === 'score' ? goal.from + 1 : goal.promptTokens;
     const length = goal.kind === 'score' ? tokens.length : tokens.length + wanted;
-    if (context === 0) throw new Problem('the prompt has no tokens; the model needs one to go on from');
+    if (context === 0) throw new UnfitSequence('the prompt has no tokens; the model needs one to go on from');
     if (context >= this.maxTokens || length > this.maxTokens)
-      throw new Problem(`${tokens.length} tokens are too long; here a sequence may have ${this.maxTokens}`);
+      throw new UnfitSequence(`${tokens.length} tokens are too long; here a sequence may have ${this.maxTokens}`);
     if (wanted === 0) return [];
     return new Promise((end, fail) => {
       const blocks = Math.ceil(length / BLOCK_TOKENS);

@@ -3,7 +3,7 @@
  */
 import { Problem } from '@signpost/contracts';
 import type { Tokenizer } from '@signpost/engine';
-import type { BatchRunner } from './runner.ts';
+import { type BatchRunner, UnfitSequence } from './runner.ts';
 import type { AnswerRow, ChoiceRow, Task } from './tasks.ts';
 
 export interface TaskScore {
@@ -107,7 +107,8 @@ function eachRow<Row, Result>(
         onRow();
         return result;
       } catch (cause) {
-        if (cause instanceof Problem) throw new Problem(`task ${name}, row ${i + 1}: ${cause.message}`, { cause });
+        if (cause instanceof UnfitSequence)
+          throw new Problem(`task ${name}, row ${i + 1}: ${cause.message}`, { cause });
         throw cause;
       }
     }),

@@ -71,7 +71,7 @@ export function reliabilityBins(rows: readonly Judged[]): ReliabilityBin[] {
   }).filter((bin) => bin.rows > 0);
 }
 
-/** Expected calibration error: |accuracy − confidence| over bins, weighted by their rows (Guo et al. 2017, equation 5). */
+/** Expected calibration error: |accuracy − confidence| over bins, weighted by their rows (Guo et al. 2017, section 2). */
 export function calibrationError(bins: readonly ReliabilityBin[]): number {
   const all = bins.reduce((sum, { rows }) => sum + rows, 0);
   return bins.reduce((sum, { confidence, accuracy, rows }) => sum + (rows / all) * Math.abs(accuracy - confidence), 0);
