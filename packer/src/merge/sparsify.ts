@@ -18,12 +18,8 @@ export function keepLargest(read: RowReader, shape: readonly number[], density: 
   if (density === 1) return () => {};
   if (density === 0) return (delta) => void delta.fill(0);
   const wanted = Math.max(1, Math.trunc(density * rows * cols));
-  const upper = descend(
-    countBits(read, shape, (bits) => bits >>> 16),
-    wanted,
-  );
-  const lowerCounts = countBits(read, shape, (bits) => (bits >>> 16 === upper.value ? bits & 0xffff : undefined));
-  const lower = descend(lowerCounts, wanted - upper.above);
+  const upper = descend(countUpper(read, shape), wanted);
+  const lower = descend(countLower(read, shape, upper.value), wanted - upper.above);
   const threshold = upper.value * 0x10000 + lower.value;
   const lastKept = indexOfEqual(read, shape, threshold, wanted - upper.above - lower.above);
   return (delta, first) => {
@@ -55,16 +51,29 @@ function magnitudeBits(delta: Float32Array): Uint32Array {
   return new Uint32Array(delta.buffer, delta.byteOffset, delta.length);
 }
 
-function countBits(
-  read: RowReader,
-  shape: readonly number[],
-  bucket: (bits: number) => number | undefined,
-): Uint32Array {
+/** How many elements have each upper half of their magnitude's bits. */
+function countUpper(read: RowReader, shape: readonly number[]): Uint32Array {
   const counts = new Uint32Array(2 ** 16);
   for (const { begin, end } of rowBlocks(shape)) {
-    for (const word of magnitudeBits(read(begin, end))) {
-      const index = bucket(word & 0x7fffffff);
-      if (index !== undefined) counts[index] = (counts[index] ?? 0) + 1;
+    const bits = magnitudeBits(read(begin, end));
+    for (let i = 0; i < bits.length; i++) {
+      const half = ((bits[i] ?? 0) >>> 16) & 0x7fff;
+      counts[half] = (counts[half] ?? 0) + 1;
+    }
+  }
+  return counts;
+}
+
+/** How many of those with that upper half have each lower half. */
+function countLower(read: RowReader, shape: readonly number[], upper: number): Uint32Array {
+  const counts = new Uint32Array(2 ** 16);
+  for (const { begin, end } of rowBlocks(shape)) {
+    const bits = magnitudeBits(read(begin, end));
+    for (let i = 0; i < bits.length; i++) {
+      const word = bits[i] ?? 0;
+      if (((word >>> 16) & 0x7fff) !== upper) continue;
+      const half = word & 0xffff;
+      counts[half] = (counts[half] ?? 0) + 1;
     }
   }
   return counts;

@@ -143,7 +143,9 @@ const OVERFLOW = { F32: Number.POSITIVE_INFINITY, F16: 65_520, BF16: 2 ** 128 - 
 
 function checkFinite(values: Float32Array, dtype: ParamDtype, name: string): void {
   const bound = OVERFLOW[dtype];
-  for (const value of values) {
+  // By index: iterating a typed array costs ten times as much.
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] ?? 0;
     if (Math.abs(value) < bound) continue;
     throw new Problem(
       Number.isFinite(value)

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { Problem, parseWith } from '@signpost/contracts';
 import { Checkpoint, type CheckpointTensor, mapTensors, type ParamDtype, readJson } from '@signpost/engine';
 import { z } from 'zod';
-import { ComputedTensor, decodeFloats, type RowReader, rowReader, rowShape } from './floats.ts';
+import { ComputedTensor, type RowReader, rowReader, rowShape } from './floats.ts';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
 const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
@@ -171,13 +171,18 @@ function merged(
   if (a.info.shape.join() !== aShape.join()) throw mismatch(a, `[${aShape}] (rank ${rank})`, where);
   if (b.info.shape.join() !== bShape.join()) throw mismatch(b, `[${bShape}] (rank ${rank})`, where);
   const base = rowReader(weight, floatDtype(weight, where));
-  const [readA, readB] = [wholeReader(a, where), wholeReader(b, where)];
+  const [rowsOfA, rowsOfB] = [rowReader(a, floatDtype(a, where)), rowReader(b, floatDtype(b, where))];
   // An embedding's factors stand transposed: row v of its change is Σ_k A[k, v] · B[:, k].
   const product: RowReader =
     kind === 'linear'
-      ? (begin, end) => lowRank(readB().subarray(begin * rank, end * rank), readA(), rank, inDim)
+      ? (begin, end) => lowRank(rowsOfB(begin, end), rowsOfA(0, rank), rank, inDim)
       : (begin, end) =>
-          lowRank(transposed(readA(), rank, out, begin, end), transposed(readB(), inDim, rank), rank, inDim);
+          lowRank(
+            transposed(rowsOfA(0, rank), rank, out, begin, end),
+            transposed(rowsOfB(0, inDim), inDim, rank),
+            rank,
+            inDim,
+          );
   return new ComputedTensor(weight.info.name, weight.info.shape, (begin, end) => {
     const change = product(begin, end);
     const before = base(begin, end);
@@ -221,11 +226,6 @@ function patternKey(patterns: Readonly<Record<string, number>>, module: string, 
     }
   }
   return module;
-}
-
-function wholeReader(tensor: CheckpointTensor, where: string): () => Float32Array {
-  const dtype = floatDtype(tensor, where);
-  return () => decodeFloats(dtype, tensor.data);
 }
 
 function floatDtype({ info }: CheckpointTensor, where: string): ParamDtype {
