@@ -1,6 +1,6 @@
 /**
  * How long packing takes beside hashing the same bytes with OpenSSL, and how much memory: on checkpoints of a real model's shapes, made for the occasion.
- * Run: `npx tsx bench/src/pack.ts [7b|1b] [layers]`; 7b with all 32 layers needs 29 GB of disk, and page cache to be warm in.
+ * Run: `npx tsx bench/src/pack.ts [7b|70b|1b] [layers]`; 7b with all 32 layers needs 29 GB of disk, and page cache to be warm in.
  *
  * The files are full of numbers, not sparse, so that nothing is cheaper than in earnest. Rounds take turns; medians are printed.
  */
@@ -19,6 +19,13 @@ const SHAPES = {
     hidden_size: 4096,
     intermediate_size: 14_336,
     num_attention_heads: 32,
+    num_key_value_heads: 8,
+    vocab_size: 32_000,
+  },
+  '70b': {
+    hidden_size: 8192,
+    intermediate_size: 28_672,
+    num_attention_heads: 64,
     num_key_value_heads: 8,
     vocab_size: 32_000,
   },
@@ -122,7 +129,8 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }
 
-const size: Size = process.argv[2] === '1b' ? '1b' : '7b';
+const wanted = process.argv[2] ?? '7b';
+const size: Size = wanted === '1b' || wanted === '70b' ? wanted : '7b';
 const layers = Number(process.argv[3] ?? 32);
 const dir = await mkdtemp(join(process.env.BENCH_DIR ?? tmpdir(), 'signpost-bench-pack-'));
 try {

@@ -13,19 +13,26 @@ const void* row_start(const void* data, Dtype dtype, int row, int in) {
   return static_cast<const char*>(data) + static_cast<size_t>(row) * in * (dtype == Dtype::F32 ? 4 : 2);
 }
 
-void pack_row(const float* left, int in, uint32_t* signs) {
+struct RowSums {
+  double absolute;
+  double squared;
+};
+
+// Signs of a row, and its sums: in one pass, so that the two chains of additions run side by side.
+RowSums pack_row(const float* left, int in, uint32_t* signs) {
+  RowSums sums = {0, 0};
   for (int i = 0; i < in; i += 32) {
     const int n = std::min(32, in - i);
     uint32_t word = 0;
-    for (int b = 0; b < n; b++) word |= static_cast<uint32_t>(left[i + b] >= 0.0f) << b;
+    for (int b = 0; b < n; b++) {
+      const double value = left[i + b];
+      word |= static_cast<uint32_t>(left[i + b] >= 0.0f) << b;
+      sums.absolute += std::fabs(value);
+      sums.squared += value * value;
+    }
     signs[i / 32] = word;
   }
-}
-
-double sum_absolute(const float* left, int in) {
-  double sum = 0;
-  for (int i = 0; i < in; i++) sum += std::fabs(static_cast<double>(left[i]));
-  return sum;
+  return sums;
 }
 
 double sum_squared(const float* left, int in) {
@@ -60,9 +67,9 @@ void sign_pack(const KernelTable& kernels, const SignPackJob& job) {
     for (int p = 0; p < plane; p++) subtract_plane(left, job.in, scale_of(p, j));
   };
   const auto pack = [&](const float* left, int j, int p) {
-    pack_row(left, job.in, job.signs[p] + j * words);
-    job.absolute[static_cast<size_t>(p) * job.out + j] = sum_absolute(left, job.in);
-    job.squared[static_cast<size_t>(p) * job.out + j] = sum_squared(left, job.in);
+    const RowSums sums = pack_row(left, job.in, job.signs[p] + j * words);
+    job.absolute[static_cast<size_t>(p) * job.out + j] = sums.absolute;
+    job.squared[static_cast<size_t>(p) * job.out + j] = sums.squared;
   };
   const auto finish = [&](const float* left, int j) { job.squared[static_cast<size_t>(job.planes) * job.out + j] = sum_squared(left, job.in); };
   if (job.per_row) {

@@ -12,7 +12,7 @@ import {
 } from '@signpost/contracts';
 import { brainToFloat, type Checkpoint, type CheckpointTensor, modelParams, widenRows } from '@signpost/engine';
 import { type ByteSource, readAll, sha256Stream } from '@signpost/store';
-import { rawMatrix } from '../pack/difference.ts';
+import { rawMatrix } from '../pack/blocks.ts';
 import { decodeFloats } from '../source/floats.ts';
 import { readDeltaLayout } from './delta-source.ts';
 

@@ -1,11 +1,12 @@
 /**
  * One parameter's difference: as 1-bit planes, or exact.
  */
-import { Problem } from '@signpost/contracts';
+import { Problem, signWords } from '@signpost/contracts';
 import { type CheckpointTensor, floatToBrain, widenRows } from '@signpost/engine';
-import { type RawMatrix, signPack } from '@signpost/kernels';
+import { type SignPacked, signPack } from '@signpost/kernels';
 import { quantiseRows } from '../quantise.ts';
 import { decodeFloats } from '../source/floats.ts';
+import { rawMatrix, rowBlocks } from './blocks.ts';
 import type { ExactDtype, PlannedMatrix, PlannedParam, ScaleKind } from './plan.ts';
 import { rowColPlane } from './row-col.ts';
 
@@ -28,19 +29,48 @@ export interface Binarised {
  */
 export function binarise(param: PlannedMatrix, scale: ScaleKind, planes: number): Binarised {
   if (scale === 'row-col') return binariseRowCol(param, planes);
-  const shape = { out: param.out, inDim: param.inDim };
-  const packed = signPack(rawMatrix(param.base), rawMatrix(param.tuned), shape, {
-    scale: scale === 'row' ? 'row' : 'matrix',
-    planes,
-  });
-  if (!Number.isFinite(packed.differenceSquared)) throw notFinite(param);
-  const total = (sums: Float64Array) => sums.reduce((sum, value) => sum + value, 0);
+  const packed = scale === 'row' ? packByRow(param, planes) : packWhole(param, planes);
   const squared = [packed.differenceSquared, ...packed.planes.map((plane) => total(plane.residualSquared))];
+  if (!Number.isFinite(packed.differenceSquared)) throw notFinite(param);
   const binarised = { planes: packed.planes.map(({ signs, rowScale }) => ({ signs, rowScale })), squared };
   const [first] = packed.planes;
   return scale === 'matrix-norm' && first !== undefined
     ? keepNorm(binarised, total(first.absolute), param.out * param.inDim)
     : binarised;
+}
+
+type Packed = Pick<SignPacked, 'planes' | 'differenceSquared'>;
+
+/** A scale for the whole matrix needs all of it. */
+function packWhole({ base, tuned, out, inDim }: PlannedMatrix, planes: number): Packed {
+  return signPack(rawMatrix(base), rawMatrix(tuned), { out, inDim }, { scale: 'matrix', planes });
+}
+
+/** Rows know nothing of each other. */
+function packByRow({ base, tuned, out, inDim }: PlannedMatrix, count: number): Packed {
+  const words = signWords(inDim);
+  const planes = Array.from({ length: count }, () => ({
+    signs: new Uint32Array(out * words),
+    rowScale: new Float32Array(out),
+    absolute: new Float64Array(out),
+    residualSquared: new Float64Array(out),
+  }));
+  let differenceSquared = 0;
+  for (const { begin, end, ...block } of rowBlocks(base, tuned)) {
+    const part = signPack(block.base, block.tuned, { out: end - begin, inDim }, { scale: 'row', planes: count });
+    differenceSquared += part.differenceSquared;
+    for (const [p, { signs, rowScale, absolute, residualSquared }] of part.planes.entries()) {
+      planes[p]?.signs.set(signs, begin * words);
+      planes[p]?.rowScale.set(rowScale, begin);
+      planes[p]?.absolute.set(absolute, begin);
+      planes[p]?.residualSquared.set(residualSquared, begin);
+    }
+  }
+  return { planes, differenceSquared };
+}
+
+function total(sums: Float64Array): number {
+  return sums.reduce((sum, value) => sum + value, 0);
 }
 
 /** The scale r with ‖r S‖ = ‖Δ‖: r = ‖Δ‖ / √n. */
@@ -82,12 +112,20 @@ function squareSum(values: Float32Array): number {
  * @throws Problem when one is not finite.
  */
 export function differenceOf(param: PlannedParam): Float32Array {
-  const base = floatsOf(param.base);
-  return floatsOf(param.tuned).map((value, i) => {
-    const difference = value - (base[i] ?? Number.NaN);
-    if (!Number.isFinite(difference)) throw notFinite(param);
-    return difference;
-  });
+  const difference = new Float32Array(param.spec.shape.reduce((product, dim) => product * dim, 1));
+  for (const { at, values } of differenceBlocks(param)) difference.set(values, at);
+  return difference;
+}
+
+/** The difference some rows at a time; `at` is where they begin. */
+function* differenceBlocks(param: PlannedParam): Generator<{ readonly at: number; readonly values: Float32Array }> {
+  const columns = param.spec.shape.length === 1 ? 1 : param.spec.shape[1];
+  for (const { begin, base, tuned } of rowBlocks(param.base, param.tuned)) {
+    const before = decodeFloats(base.dtype, base.data);
+    const values = decodeFloats(tuned.dtype, tuned.data).map((value, i) => value - (before[i] ?? Number.NaN));
+    if (!values.every(Number.isFinite)) throw notFinite(param);
+    yield { at: begin * columns, values };
+  }
 }
 
 export function floatsOf(tensor: CheckpointTensor): Float32Array {
@@ -105,29 +143,30 @@ export type Exact =
  * @throws Problem when a difference is not finite.
  */
 export function exactDifference(param: PlannedParam, dtype: ExactDtype): Exact {
-  const difference = differenceOf(param);
-  if (dtype === 'BF16') return { dtype, values: Uint16Array.from(difference, floatToBrain) };
   const { shape } = param.spec;
-  const rows = shape.length === 1 ? 1 : shape[0];
-  const { weight: values, scale } = quantiseRows(difference, rows, difference.length / rows);
+  const count = shape.reduce((product, dim) => product * dim, 1);
+  if (dtype === 'BF16') {
+    const values = new Uint16Array(count);
+    for (const block of differenceBlocks(param)) values.set(Uint16Array.from(block.values, floatToBrain), block.at);
+    return { dtype, values };
+  }
+  if (shape.length === 1) {
+    const { weight: values, scale } = quantiseRows(differenceOf(param), 1, count);
+    return { dtype, values, scale };
+  }
+  const [rows, columns] = shape;
+  const [values, scale] = [new Int8Array(count), new Float32Array(rows)];
+  for (const block of differenceBlocks(param)) {
+    const part = quantiseRows(block.values, block.values.length / columns, columns);
+    values.set(part.weight, block.at);
+    scale.set(part.scale, block.at / columns);
+  }
   return { dtype, values, scale };
 }
 
 /** What an exact difference stands for, as BF16: what a device holds. */
 export function brainOf(exact: Exact): Uint16Array {
   return exact.dtype === 'BF16' ? exact.values : widenRows(exact.values, exact.scale);
-}
-
-/** @throws Problem for a dtype that weights don't come in. */
-export function rawMatrix({ info, data }: CheckpointTensor): RawMatrix {
-  switch (info.dtype) {
-    case 'BF16':
-    case 'F16':
-    case 'F32':
-      return { dtype: info.dtype, data: data.byteOffset % 4 === 0 ? data : data.slice() };
-    default:
-      throw new Problem(`tensor ${info.name} is ${info.dtype}; supported: BF16, F16, F32`);
-  }
 }
 
 function notFinite({ spec, tuned }: PlannedParam): Problem {

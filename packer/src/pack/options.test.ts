@@ -4,14 +4,23 @@
 import { copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Digest, parseSafetensors } from '@signpost/contracts';
-import { type Checkpoint, isLinearWeight, Model, openCheckpoint, openDelta, Session } from '@signpost/engine';
+import { type Digest, elementCount, parseSafetensors } from '@signpost/contracts';
+import {
+  type Checkpoint,
+  isLinearWeight,
+  Model,
+  modelParams,
+  openCheckpoint,
+  openDelta,
+  parseModelConfig,
+  Session,
+} from '@signpost/engine';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CalibrationSet } from '../calibrate/prompts.ts';
 import { allocatePlanes } from './budget.ts';
 import { type PackOptions, type PackReport, pack } from './pack.ts';
-import type { PlannedMatrix } from './plan.ts';
+import { type PlannedMatrix, tensorsOf } from './plan.ts';
 import { POLICIES, treatmentOf } from './policy.ts';
 
 const GOLDEN = join(import.meta.dirname, '../../../test/golden/merge');
@@ -97,6 +106,41 @@ describe('scales', () => {
     await expect(packed({ scale: 'matrix-norm', planes: 2 })).rejects.toThrow(/matrix-norm/);
     await expect(packed({ planes: 9 })).rejects.toThrow(/1 to 8/);
     await expect(packed({ planes: { bits: 0.5 } })).rejects.toThrow(/bits is 0\.5/);
+  });
+});
+
+describe('storage', () => {
+  it('of a 7B base and three 1-bit experts is at most a third of four models', () => {
+    const config = parseModelConfig(
+      {
+        model_type: 'mistral',
+        hidden_act: 'silu',
+        hidden_size: 4096,
+        intermediate_size: 14_336,
+        num_hidden_layers: 32,
+        num_attention_heads: 32,
+        num_key_value_heads: 8,
+        vocab_size: 32_000,
+        max_position_embeddings: 32_768,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000,
+        tie_word_embeddings: false,
+        eos_token_id: 2,
+      },
+      'Mistral 7B',
+    );
+    const layout = { scale: 'row', exact: 'BF16', planesOf: () => 1 } as const;
+    let [full, packed] = [0, 0];
+    for (const { name, shape } of modelParams(config).specs) {
+      full += 2 * elementCount(shape);
+      if (!isLinearWeight(name)) continue;
+      const [out, inDim = 1] = shape;
+      for (const tensor of tensorsOf({ kind: '1bit', stem: name, out, inDim } as PlannedMatrix, layout))
+        packed += 4 * elementCount(tensor.shape);
+    }
+    const share = (full + 3 * packed) / (4 * full);
+    console.log(`base and three experts: ${((full + 3 * packed) / 1e9).toFixed(2)} GB, ${(100 * share).toFixed(2)} %`);
+    expect(share).toBeLessThan(0.33);
   });
 });
 

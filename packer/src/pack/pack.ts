@@ -6,7 +6,6 @@
 import { createHash } from 'node:crypto';
 import { DELTA_FORMAT, type Digest, encodeHeader, MAX_PLANES, Problem } from '@signpost/contracts';
 import type { Checkpoint, ParamDelta } from '@signpost/engine';
-import { releaseMapped } from '@signpost/kernels';
 import manifest from '../../package.json' with { type: 'json' };
 import type { CalibrationSet } from '../calibrate/prompts.ts';
 import { CalibrationWalk } from '../calibrate/statistics.ts';
@@ -215,8 +214,6 @@ function progressOf(planned: readonly PlannedParam[], passes: number, { onProgre
   let read = 0;
   return (param) => {
     read += readBytes(param);
-    // What has been packed is not needed again, and should not count as memory in use.
-    for (const { path, data } of [param.base, param.tuned]) if (path !== undefined) releaseMapped(data);
     onProgress?.(read, total);
   };
 }

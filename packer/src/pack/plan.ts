@@ -3,6 +3,8 @@
  */
 import { deltaStem, Problem, signWords, type TensorSpec } from '@signpost/contracts';
 import { type Checkpoint, type CheckpointTensor, modelParams, type ParamSpec } from '@signpost/engine';
+import { checkSameModel } from '../source/same-model.ts';
+import { isSame } from './blocks.ts';
 import { type PolicyRule, treatmentOf } from './policy.ts';
 
 /**
@@ -53,10 +55,6 @@ export function planPack(base: Checkpoint, tuned: Checkpoint, rules: readonly Po
   return planned;
 }
 
-function isSame(a: CheckpointTensor, b: CheckpointTensor): boolean {
-  return a.info.dtype === b.info.dtype && Buffer.compare(a.data, b.data) === 0;
-}
-
 /** The tensors of one planned parameter, in the order they stand in the file. */
 export function tensorsOf(param: PlannedParam, { scale, exact, planesOf }: Layout): TensorSpec[] {
   if (param.kind === 'exact') {
@@ -79,24 +77,4 @@ function tensorOf(checkpoint: Checkpoint, spec: ParamSpec): CheckpointTensor {
   const tensor = checkpoint.tensors.get(spec.name);
   if (tensor === undefined) throw new Problem(`${checkpoint.dir}: tensor ${spec.name} is missing`);
   return tensor;
-}
-
-function checkSameModel(base: Checkpoint, tuned: Checkpoint): void {
-  const differing = (Object.keys(base.config) as (keyof Checkpoint['config'])[]).filter(
-    // An expert may end its turns with another token; that is the tokenizer's matter, not the weights'.
-    (key) => key !== 'eosIds' && JSON.stringify(base.config[key]) !== JSON.stringify(tuned.config[key]),
-  );
-  const [first] = differing;
-  if (first !== undefined) {
-    throw new Problem(
-      `${tuned.dir} is no fine-tune of ${base.dir}: config ${first} is ${JSON.stringify(tuned.config[first])}, the base's is ${JSON.stringify(base.config[first])}`,
-    );
-  }
-  const known = new Set(modelParams(base.config).specs.map(({ name }) => name));
-  for (const name of tuned.tensors.keys()) {
-    // Some trainers write the tied head, or rotary buffers, which hold nothing of their own.
-    const derived = name.endsWith('rotary_emb.inv_freq') || (name === 'lm_head.weight' && base.config.tiedHead);
-    if (!known.has(name) && !derived)
-      throw new Problem(`${tuned.dir}: tensor ${name} has no counterpart in ${base.dir}`);
-  }
 }

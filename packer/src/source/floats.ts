@@ -53,7 +53,8 @@ export function rowReader(tensor: CheckpointTensor, dtype: ParamDtype): RowReade
   return (begin, end) => decodeFloats(dtype, tensor.data.subarray(begin * rowBytes, end * rowBytes));
 }
 
-function decodeFloats(dtype: ParamDtype, data: Uint8Array): Float32Array {
+/** May be a view of `data`: not to be written to. */
+export function decodeFloats(dtype: ParamDtype, data: Uint8Array): Float32Array {
   const bytes = data.byteOffset % 4 === 0 ? data : data.slice();
   if (dtype === 'F32') return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
   const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
