@@ -65,11 +65,13 @@ interface Addon extends CalibrationKernels {
     instructionSet?: InstructionSet,
   ) => NativeDevice;
   /**
-   * A file's bytes, mapped read-only until the buffer is collected; writing to it ends the process.
+   * Bytes of a file, mapped read-only until the buffer is collected; writing to it ends the process.
    *
-   * @throws Error with the path, the reason, and `code` and `errno` as Node's own errors have them.
+   * @param offset a multiple of `MAP_GRANULE`.
+   * @param length less than 4 GiB.
+   * @throws Error with the path, the reason, and `code` and `errno` as Node's own errors have them; RangeError for a part outside the file.
    */
-  mapFile(path: string): ArrayBuffer;
+  mapFile(path: string, offset: number, length: number): ArrayBuffer;
   /**
    * Lets go of the memory behind bytes of a mapped file; they are read again when they are touched. Only for what `mapFile` gave: other memory would be lost.
    */
@@ -111,6 +113,9 @@ export const {
   correctTargets,
   weightedProducts,
 } = addon;
+
+/** Where parts of a mapped file may begin: a multiple of every page size there is. */
+export const MAP_GRANULE = 65_536;
 
 /** Floats between the beginnings of two rows: sign words take 32 columns at a time. */
 export function activationStride(cols: number): number {

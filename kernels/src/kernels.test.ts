@@ -3,7 +3,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { instructionSets, mapFile, NativeDevice, type RawMatrix, setThreads, signPack, threads } from './index.ts';
+import {
+  instructionSets,
+  MAP_GRANULE,
+  mapFile,
+  NativeDevice,
+  type RawMatrix,
+  releaseMapped,
+  setThreads,
+  signPack,
+  threads,
+} from './index.ts';
 
 interface Packed {
   readonly signs: number[];
@@ -114,15 +124,31 @@ describe('a mapped file', () => {
   it('has the bytes of the file', () => {
     const bytes = Uint8Array.from({ length: 10_000 }, (_, i) => i % 251);
     writeFileSync(join(dir, 'x'), bytes);
-    expect(new Uint8Array(mapFile(join(dir, 'x')))).toEqual(bytes);
+    expect(new Uint8Array(mapFile(join(dir, 'x'), 0, bytes.length))).toEqual(bytes);
     writeFileSync(join(dir, 'empty'), '');
-    expect(mapFile(join(dir, 'empty')).byteLength).toBe(0);
+    expect(mapFile(join(dir, 'empty'), 0, 0).byteLength).toBe(0);
+  });
+
+  it('has the bytes of a part of the file, also after they have been let go of', () => {
+    const bytes = Uint8Array.from({ length: MAP_GRANULE + 10_000 }, (_, i) => i % 251);
+    writeFileSync(join(dir, 'long'), bytes);
+    const part = new Uint8Array(mapFile(join(dir, 'long'), MAP_GRANULE, 9_000));
+    expect(part).toEqual(bytes.subarray(MAP_GRANULE, MAP_GRANULE + 9_000));
+    releaseMapped(part);
+    expect(part).toEqual(bytes.subarray(MAP_GRANULE, MAP_GRANULE + 9_000));
+    for (const [offset, length] of [
+      [1, 10],
+      [-MAP_GRANULE, 10],
+      [MAP_GRANULE, 10_001],
+      [0, 2 ** 32],
+    ] as const)
+      expect(() => mapFile(join(dir, 'long'), offset, length)).toThrow(/long: a part to map must lie in the file/);
   });
 
   it('that is missing, or is a folder, is named', () => {
-    expect(() => mapFile(join(dir, 'none'))).toThrow(/none can't be opened: No such file/);
-    expect(() => mapFile(dir)).toThrow(/can't be read as a file/);
-    expect(() => mapFile(join(dir, 'none'))).toThrow(expect.objectContaining({ code: 'ENOENT', errno: -2 }));
+    expect(() => mapFile(join(dir, 'none'), 0, 1)).toThrow(/none can't be opened: No such file/);
+    expect(() => mapFile(dir, 0, 1)).toThrow(/can't be read as a file/);
+    expect(() => mapFile(join(dir, 'none'), 0, 1)).toThrow(expect.objectContaining({ code: 'ENOENT', errno: -2 }));
   });
 });
 

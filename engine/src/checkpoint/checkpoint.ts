@@ -3,19 +3,21 @@
  * reads headers only.
  */
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import {
   baseDigest,
   type Digest,
+  headerLength,
   Problem,
-  parseSafetensors,
+  parseHeader,
   parseWith,
+  type SafetensorsHeader,
   sha256,
   type TensorInfo,
 } from '@signpost/contracts';
-import { mapFile } from '@signpost/kernels';
+import { MAP_GRANULE, mapFile } from '@signpost/kernels';
 import { z } from 'zod';
 import type { ParamDtype, ParamSpec } from '../device/device.ts';
 import { readJson } from '../read-json.ts';
@@ -97,14 +99,39 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
   return new Checkpoint(dir, config, tensors);
 }
 
-/** The tensors of a safetensors file, mapped, in file order. @throws Problem when it is truncated or malformed. */
+/**
+ * The tensors of a safetensors file, in file order, each mapped by itself: a file may be larger than any one buffer.
+ *
+ * @throws Problem when it is truncated or malformed.
+ */
 export function mapTensors(path: string): CheckpointTensor[] {
-  const bytes = new Uint8Array(mapFile(path));
-  return parseSafetensors(bytes, path).tensors.map((info) => ({
-    info,
-    path,
-    data: bytes.subarray(info.offset, info.offset + info.bytes),
-  }));
+  return readHeader(path).tensors.map((info) => {
+    const { offset, bytes } = info;
+    const start = Math.floor(offset / MAP_GRANULE) * MAP_GRANULE;
+    const buffer = mapFile(path, start, bytes === 0 ? 0 : offset + bytes - start);
+    return { info, path, data: bytes === 0 ? new Uint8Array() : new Uint8Array(buffer, offset - start, bytes) };
+  });
+}
+
+function readHeader(path: string): SafetensorsHeader {
+  const file = openSync(path, 'r');
+  try {
+    const { size } = fstatSync(file);
+    const first = readBytes(file, 0, Math.min(8, size));
+    return parseHeader(readBytes(file, 8, headerLength(first, size, path)), size, path);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function readBytes(file: number, position: number, length: number): Uint8Array {
+  const data = new Uint8Array(length);
+  for (let done = 0; done < length; ) {
+    const read = readSync(file, data, done, length - done, position + done);
+    if (read === 0) throw new Problem('the file was cut short while it was read');
+    done += read;
+  }
+  return data;
 }
 
 async function shardFiles(dir: string): Promise<string[]> {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
@@ -59,7 +60,12 @@ const KernelTable& default_table(Napi::Env env) {
 
 namespace {
 
-// A file's bytes, mapped read-only, as an ArrayBuffer that unmaps when it is collected.
+// A multiple of every page size there is.
+constexpr double kMapGranule = 65536;
+// More than this V8 puts into no array buffer.
+constexpr double kMostMappedBytes = 4294967295.0;
+
+// path, offset, length: bytes of a file, mapped read-only, as an ArrayBuffer that unmaps when it is collected.
 Napi::Value map_file(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   require(env, info[0].IsString(), "a path is expected");
@@ -78,12 +84,19 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
     close(file);
     throw failed("read as a file", unreadable);
   }
-  const size_t size = static_cast<size_t>(status.st_size);
+  const double file_size = static_cast<double>(status.st_size);
+  const double offset = info[1].IsNumber() ? info[1].As<Napi::Number>().DoubleValue() : -1;
+  const double length = info[2].IsNumber() ? info[2].As<Napi::Number>().DoubleValue() : -1;
+  if (!(offset >= 0 && length >= 0 && offset + length <= file_size && length <= kMostMappedBytes && std::fmod(offset, kMapGranule) == 0)) {
+    close(file);
+    fail(env, path + ": a part to map must lie in the file, begin at a multiple of 65536 and have less than 4 GiB");
+  }
+  const size_t size = static_cast<size_t>(length);
   if (size == 0) {
     close(file);
     return Napi::ArrayBuffer::New(env, 0);
   }
-  void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, file, 0);
+  void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, file, static_cast<off_t>(offset));
   const int unmapped = errno;
   close(file);
   if (data == MAP_FAILED) throw failed("mapped", unmapped);

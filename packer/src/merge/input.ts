@@ -3,6 +3,7 @@
  *
  * A packed delta is never added to the base and subtracted again: that would round its magnitudes apart, which are equal within a row.
  */
+import { statSync } from 'node:fs';
 import { deltaStem, Problem } from '@signpost/contracts';
 import {
   brainToFloat,
@@ -75,7 +76,7 @@ function checkpointInput(tuned: Checkpoint, base: Checkpoint): MergeInput {
 }
 
 async function packedInput(path: string, base: Checkpoint): Promise<MergeInput> {
-  const file = openDelta(new Uint8Array(mapFile(path)), path);
+  const file = openDelta(new Uint8Array(mapFile(path, 0, statSync(path).size)), path);
   file.checkFits(await base.digest(), modelParams(base.config).specs);
   const deltas = new Map([...file.params()].map(({ stem, delta }) => [stem, delta]));
   const difference = (spec: ParamSpec): Difference | undefined => {
