@@ -10,7 +10,7 @@ export * from './openai.ts';
 export * from './problem.ts';
 export * from './request-token.ts';
 export * from './routing/evaluate.ts';
-export { compilePattern, type Pattern } from './routing/pattern.ts';
+export { compilePattern, type Pattern, patternSchema } from './routing/pattern.ts';
 export * from './routing/rules.ts';
 export * from './safetensors.ts';
 export * from './signed-catalogue.ts';

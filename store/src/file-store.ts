@@ -211,8 +211,8 @@ async function writeSynced(path: string, data: Uint8Array | AsyncIterable<Uint8A
   }
 }
 
-/** Makes a rename last through a power cut. */
-async function syncFolder(path: string): Promise<void> {
+/** Makes a rename in a folder last through a power cut. */
+export async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, 'r');
   try {
     await folder.sync();

@@ -2,6 +2,7 @@
  * Object storage and the catalogue in it.
  */
 export * from './catalogue.ts';
+export { syncFolder } from './file-store.ts';
 export * from './keys.ts';
 export * from './object-store.ts';
 export * from './open.ts';

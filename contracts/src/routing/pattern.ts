@@ -2,6 +2,7 @@
  * Prompt patterns: RE2 syntax, matched in time linear in the text, so that no rule can stall an isolate.
  */
 import { RE2JS } from 're2js';
+import { z } from 'zod';
 
 /** How much of a text is searched, in UTF-16 code units: linear or not, 4 MB of prompt would take half a second a pattern. */
 export const PATTERN_REACH_CHARS = 32_768;
@@ -27,3 +28,19 @@ export function compilePattern(source: string): Pattern {
     },
   };
 }
+
+/** A pattern's source, compiled. */
+export const patternSchema = z
+  .string()
+  .min(1)
+  .transform((source, context) => {
+    try {
+      return compilePattern(source);
+    } catch (error) {
+      context.addIssue({
+        code: 'custom',
+        message: `not a pattern in RE2 syntax: ${error instanceof Error ? error.message : error}`,
+      });
+      return z.NEVER;
+    }
+  });

@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import { parseModelName } from '../model-name.ts';
 import { parseWith } from '../problem.ts';
-import { compilePattern } from './pattern.ts';
+import { patternSchema } from './pattern.ts';
 
 const names = z.union([
   z
@@ -13,21 +13,6 @@ const names = z.union([
     .transform((one) => [one]),
   z.array(z.string().min(1)).min(1),
 ]);
-
-const patternSchema = z
-  .string()
-  .min(1)
-  .transform((source, context) => {
-    try {
-      return compilePattern(source);
-    } catch (error) {
-      context.addIssue({
-        code: 'custom',
-        message: `not a pattern in RE2 syntax: ${error instanceof Error ? error.message : error}`,
-      });
-      return z.NEVER;
-    }
-  });
 
 const range = z
   .strictObject({ min: z.number().optional(), max: z.number().optional() })

@@ -45,7 +45,7 @@ describe('tasks', () => {
     ['sum: { kind: exact, data: rows.jsonl, field: number }', /rows\.jsonl:2: number: neither a string nor a number/],
     ['sum: { kind: multiple-choice, data: choices.jsonl }', /choices\.jsonl:1: gold: not the index of a choice/],
     ['2nd: { kind: exact, data: rows.jsonl }', /expected a letter/],
-    ['sum: {', /tasks\.yaml: not YAML/],
+    ['sum: {', /tasks\.yaml is not YAML/],
   ])('that are wrong are refused, and why: %s', async (yaml, message) => {
     await expect(tasks(yaml)).rejects.toThrow(message);
   });

@@ -1,12 +1,11 @@
 /**
  * Tasks: a YAML file that names JSON-lines files and how their rows are scored.
  */
-import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { compilePattern, type Pattern, Problem, parseWith } from '@signpost/contracts';
-import { parse } from 'yaml';
+import { type Pattern, parseWith, patternSchema } from '@signpost/contracts';
 import { z } from 'zod';
 import { readJsonLines } from '../json-lines.ts';
+import { readYaml } from '../recipe/read-yaml.ts';
 
 /** Tokens after which an answer that hasn't ended is taken as it is. */
 const DEFAULT_MAX_TOKENS = 256;
@@ -22,26 +21,11 @@ const common = {
 /** The row's field that an answer is compared with. */
 const field = z.string().min(1).default('answer');
 const generated = { ...common, field, maxTokens: z.number().int().positive().default(DEFAULT_MAX_TOKENS) };
-const pattern = z
-  .string()
-  .min(1)
-  .transform((source, context) => {
-    try {
-      return compilePattern(source);
-    } catch (error) {
-      context.addIssue({
-        code: 'custom',
-        message: `not a pattern in RE2 syntax: ${error instanceof Error ? error.message : error}`,
-      });
-      return z.NEVER;
-    }
-  });
-
 const taskSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('likelihood'), ...common, field }),
   z.strictObject({ kind: z.literal('exact'), ...generated }),
   z.strictObject({ kind: z.literal('last-word'), ...generated }),
-  z.strictObject({ kind: z.literal('regex'), ...generated, pattern }),
+  z.strictObject({ kind: z.literal('regex'), ...generated, pattern: patternSchema }),
   z.strictObject({ kind: z.literal('multiple-choice'), ...common }),
 ]);
 const tasksSchema = z.strictObject({
@@ -101,17 +85,6 @@ export async function readTasks(path: string, limit = Number.POSITIVE_INFINITY):
     }
   }
   return read;
-}
-
-async function readYaml(path: string): Promise<unknown> {
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-    throw new Problem(`${path} can't be read: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  });
-  try {
-    return parse(text);
-  } catch (cause) {
-    throw new Problem(`${path}: not YAML: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  }
 }
 
 function answerRow(name: string) {

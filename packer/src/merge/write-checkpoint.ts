@@ -9,6 +9,7 @@ import { type FileHandle, mkdir, open, readFile, rename, rm, rmdir } from 'node:
 import { dirname, join } from 'node:path';
 import { elementBytes, elementCount, encodeHeader, Problem, type TensorSpec } from '@signpost/contracts';
 import { type Checkpoint, modelParams, type ParamDtype, type ParamSpec, readJson } from '@signpost/engine';
+import { syncFolder } from '@signpost/store';
 import { encodeFloats, type RowReader, rowBlocks } from '../source/floats.ts';
 import { paramRows } from './input.ts';
 
@@ -186,15 +187,5 @@ async function inFile(path: string, write: (file: FileHandle) => Promise<void>):
     await file.sync();
   } finally {
     await file.close();
-  }
-}
-
-/** A name is only on disk when its folder is. */
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
   }
 }

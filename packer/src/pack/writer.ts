@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { syncFolder } from '@signpost/store';
 import { z } from 'zod';
 
 const JOURNAL_INTERVAL_MS = 2_000;
@@ -101,6 +102,7 @@ export class DeltaWriter {
     await this.#file.sync();
     await this.#file.close();
     await rename(partialPath(this.#out), this.#out);
+    await syncFolder(dirname(this.#out));
     await rm(journalPath(this.#out), { force: true });
   }
 
