@@ -167,7 +167,7 @@ describe('an evaluation of the demo', () => {
     // The chat task's fine-tune isn't among the methods.
     expect(report.methods[1]?.scores.chat?.retention).toBeUndefined();
     expect(evalTable(report)).toMatch(/^math 1-bit +541\.\d KiB .* \d+\.\d %/m);
-    expect(evalMarkdown(report, ['score.svg'])).toContain('| math 1-bit | 541.7 KiB |');
+    expect(evalMarkdown(report, ['score.svg'])).toContain('| math 1-bit | 541.8 KiB |');
     expect(await retentionChart(report)).toContain('math-likelihood');
   });
 
