@@ -386,7 +386,12 @@ describe('draining', () => {
         body: JSON.stringify({ model: 'base', prompt: 'Once upon a time', max_tokens: 900, temperature: 1, seed }),
       });
     const running = [1, 2, 3, 4].map(send);
-    await expect.poll(async () => (await draining.heartbeat()).running, { interval: 5 }).toBeGreaterThan(0);
+    // All of them, or one that comes too late is refused as the new one is.
+    const inFlight = async () => {
+      const { running: now, waiting } = await draining.heartbeat();
+      return now + waiting;
+    };
+    await expect.poll(inFlight, { interval: 5 }).toBe(running.length);
     const closed = draining.close(30_000);
     expect((await fetch(`${draining.url}/health/ready`)).status).toBe(503);
     expect((await send(5)).status).toBe(503);
