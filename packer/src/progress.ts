@@ -27,10 +27,18 @@ export interface Watch {
   readonly signal: AbortSignal;
 }
 
-/** Runs long work under a progress bar. Ctrl-C aborts its signal; the work leaves no half file under its own name. */
-export async function withProgress<T>(title: string, work: (watch: Watch) => Promise<T>): Promise<T> {
+/**
+ * Runs long work under a progress bar. Ctrl-C aborts its signal; the work leaves no half file under its own name.
+ *
+ * @param interrupted what Ctrl-C is answered with.
+ */
+export async function withProgress<T>(
+  title: string,
+  work: (watch: Watch) => Promise<T>,
+  interrupted = 'interrupted',
+): Promise<T> {
   const controller = new AbortController();
-  const interrupt = () => controller.abort(new Problem('interrupted'));
+  const interrupt = () => controller.abort(new Problem(interrupted));
   process.once('SIGINT', interrupt);
   const progress = createProgress(title);
   try {

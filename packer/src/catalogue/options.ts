@@ -4,7 +4,6 @@
 import type { TrustedKey } from '@signpost/contracts';
 import { type CatalogueKeys, keyFiles, openStore, readSigningKey, readTrustedKeys } from '@signpost/store';
 import { type Command, Option } from 'commander';
-import { createProgress, type Progress } from '../progress.ts';
 import type { DeltaStore } from './delta-source.ts';
 
 export interface ReaderFlags {
@@ -53,22 +52,4 @@ export async function deltaStoreOf(flags: ReaderFlags & { readonly store?: strin
 /** Prints a command's result: for machines where asked, otherwise as lines for a person. */
 export function print<T>({ json }: { readonly json: boolean }, result: T, describe: (result: T) => string): void {
   console.log(json ? JSON.stringify(result) : describe(result));
-}
-
-/** Runs long work under a progress bar; Ctrl-C aborts it with `reason`. */
-export async function withProgress<T>(
-  title: string,
-  reason: Error,
-  work: (onProgress: Progress['update'], signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const controller = new AbortController();
-  const interrupt = () => controller.abort(reason);
-  process.once('SIGINT', interrupt);
-  const progress = createProgress(title);
-  try {
-    return await work(progress.update, controller.signal);
-  } finally {
-    progress.stop();
-    process.removeListener('SIGINT', interrupt);
-  }
 }

@@ -1,23 +1,15 @@
 /**
  * `signpost-packer` `list`, `inspect`, `verify`: what looks at a catalogue or a delta.
  */
-import { type Digest, digestSchema, Problem } from '@signpost/contracts';
-import { openCheckpoint } from '@signpost/engine';
+import { type Digest, digestSchema } from '@signpost/contracts';
 import { openStore, readCatalogue } from '@signpost/store';
 import { Command, InvalidArgumentError } from 'commander';
-import { formatBytes } from '../progress.ts';
+import { formatBytes, withProgress } from '../progress.ts';
+import { openSource } from '../source/open.ts';
 import { openDeltaSource } from './delta-source.ts';
 import { describeInspection, inspect } from './inspect.ts';
 import { describeCatalogue } from './list.ts';
-import {
-  deltaStoreOf,
-  print,
-  type ReaderFlags,
-  STORE_HELP,
-  trustOf,
-  withProgress,
-  withReaderOptions,
-} from './options.ts';
+import { deltaStoreOf, print, type ReaderFlags, STORE_HELP, trustOf, withReaderOptions } from './options.ts';
 import { type Verified, verify } from './verify.ts';
 
 export function readCommands(): Command[] {
@@ -79,17 +71,13 @@ function verifyCommand(): Command {
     const { source, version } = await openDeltaSource(what, await deltaStoreOf(flags));
     try {
       const expected = flags.digest ?? version?.digest;
-      const base = await openCheckpoint(flags.base);
-      const tuned = flags.tuned === undefined ? undefined : await openCheckpoint(flags.tuned);
-      const interrupted = new Problem('interrupted; nothing was verified');
-      const verified = await withProgress(`verifying ${what}`, interrupted, (onProgress, signal) =>
-        verify(source, {
-          base,
-          onProgress,
-          signal,
-          ...(tuned === undefined ? {} : { tuned }),
-          ...(expected === undefined ? {} : { digest: expected }),
-        }),
+      const base = await openSource(flags.base);
+      const tuned = flags.tuned === undefined ? {} : { tuned: await openSource(flags.tuned, { base }) };
+      const digest = expected === undefined ? {} : { digest: expected };
+      const verified = await withProgress(
+        `verifying ${what}`,
+        (watch) => verify(source, { base, ...tuned, ...digest, ...watch }),
+        'interrupted; nothing was verified',
       );
       print(flags, verified, describeVerified);
     } finally {

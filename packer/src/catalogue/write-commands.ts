@@ -4,11 +4,11 @@
 import { DEFAULT_CHANNEL, Problem } from '@signpost/contracts';
 import { openStore, resignCatalogue, updateCatalogue, writeKeyPair } from '@signpost/store';
 import { Command, InvalidArgumentError } from 'commander';
-import { formatBytes } from '../progress.ts';
+import { formatBytes, withProgress } from '../progress.ts';
 import { promoted, rolledBack } from './changes.ts';
 import { type Collected, GC_DEFAULTS, gc, planGc } from './gc.ts';
 import { describeChannel } from './list.ts';
-import { keysOf, print, type WriterFlags, withProgress, withWriterOptions } from './options.ts';
+import { keysOf, print, type WriterFlags, withWriterOptions } from './options.ts';
 import { publish } from './publish.ts';
 
 const UNITS_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
@@ -59,9 +59,10 @@ function publishCommand(): Command {
   }
   return withWriterOptions(command).action(async (file: string, flags: PublishFlags) => {
     const keys = await keysOf(flags);
-    const interrupted = new Problem('interrupted; nothing was published, and the next run resumes a large upload');
-    const published = await withProgress(`publishing ${file}`, interrupted, (onProgress, signal) =>
-      publish(openStore(flags.store), file, { ...flags, ...keys, onProgress, signal }),
+    const published = await withProgress(
+      `publishing ${file}`,
+      (watch) => publish(openStore(flags.store), file, { ...flags, ...keys, ...watch }),
+      'interrupted; nothing was published, and the next run resumes a large upload',
     );
     print(
       flags,

@@ -5,7 +5,7 @@ import { basename, dirname } from 'node:path';
 import { stringify } from 'yaml';
 import { formatBytes } from '../progress.ts';
 import { seriesChart } from '../report/chart.ts';
-import { percent } from '../report/table.ts';
+import { markdownTable, percent } from '../report/table.ts';
 import type { PackedParamReport, PackReport } from './pack.ts';
 import { type PackTask, resolvedRecipe } from './recipe.ts';
 
@@ -40,7 +40,7 @@ of its 1-bit matrices. Packed by \`signpost-packer pack ${names.recipe}\`.
 ${task.calibration === undefined ? '' : `- calibrated on \`${task.calibration.prompts}\`, at most ${task.calibration.tokens} tokens\n`}
 ## Bytes
 
-${table(
+${markdownTable(
   ['group', 'parameters', 'kept as', 'bytes', 'share'],
   groupsOf(report.params).map(({ group, kind, count, bytes: own }) => [
     group,
@@ -57,7 +57,7 @@ Relative error ‖Δ − Δ̂‖ / ‖Δ‖ of each 1-bit matrix, of the weights
 
 ![errors by layer and module](${names.chart})
 
-${table(
+${markdownTable(
   ['matrix', 'planes', 'error'],
   report.params.flatMap(({ stem, planes }) =>
     planes === undefined ? [] : [[stem, String(planes), (errors[stem] ?? Number.NaN).toFixed(4)]],
@@ -104,9 +104,4 @@ function errorChart({ errors }: PackReport, name: string): Promise<string> {
     seriesTitle: 'module',
     points,
   });
-}
-
-function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-  return [line(titles), line(titles.map(() => '---')), ...rows.map(line)].join('\n');
 }
