@@ -108,7 +108,7 @@ export function fill(device: Device, of: Shape): void {
   }
 }
 
-export function brains(count: number, next: () => number): Uint16Array {
+function brains(count: number, next: () => number): Uint16Array {
   return Uint16Array.from({ length: count }, () => floatToBrain(next()));
 }
 
