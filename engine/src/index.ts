@@ -15,4 +15,4 @@ export { readJson } from './read-json.ts';
 export { argmax, logProbability, Sampler, type SamplingParams } from './sampling/sampler.ts';
 export { readTokenizerFiles, type TokenizerFiles } from './tokenizer/files.ts';
 export { StreamDecoder } from './tokenizer/stream-decoder.ts';
-export { Tokenizer } from './tokenizer/tokenizer.ts';
+export { checkChatTemplate, Tokenizer } from './tokenizer/tokenizer.ts';

@@ -15,7 +15,7 @@ import type { EngineStats, GenerationEvent, GenerationRequest, SerialisedError, 
 /** The part of a model that the loop needs. */
 export interface StepModel {
   readonly config: { readonly vocabSize: number };
-  /** Logits (n, vocab) of the batch's `logitRows`. */
+  /** Logits (n, width) of the batch's `logitRows`. */
   forward(batch: StepBatch): Promise<Float32Array>;
 }
 
@@ -106,37 +106,38 @@ export class EngineLoop {
   }
 
   async #step(chunks: readonly Chunk[]): Promise<void> {
+    const batch = buildStepBatch(chunks);
     let logits: Float32Array;
     try {
-      logits = await this.#parts.model.forward(buildStepBatch(chunks));
+      logits = await this.#parts.model.forward(batch);
     } catch (error) {
       // A step that can't be computed must not be tried for ever: its sequences fail, the others go on.
       for (const { sequence } of chunks) this.#failById(sequence.id, error);
       return;
     }
-    const { vocabSize } = this.#parts.model.config;
+    // Wider than the vocabulary while an expert that adds tokens is loaded.
+    const width = logits.length / Math.max(1, batch.logitRows.length);
     const events: { id: number; event: GenerationEvent }[] = [];
     let row = 0;
     for (const chunk of chunks) {
       const rows = chunk.logits === 'none' ? 0 : chunk.logits === 'last' ? 1 : chunk.count;
-      const own = logits.subarray(row * vocabSize, (row + rows) * vocabSize);
+      const own = logits.subarray(row * width, (row + rows) * width);
       row += rows;
       const job = this.#jobs.get(chunk.sequence.id);
       // Gone while the step ran.
       if (job === undefined) continue;
-      for (const event of this.#advance(job, chunk, own)) events.push({ id: job.request.id, event });
+      for (const event of this.#advance(job, chunk, own, width)) events.push({ id: job.request.id, event });
     }
     if (events.length > 0) this.#parts.emit(events);
   }
 
-  /** What a chunk's logits (rows, vocab) mean for its request. */
-  *#advance(job: Job, chunk: Chunk, logits: Float32Array): Generator<GenerationEvent> {
+  /** What a chunk's logits (rows, width) mean for its request. */
+  *#advance(job: Job, chunk: Chunk, logits: Float32Array, width: number): Generator<GenerationEvent> {
     const { request } = job;
     const { sequence, start, count } = chunk;
-    const { vocabSize } = this.#parts.model.config;
     const endsSequence = start + count === sequence.tokens.length;
     if (chunk.logits === 'all') {
-      const scores = scorePrompt(job, start, count, logits, vocabSize);
+      const scores = scorePrompt(job, start, count, logits, width);
       job.scored += scores.length;
       if (scores.length > 0) yield { kind: 'scored', scores };
     }
@@ -145,7 +146,7 @@ export class EngineLoop {
       if (endsSequence) yield this.#finish(job, 'length');
       return;
     }
-    const last = logits.subarray(logits.length - vocabSize);
+    const last = logits.subarray(logits.length - width);
     const token = job.sampler.next(last);
     this.#parts.scheduler.advance(chunk, token);
     if (request.stopIds.includes(token)) return yield this.#finish(job, 'stop');
@@ -185,7 +186,7 @@ function scorePrompt(
   start: number,
   count: number,
   logits: Float32Array,
-  vocabSize: number,
+  width: number,
 ): (TokenScore | null)[] {
   const { prompt, logprobs = 0 } = request;
   const scores: (TokenScore | null)[] = scored === 0 ? [null] : [];
@@ -193,7 +194,7 @@ function scorePrompt(
     const position = start + i + 1;
     const token = prompt[position];
     if (token === undefined || position < scored) continue;
-    scores.push(scoreToken(logits.subarray(i * vocabSize, (i + 1) * vocabSize), token, logprobs));
+    scores.push(scoreToken(logits.subarray(i * width, (i + 1) * width), token, logprobs));
   }
   return scores;
 }
