@@ -14,3 +14,4 @@ export { compilePattern, type Pattern, patternSchema } from './routing/pattern.t
 export * from './routing/rules.ts';
 export * from './safetensors.ts';
 export * from './signed-catalogue.ts';
+export * from './tokenizer-changes.ts';

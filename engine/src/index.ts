@@ -13,5 +13,6 @@ export { isLinearWeight, modelParams } from './model/params.ts';
 export { Session, type SlotWeight } from './model/session.ts';
 export { readJson } from './read-json.ts';
 export { argmax, logProbability, Sampler, type SamplingParams } from './sampling/sampler.ts';
+export { readTokenizerFiles, type TokenizerFiles } from './tokenizer/files.ts';
 export { StreamDecoder } from './tokenizer/stream-decoder.ts';
 export { Tokenizer } from './tokenizer/tokenizer.ts';

@@ -31,6 +31,8 @@ export interface NativeDevice {
   ): void;
   /** `exact`: BF16 bits in the parameter's shape. */
   addExact(slot: number, param: number, exact: Uint16Array): void;
+  /** `rows`: BF16 bits of rows below the matrix's own, (k, in); they are copied. */
+  addRows(slot: number, param: number, rows: Uint16Array): void;
   clearParam(slot: number, param: number): void;
   begin(
     tokens: Int32Array, // (rows)
@@ -47,6 +49,8 @@ export interface NativeDevice {
   rmsNorm(out: Float32Array, x: Float32Array, cols: number, param: number, eps: number): void;
   /** `bias` -1 for none. */
   linear(out: Float32Array, outCols: number, x: Float32Array, inCols: number, param: number, bias: number): void;
+  /** As `linear`, with the added rows below, and −∞ beyond a row's own: `outCols` may be more than the matrix's rows. */
+  head(out: Float32Array, outCols: number, x: Float32Array, inCols: number, param: number): void;
   rope(x: Float32Array, cols: number, cos: Float32Array, sin: Float32Array, headDim: number): void;
   storeKv(layer: number, keys: Float32Array, values: Float32Array): void;
   attention(out: Float32Array, queries: Float32Array, cols: number, layer: number, scale: number, window: number): void;

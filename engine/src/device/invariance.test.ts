@@ -118,6 +118,7 @@ describe.each(instructionSets())('on the cpu (%s), bits do not depend on the bat
           scale: 'row',
           isExact: false,
           hasBias: false,
+          added: 0,
           sequences: [],
         });
         const total = sizes.reduce((sum, size) => sum + size, 0);

@@ -19,7 +19,7 @@ export interface Workspace<A extends Activations> {
   readonly gate: A; // (rows, ffn)
   readonly up: A; // (rows, ffn)
   readonly last: A; // (logit rows, hidden)
-  readonly logits: A; // (logit rows, vocab)
+  readonly logits: A; // (logit rows, vocab and the most rows that an expert adds to it)
 }
 
 export function createWorkspace<A extends Activations>(
@@ -51,7 +51,7 @@ export interface Stage<A extends Activations> {
   readonly input: A;
 }
 
-/** Runs one step. Gives the logits of the batch's `logitRows`, (n, vocab). */
+/** Runs one step. Gives the logits of the batch's `logitRows`, (n, width of `space.logits`). */
 export async function forward<A extends Activations>(
   device: Device<A>,
   config: ModelConfig,
@@ -68,7 +68,7 @@ export async function forward<A extends Activations>(
   if (batch.logitRows.length === 0) return new Float32Array(0);
   device.gather(space.last, space.x);
   device.rmsNorm(space.last, space.last, params.norm, config.rmsNormEps);
-  device.linear(space.logits, space.last, params.head);
+  device.head(space.logits, space.last, params.head);
   return device.read(space.logits);
 }
 

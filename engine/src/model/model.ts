@@ -30,7 +30,10 @@ export class Model {
   readonly #params: ModelParams;
   readonly #paramOfStem: ReadonlyMap<string, number>;
   readonly #rope: RopeTable;
-  readonly #space: Workspace<ReturnType<Device['activations']>>;
+  readonly #maxLogitRows: number;
+  /** Rows that the expert in each slot adds to the head. */
+  readonly #added: number[];
+  #space: Workspace<ReturnType<Device['activations']>>;
 
   private constructor(checkpoint: Checkpoint, base: Digest, options: ModelOptions) {
     const { config } = checkpoint;
@@ -50,6 +53,8 @@ export class Model {
         headDim: config.headDim,
       },
     });
+    this.#maxLogitRows = options.maxLogitRows;
+    this.#added = new Array<number>(options.slots).fill(0);
     this.#space = createWorkspace(this.#device, config, options.maxRows, options.maxLogitRows);
     for (const [index, spec] of this.#params.specs.entries()) {
       const { dtype, data } = checkpoint.param(spec);
@@ -76,24 +81,38 @@ export class Model {
   loadExpert(slot: number, delta: DeltaFile): void {
     this.checkDelta(delta);
     const params = [...delta.params()];
-    this.#device.clearSlot(slot);
+    this.clearSlot(slot);
     for (const { stem, delta: change } of params) {
       const param = this.#paramOfStem.get(stem);
       if (param === undefined) throw new Problem(`${delta.where}: the base has no parameter ${stem}`);
       this.#device.loadDelta(slot, param, change);
+      if (param === this.#params.head) this.#setAdded(slot, (change.added?.length ?? 0) / this.config.hidden);
     }
   }
 
   clearSlot(slot: number): void {
     this.#device.clearSlot(slot);
+    this.#setAdded(slot, 0);
   }
 
-  /** Logits (n, vocab) of the batch's `logitRows`. @throws RangeError when the batch doesn't fit the sizes given at load. */
+  /**
+   * Logits (n, width) of the batch's `logitRows`. The width is the vocabulary's and, while experts are loaded that add tokens, the most that one adds; −∞
+   * stands beyond a row's own.
+   *
+   * @throws RangeError when the batch doesn't fit the sizes given at load.
+   */
   forward(batch: StepBatch): Promise<Float32Array> {
     return forward(this.#device, this.config, this.#params, this.#rope, this.#space, batch);
   }
 
   close(): void {
     this.#device.close();
+  }
+
+  #setAdded(slot: number, rows: number): void {
+    this.#added[slot] = rows;
+    const width = this.config.vocabSize + Math.max(0, ...this.#added);
+    if (width === this.#space.logits.cols) return;
+    this.#space = { ...this.#space, logits: this.#device.activations(this.#maxLogitRows, width) };
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <new>
 
 #include "pool.h"
@@ -113,10 +114,33 @@ void Device::see_vector(int param) {
   }
 }
 
+void Device::add_rows(Delta& delta, const uint16_t* rows, size_t count, int in) const {
+  delta.added.resize(count * in);
+  for (size_t j = 0; j < count; j++) kernels_.widen(delta.added.data() + j * in, rows + j * in, Dtype::BF16, in);
+}
+
+const std::vector<float>* Device::added(int row, int param) const {
+  for (int t = batch.mixture_start[row]; t < batch.mixture_start[row + 1]; t++) {
+    const std::vector<float>& rows = slots[batch.mixture_slots[t]][param].added;
+    if (!rows.empty()) return &rows;
+  }
+  return nullptr;
+}
+
+int Device::adding(int row, int param) const {
+  int count = 0;
+  for (int t = batch.mixture_start[row]; t < batch.mixture_start[row + 1]; t++) count += slots[batch.mixture_slots[t]][param].added.empty() ? 0 : 1;
+  return count;
+}
+
 void Device::embed(Matrix out, int param) {
+  const int tokens = params[param].out;
   Pool::instance().each(rows(), row_grain(out.cols), [&](int begin, int end) {
-    for (int r = begin; r < end; r++)
-      seen(row_of(out, r), param, mixtures_[mixture_of_[r]], static_cast<size_t>(batch.tokens[active_[r]]), out.cols);
+    for (int r = begin; r < end; r++) {
+      const int token = batch.tokens[active_[r]];
+      if (token < tokens) seen(row_of(out, r), param, mixtures_[mixture_of_[r]], static_cast<size_t>(token), out.cols);
+      else std::copy_n(added(active_[r], param)->data() + static_cast<size_t>(token - tokens) * out.cols, out.cols, row_of(out, r));
+    }
   });
 }
 
@@ -193,6 +217,20 @@ void Device::linear(Matrix out, Matrix x, int param, int bias) {
   collect_groups(x, param, bias);
   const LinearJob job = {w.data, w.dtype, x.data, x.stride, w.in, out.data, out.stride, groups_.data(), static_cast<int>(groups_.size())};
   Pool::instance().each(w.out, kGrainOutputs, [&](int begin, int end) { kernels_.linear(job, begin, end); });
+}
+
+void Device::head(Matrix out, Matrix x, int param) {
+  linear(out, x, param, -1);
+  const int outputs = params[param].out;
+  Pool::instance().each(out.cols - outputs, row_grain(x.cols), [&](int begin, int end) {
+    for (int r = 0; r < rows(); r++) {
+      const std::vector<float>* below = added(active_[r], param);
+      const int own = below == nullptr ? 0 : static_cast<int>(below->size() / x.cols);
+      float* logits = row_of(out, r) + outputs;
+      for (int j = begin; j < std::min(own, end); j++) logits[j] = kernels_.dot(row_of(x, r), below->data() + static_cast<size_t>(j) * x.cols, x.cols);
+      for (int j = std::max(own, begin); j < end; j++) logits[j] = -std::numeric_limits<float>::infinity();
+    }
+  });
 }
 
 void Device::rope(Matrix x, const float* cos, const float* sin, int head_dim) {

@@ -22,6 +22,7 @@ struct Param {
 // What one expert adds to one parameter: its terms with weight 1, planes first; an exact difference stands last.
 struct Delta {
   std::vector<DeltaTerm> terms;
+  std::vector<float> added; // (k, in): rows below the matrix's own
 };
 
 struct KvShape {
@@ -71,10 +72,14 @@ public:
   // Filled by the caller and checked, then taken by `begin`: a batch that is refused leaves the one before untouched.
   Batch incoming;
 
+  // Puts BF16 rows (count, in) below what a delta's matrix has.
+  void add_rows(Delta& delta, const uint16_t* rows, size_t count, int in) const;
+
   void begin();
   void embed(Matrix out, int param);
   void rms_norm(Matrix out, Matrix x, int param, float eps);
   void linear(Matrix out, Matrix x, int param, int bias);
+  void head(Matrix out, Matrix x, int param);
   void rope(Matrix x, const float* cos, const float* sin, int head_dim);
   void store_kv(int layer, Matrix keys, Matrix values);
   void attention(Matrix out, Matrix queries, int layer, float scale, int window);
@@ -82,7 +87,12 @@ public:
   void add(Matrix x, Matrix y);
   void gather(Matrix out, Matrix x);
 
-  // Rows that ops act on now.
+  // The rows that the experts of a batch row add below a matrix, of the first that has any; null for none.
+  const std::vector<float>* added(int batch_row, int param) const;
+  // How many experts of a batch row add any.
+  int adding(int batch_row, int param) const;
+  // Rows that ops act on now, and the batch row behind each.
+  int batch_row(int row) const { return active_[row]; }
   int rows() const { return static_cast<int>(active_.size()); }
 
 private:

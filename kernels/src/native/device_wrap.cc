@@ -17,15 +17,16 @@ namespace {
 constexpr double kMostBytes = 1ull << 46;
 constexpr double kMostColumns = 1 << 28;
 constexpr size_t kMostKeys = size_t{1} << 31;
+constexpr size_t kMostAddedRows = 1 << 20;
 
 class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
 public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "NativeDevice",
                        {InstanceMethod<&DeviceWrap::load_param>("loadParam"), InstanceMethod<&DeviceWrap::add_plane>("addPlane"),
-                        InstanceMethod<&DeviceWrap::add_exact>("addExact"), InstanceMethod<&DeviceWrap::clear_param>("clearParam"),
+                        InstanceMethod<&DeviceWrap::add_exact>("addExact"), InstanceMethod<&DeviceWrap::add_rows>("addRows"), InstanceMethod<&DeviceWrap::clear_param>("clearParam"),
                         InstanceMethod<&DeviceWrap::begin>("begin"), InstanceMethod<&DeviceWrap::embed>("embed"),
-                        InstanceMethod<&DeviceWrap::rms_norm>("rmsNorm"), InstanceMethod<&DeviceWrap::linear>("linear"),
+                        InstanceMethod<&DeviceWrap::rms_norm>("rmsNorm"), InstanceMethod<&DeviceWrap::linear>("linear"), InstanceMethod<&DeviceWrap::head>("head"),
                         InstanceMethod<&DeviceWrap::rope>("rope"), InstanceMethod<&DeviceWrap::store_kv>("storeKv"),
                         InstanceMethod<&DeviceWrap::attention>("attention"), InstanceMethod<&DeviceWrap::swiglu>("swiglu"),
                         InstanceMethod<&DeviceWrap::add>("add"), InstanceMethod<&DeviceWrap::gather>("gather"),
@@ -93,6 +94,12 @@ private:
     const int s = integer(env, slot, 0, static_cast<int>(device().slots.size()) - 1, "slot");
     return device().slots[s][index_of(param_at(env, param))];
   }
+  // Rows that a batch row's experts add below a matrix.
+  int added_rows(Napi::Env env, int row, const Param& param) {
+    const int count = device().adding(row, index_of(param));
+    if (count > 1) fail(env, "row " + std::to_string(row) + ": two experts of its mixture add rows to parameter " + std::to_string(index_of(param)));
+    return count == 0 ? 0 : static_cast<int>(device().added(row, index_of(param))->size() / param.in);
+  }
   // A matrix is (data, cols): Float32Array with rows of `stride` = cols rounded up to 32.
   Matrix matrix(Napi::Env env, Napi::Value data, Napi::Value cols, const char* what) {
     const auto values = view<float>(env, data, what);
@@ -152,10 +159,25 @@ private:
     delta.terms.push_back({nullptr, nullptr, 0, nullptr, exact.data, 1.0f});
   }
 
+  // slot, param, BF16 bits
+  void add_rows(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Delta& delta = delta_at(env, info[0], info[1]);
+    const Param& param = param_at(env, info[1]);
+    const auto rows = view<uint16_t>(env, info[2], "added rows");
+    require(env, param.in > 0 && rows.length % param.in == 0, "the added values are no whole rows of the parameter's shape");
+    require(env, rows.length / param.in <= kMostAddedRows, "there are too many added rows");
+    try {
+      device().add_rows(delta, rows.data, rows.length / param.in, param.in);
+    } catch (const std::bad_alloc&) {
+      fail(env, "there is no memory for the added rows");
+    }
+  }
+
   // slot, param
   void clear_param(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    delta_at(env, info[0], info[1]).terms.clear();
+    delta_at(env, info[0], info[1]) = {};
     kept_.Value().Delete(static_cast<uint32_t>(delta_key(env, info[0], info[1])));
   }
 
@@ -177,8 +199,12 @@ private:
     const Matrix out = matrix(env, info[0], info[1], "out");
     const Param& param = loaded(env, info[2]);
     require(env, param.in == out.cols, "the embedding's width differs from out's");
-    for (int r = 0; r < device().batch.rows; r++)
-      require(env, device().batch.tokens[r] < param.out, "row " + std::to_string(r) + ": token " + std::to_string(device().batch.tokens[r]) + " does not exist");
+    for (int r = 0; r < device().rows(); r++) {
+      const int row = device().batch_row(r);
+      const int token = device().batch.tokens[row];
+      if (token < param.out) continue;
+      require(env, token - param.out < added_rows(env, row, param), "row " + std::to_string(row) + ": token " + std::to_string(token) + " does not exist");
+    }
     device().embed(out, index_of(param));
   }
 
@@ -207,6 +233,22 @@ private:
       require(env, b.in == 0 && b.out == out.cols, "the bias doesn't fit the output");
     }
     device().linear(out, x, index_of(param), bias);
+  }
+
+  // out, cols, x, cols, param
+  void head(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const Matrix out = matrix(env, info[0], info[1], "out");
+    const Matrix x = matrix(env, info[2], info[3], "x");
+    const Param& param = loaded(env, info[4]);
+    require(env, param.out <= out.cols && param.in == x.cols,
+            "parameter " + std::to_string(index_of(param)) + " is (" + std::to_string(param.out) + ", " + std::to_string(param.in) + "), the activations are " + std::to_string(x.cols) + " to " + std::to_string(out.cols));
+    require(env, out.data != x.data, "head can't work in place");
+    for (int r = 0; r < device().rows(); r++) {
+      const int outputs = param.out + added_rows(env, device().batch_row(r), param);
+      if (outputs > out.cols) fail(env, "row " + std::to_string(device().batch_row(r)) + " has " + std::to_string(outputs) + " outputs, there is room for " + std::to_string(out.cols));
+    }
+    device().head(out, x, index_of(param));
   }
 
   // x, cols, cos, sin, headDim

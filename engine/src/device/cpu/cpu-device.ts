@@ -45,6 +45,7 @@ export class CpuDevice implements Device<CpuActivations> {
         this.#native.addPlane(slot, param, signs, rowScale, colScale);
       }
       if (delta.exact !== undefined) this.#native.addExact(slot, param, delta.exact);
+      if (delta.added !== undefined) this.#native.addRows(slot, param, delta.added);
     } catch (error) {
       this.#native.clearParam(slot, param);
       throw error;
@@ -88,6 +89,10 @@ export class CpuDevice implements Device<CpuActivations> {
 
   linear(out: CpuActivations, x: CpuActivations, param: number, bias = -1): void {
     this.#native.linear(out.data, out.cols, x.data, x.cols, param, bias);
+  }
+
+  head(out: CpuActivations, x: CpuActivations, param: number): void {
+    this.#native.head(out.data, out.cols, x.data, x.cols, param);
   }
 
   rope(x: CpuActivations, { cos, sin, headDim }: RopeTable): void {
