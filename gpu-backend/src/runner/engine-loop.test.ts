@@ -4,7 +4,7 @@
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Digest, ExpertVersion } from '@signpost/contracts';
-import type { StepBatch } from '@signpost/engine';
+import { type StepBatch, samplingParams } from '@signpost/engine';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Residency } from '../experts/residency.ts';
@@ -160,7 +160,8 @@ async function simulate(list: readonly Arrival[], size: typeof sizes extends fc.
           ...request,
           id,
           mixture: request.experts.map((expert) => ({ version: versionOf(expert), weight: weightOf(expert) })),
-          sampling: { temperature: 0, topP: 1, seed: 0 },
+          sampling: samplingParams({ temperature: 0 }),
+          generated: [],
           stopIds: [STOP],
           scoresPrompt: request.scores,
           logprobs: 0,
@@ -231,7 +232,8 @@ describe('the engine loop', () => {
       prompt: [9],
       maxTokens: 1,
       mixture: [],
-      sampling: { temperature: 0, topP: 1, seed: 0 },
+      sampling: samplingParams({ temperature: 0 }),
+      generated: [],
       stopIds: [],
       scoresPrompt: false,
       logprobs: undefined,

@@ -4,13 +4,13 @@
  * Between two steps the thread's messages are read, so an abort frees its blocks within one step.
  */
 import { ApiError } from '@signpost/contracts';
-import { argmax, logProbability, Sampler, type StepBatch } from '@signpost/engine';
+import { Sampler, SamplingScratch, type StepBatch, scoreToken, type TokenScore } from '@signpost/engine';
 import type { Lease, Residency } from '../experts/residency.ts';
 import type { BlockManager } from '../schedule/block-manager.ts';
 import type { Chunk, Scheduler } from '../schedule/scheduler.ts';
 import { Sequence } from '../schedule/sequence.ts';
 import { buildStepBatch } from '../schedule/step-batch.ts';
-import type { EngineStats, GenerationEvent, GenerationRequest, SerialisedError, TokenScore } from './protocol.ts';
+import type { EngineStats, GenerationEvent, GenerationRequest, SerialisedError } from './protocol.ts';
 
 /** The part of a model that the loop needs. */
 export interface StepModel {
@@ -42,10 +42,12 @@ interface Job {
 export class EngineLoop {
   readonly #parts: EngineParts;
   readonly #jobs = new Map<number, Job>();
+  readonly #scratch: SamplingScratch;
   #isRunning = false;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
+    this.#scratch = new SamplingScratch(parts.model.config.vocabSize);
   }
 
   stats(): EngineStats {
@@ -65,7 +67,8 @@ export class EngineLoop {
 
   /** Takes a request; everything else that happens to it is an event. */
   async submit(request: GenerationRequest): Promise<void> {
-    const job: Job = { request, abort: new AbortController(), sampler: new Sampler(request.sampling), scored: 0 };
+    const sampler = new Sampler(request.sampling, this.#scratch, request);
+    const job: Job = { request, abort: new AbortController(), sampler, scored: 0 };
     this.#jobs.set(request.id, job);
     try {
       const lease = await this.#parts.residency.acquire(
@@ -196,13 +199,6 @@ function scorePrompt(
     scores.push(scoreToken(logits.subarray(i * vocabSize, (i + 1) * vocabSize), token, logprobs));
   }
   return scores;
-}
-
-function scoreToken(logits: Float32Array, token: number, logprobs: 0 | 1): TokenScore {
-  const logprob = logProbability(logits, token);
-  if (logprobs === 0) return { logprob };
-  const id = argmax(logits);
-  return { logprob, top: { id, logprob: logProbability(logits, id) } };
 }
 
 function serialise(error: unknown): SerialisedError {

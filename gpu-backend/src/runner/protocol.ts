@@ -2,7 +2,7 @@
  * What crosses between the HTTP thread and the engine's worker thread. Plain data: it is structured-cloned.
  */
 import type { Digest, ErrorType, ExpertVersion } from '@signpost/contracts';
-import type { DeviceName, SamplingParams } from '@signpost/engine';
+import type { DeviceName, SamplingParams, TokenScore } from '@signpost/engine';
 
 export interface EngineOptions {
   /** Base checkpoint folder. */
@@ -23,6 +23,8 @@ export interface EngineOptions {
 export interface GenerationRequest {
   readonly id: number;
   readonly prompt: readonly number[];
+  /** The answer's tokens so far, where it was begun elsewhere; they count towards `maxTokens`, and no event repeats them. */
+  readonly generated: readonly number[];
   readonly maxTokens: number;
   /** Experts and weights; none is the base. */
   readonly mixture: readonly { readonly version: ExpertVersion; readonly weight: number }[];
@@ -31,13 +33,8 @@ export interface GenerationRequest {
   readonly stopIds: readonly number[];
   /** Log-probabilities of prompt tokens, too. */
   readonly scoresPrompt: boolean;
-  /** Log-probability of each token; with 1, the likeliest one's beside it. */
-  readonly logprobs: 0 | 1 | undefined;
-}
-
-export interface TokenScore {
-  readonly logprob: number;
-  readonly top?: { readonly id: number; readonly logprob: number };
+  /** Log-probability of each token, and of so many likeliest ones in its place. */
+  readonly logprobs: number | undefined;
 }
 
 export type ToWorker =

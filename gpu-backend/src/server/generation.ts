@@ -2,10 +2,10 @@
  * From a checked request to pieces of text: limits, experts, the engine, detokenisation, stop strings.
  */
 import { ApiError, type Digest, type FinishReason, type Usage } from '@signpost/contracts';
-import type { Tokenizer } from '@signpost/engine';
+import { samplingParams, type Tokenizer, type TokenScore } from '@signpost/engine';
 import type { CatalogueWatch } from '../experts/catalogue-watch.ts';
 import type { EngineClient } from '../runner/engine-client.ts';
-import type { GenerationRequest, TokenScore } from '../runner/protocol.ts';
+import type { GenerationRequest } from '../runner/protocol.ts';
 import { StopFilter } from './stop-filter.ts';
 
 export interface GenerationDeps {
@@ -30,7 +30,7 @@ export interface GenerationFields {
 
 export interface Scoring {
   readonly scoresPrompt: boolean;
-  readonly logprobs: 0 | 1 | undefined;
+  readonly logprobs: number | undefined;
 }
 
 /** One step of an answer. */
@@ -74,11 +74,12 @@ export class Generation {
       prompt,
       maxTokens: maxTokensOf(deps, prompt.length, fields),
       mixture,
-      sampling: {
+      generated: [],
+      sampling: samplingParams({
         temperature: fields.temperature ?? 1,
         topP: fields.top_p ?? 1,
         seed: fields.seed ?? Math.floor(Math.random() * 2 ** 32),
-      },
+      }),
       stopIds: [...tokenizer.eosIds],
       ...scoring,
     };
