@@ -88,9 +88,12 @@ export class Model {
     this.#device.clearSlot(slot);
   }
 
-  /** Logits (n, vocab) of the batch's `logitRows`. @throws RangeError when the batch doesn't fit the sizes given at load. */
-  forward(batch: StepBatch): Promise<Float32Array> {
-    return forward(this.#device, this.config, this.#params, this.#rope, this.#space, batch);
+  /**
+   * Logits (n, vocab) of the batch's `logitRows`, in the first values of `into` where it is given. @throws RangeError when the batch doesn't
+   * fit the sizes given at load.
+   */
+  forward(batch: StepBatch, into?: Float32Array): Promise<Float32Array> {
+    return forward(this.#device, this.config, this.#params, this.#rope, this.#space, batch, into);
   }
 
   close(): void {
