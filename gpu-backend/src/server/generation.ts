@@ -51,6 +51,7 @@ export class Generation {
   readonly #request: Omit<GenerationRequest, 'id'>;
   readonly #stops: readonly string[];
   #completionTokens = 0;
+  #cachedTokens = 0;
 
   private constructor(deps: GenerationDeps, request: Omit<GenerationRequest, 'id'>, stops: readonly string[]) {
     this.#deps = deps;
@@ -72,9 +73,11 @@ export class Generation {
     const mixture = await catalogue.resolve(fields.model);
     const request = {
       prompt,
+      generated: [],
+      tenant: '',
+      timeoutMs: undefined,
       maxTokens: maxTokensOf(deps, prompt.length, fields),
       mixture,
-      generated: [],
       sampling: samplingParams({
         temperature: fields.temperature ?? 1,
         topP: fields.top_p ?? 1,
@@ -94,7 +97,12 @@ export class Generation {
 
   get usage(): Usage {
     const [prompt, completion] = [this.#request.prompt.length, this.#completionTokens];
-    return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+    return {
+      prompt_tokens: prompt,
+      completion_tokens: completion,
+      total_tokens: prompt + completion,
+      prompt_tokens_details: { cached_tokens: this.#cachedTokens },
+    };
   }
 
   /** Runs it. Ending the loop early, or the signal, stops the engine's work within one step. */
@@ -103,6 +111,9 @@ export class Generation {
     const filter = new StopFilter(this.#stops);
     for await (const event of this.#deps.engine.generate(this.#request, signal)) {
       switch (event.kind) {
+        case 'started':
+          this.#cachedTokens = event.cachedTokens;
+          break;
         case 'scored':
           yield { text: '', promptScores: event.scores };
           break;
