@@ -47,7 +47,7 @@ export type TokenizerChanges = z.output<typeof tokenizerChangesSchema>;
 export interface ExpertVocabulary {
   /** What messages call it. */
   readonly name: string;
-  readonly tokenizer: TokenizerChanges | undefined;
+  readonly changes: TokenizerChanges | undefined;
   /** Rows that it adds to the embedding. */
   readonly addedRows: number;
 }
@@ -59,7 +59,7 @@ export interface ExpertVocabulary {
  */
 export function leadingVocabulary<T extends ExpertVocabulary>(experts: readonly T[]): T | undefined {
   const [adding, other] = experts.filter(
-    ({ tokenizer, addedRows }) => addedRows > 0 || tokenizer?.added_tokens !== undefined,
+    ({ changes, addedRows }) => addedRows > 0 || changes?.added_tokens !== undefined,
   );
   if (adding !== undefined && other !== undefined)
     throw new Problem(

@@ -17,4 +17,4 @@ export { type SamplingParams, samplingParams } from './sampling/params.ts';
 export { Sampler, SamplingScratch } from './sampling/sampler.ts';
 export { readTokenizerFiles, type TokenizerFiles } from './tokenizer/files.ts';
 export { StreamDecoder } from './tokenizer/stream-decoder.ts';
-export { Tokenizer } from './tokenizer/tokenizer.ts';
+export { checkChatTemplate, Tokenizer } from './tokenizer/tokenizer.ts';

@@ -6,6 +6,7 @@ import { type DeviceName, Tokenizer } from '@signpost/engine';
 import { openStore, readTrustedKeys } from '@signpost/store';
 import { type Logger, pino } from 'pino';
 import { CatalogueWatch } from './experts/catalogue-watch.ts';
+import { ExpertTokenizers } from './experts/tokenizers.ts';
 import { EngineClient } from './runner/engine-client.ts';
 import { createApp } from './server/app.ts';
 import { Heartbeats } from './server/heartbeat.ts';
@@ -96,8 +97,9 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
   const http = new HttpServer(answerStarting);
   const url = await http.listen(settings.host, settings.port);
   try {
+    const store = openStore(settings.store);
     const catalogue = new CatalogueWatch(
-      openStore(settings.store),
+      store,
       (problem) => log.error({ problem }, 'the catalogue is not usable; the last good one stays'),
       trust,
     );
@@ -108,7 +110,7 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
     const heartbeats = new Heartbeats(settings.region, engine, isDraining);
     const app = createApp({
       engine,
-      tokenizer,
+      tokenizers: new ExpertTokenizers(store, { tokenizer, vocabSize: engine.facts.vocabSize }),
       catalogue,
       defaultMaxTokens: settings.defaultMaxTokens,
       region: settings.region,

@@ -86,8 +86,8 @@ export class Model {
       const param = this.#paramOfStem.get(stem);
       if (param === undefined) throw new Problem(`${delta.where}: the base has no parameter ${stem}`);
       this.#device.loadDelta(slot, param, change);
-      if (param === this.#params.head) this.#setAdded(slot, (change.added?.length ?? 0) / this.config.hidden);
     }
+    this.#setAdded(slot, delta.addedRows);
   }
 
   clearSlot(slot: number): void {

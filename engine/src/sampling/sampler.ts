@@ -31,14 +31,30 @@ export interface SamplerContext {
 
 /** Buffers of one vocabulary's size, shared by all samplers of a thread. */
 export class SamplingScratch {
-  readonly logits: Float32Array; // (vocab)
-  readonly weights: Float64Array; // (vocab)
-  readonly ids: Int32Array; // (vocab)
+  #logits = new Float32Array(0);
+  #weights = new Float64Array(0);
+  #ids = new Int32Array(0);
 
   constructor(vocabSize: number) {
-    this.logits = new Float32Array(vocabSize);
-    this.weights = new Float64Array(vocabSize);
-    this.ids = new Int32Array(vocabSize);
+    this.fit(vocabSize);
+  }
+
+  get logits(): Float32Array /* (vocab) */ {
+    return this.#logits;
+  }
+  get weights(): Float64Array /* (vocab) */ {
+    return this.#weights;
+  }
+  get ids(): Int32Array /* (vocab) */ {
+    return this.#ids;
+  }
+
+  /** For logits of this size from now on: experts that add tokens make them wider. */
+  fit(vocabSize: number): void {
+    if (this.#logits.length === vocabSize) return;
+    this.#logits = new Float32Array(vocabSize);
+    this.#weights = new Float64Array(vocabSize);
+    this.#ids = new Int32Array(vocabSize);
   }
 }
 

@@ -38,7 +38,7 @@ const configSchema = z.looseObject({
   eos_token: token.nullish(),
   chat_template: z.union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))]).nullish(),
 });
-const generationConfigSchema = z.looseObject({
+const endSchema = z.looseObject({
   eos_token_id: z.union([tokenId.transform((id) => [id]), z.array(tokenId)]).nullish(),
 });
 
@@ -50,8 +50,8 @@ export interface TokenizerFiles {
   readonly bosToken: string | undefined;
   readonly eosToken: string | undefined;
   readonly chatTemplate: string | undefined;
-  /** Of `generation_config.json`, else of `config.json`. */
-  readonly eosIds: readonly number[] | undefined;
+  readonly generationEosIds: readonly number[] | undefined; // of `generation_config.json`
+  readonly configEosIds: readonly number[] | undefined; // of `config.json`
 }
 
 /** @throws Problem when a file that is there is malformed. */
@@ -68,7 +68,8 @@ export async function readTokenizerFiles(dir: string): Promise<TokenizerFiles> {
     bosToken: config?.bos_token ?? undefined,
     eosToken: config?.eos_token ?? undefined,
     chatTemplate: await chatTemplate(dir, config?.chat_template ?? undefined),
-    eosIds: await generationEos(dir),
+    generationEosIds: await eosIds(join(dir, 'generation_config.json')),
+    configEosIds: await eosIds(join(dir, 'config.json')),
   };
 }
 
@@ -82,12 +83,7 @@ async function chatTemplate(
   return configured?.find(({ name }) => name === 'default')?.template;
 }
 
-async function generationEos(dir: string): Promise<readonly number[] | undefined> {
-  for (const file of ['generation_config.json', 'config.json']) {
-    const path = join(dir, file);
-    if (!existsSync(path)) continue;
-    const { eos_token_id: ids } = parseWith(generationConfigSchema, await readJson(path), path);
-    if (ids != null) return ids;
-  }
-  return undefined;
+async function eosIds(path: string): Promise<readonly number[] | undefined> {
+  if (!existsSync(path)) return undefined;
+  return parseWith(endSchema, await readJson(path), path).eos_token_id ?? undefined;
 }

@@ -8,9 +8,10 @@ import { readTokenizerFiles, type TokenizerFiles, type TokenizerJson } from './f
 import { StreamDecoder } from './stream-decoder.ts';
 
 /** What a tokenizer is made of; with an expert's changes, its own. */
-interface Parts extends Omit<TokenizerFiles, 'tokenizer' | 'config'> {
+interface Parts extends Pick<TokenizerFiles, 'bosToken' | 'eosToken' | 'chatTemplate'> {
   readonly tokenizer: TokenizerJson;
   readonly config: object;
+  readonly eosIds: readonly number[];
 }
 
 /** How many vocabularies are kept; those of experts in use stay with them. */
@@ -29,7 +30,7 @@ export class Tokenizer {
   readonly endOfTurn: number | undefined;
 
   private constructor(dir: string, tokenizer: HfTokenizer, parts: Parts, extended: Map<string, HfTokenizer>) {
-    const { chatTemplate, eosToken, eosIds = [] } = parts;
+    const { chatTemplate, eosToken, eosIds } = parts;
     this.#dir = dir;
     this.#tokenizer = tokenizer;
     this.#parts = parts;
@@ -46,16 +47,17 @@ export class Tokenizer {
    * @throws Problem when a file is missing or malformed.
    */
   static async load(dir: string): Promise<Tokenizer> {
-    const { tokenizer, config, ...files } = await readTokenizerFiles(dir);
+    const { tokenizer, config, generationEosIds, configEosIds, ...files } = await readTokenizerFiles(dir);
     if (tokenizer === undefined || typeof config !== 'object' || config === null)
       throw new Problem(`${dir} has no ${tokenizer === undefined ? 'tokenizer.json' : 'tokenizer_config.json'}`);
-    return new Tokenizer(dir, new HfTokenizer(tokenizer, config), { ...files, tokenizer, config }, new Map());
+    const parts = { ...files, tokenizer, config, eosIds: generationEosIds ?? configEosIds ?? [] };
+    return new Tokenizer(dir, new HfTokenizer(tokenizer, config), parts, new Map());
   }
 
   /**
    * The tokenizer of an expert whose own differs from this one by `changes`.
    *
-   * @throws Problem when its chat template can't be read.
+   * @throws Problem when its chat template can't be parsed.
    */
   withChanges(changes: TokenizerChanges | undefined): Tokenizer {
     if (changes === undefined) return this;
@@ -67,13 +69,8 @@ export class Tokenizer {
       eosToken: changes.eos_token ?? eosToken,
       eosIds: changes.eos_token_id ?? eosIds,
     };
-    try {
-      return new Tokenizer(this.#dir, this.#extendedBy(changes), parts, this.#extended);
-    } catch (cause) {
-      throw new Problem(`the expert's chat template can't be read: ${cause instanceof Error ? cause.message : cause}`, {
-        cause,
-      });
-    }
+    if (changes.chat_template !== undefined) checkChatTemplate(changes.chat_template, 'the expert');
+    return new Tokenizer(this.#dir, this.#extendedBy(changes), parts, this.#extended);
   }
 
   #extendedBy({ added_tokens: added }: TokenizerChanges): HfTokenizer {
@@ -139,5 +136,19 @@ export class Tokenizer {
   /** A decoder for ids that arrive one at a time. */
   stream(): StreamDecoder {
     return new StreamDecoder((ids) => this.decode(ids));
+  }
+}
+
+/** @throws Problem when it is not the Jinja that this engine renders. */
+export function checkChatTemplate(template: string, where: string): void {
+  try {
+    new Template(template);
+  } catch (cause) {
+    throw new Problem(
+      `${where}: the chat template can't be parsed: ${cause instanceof Error ? cause.message : cause}`,
+      {
+        cause,
+      },
+    );
   }
 }

@@ -244,7 +244,7 @@ describe('the engine loop', () => {
     const model = new CellModel();
     const loop = new EngineLoop({
       model: {
-        config: model.config,
+        logitWidth: model.logitWidth,
         forward: (batch, into) => (isBroken ? Promise.reject(new Error('device lost')) : model.forward(batch, into)),
       },
       blocks,

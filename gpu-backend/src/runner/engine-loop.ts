@@ -184,6 +184,7 @@ export class EngineLoop {
     const width = this.#parts.model.logitWidth;
     const wanted = chunks.reduce((sum, chunk) => sum + logitCount(chunk), 0) * width;
     if (this.#logits.length < wanted) this.#logits = new Float32Array(wanted);
+    this.#scratch.fit(width);
     let logits: Float32Array;
     try {
       logits = await this.#parts.model.forward(this.#batches.build(chunks), this.#logits);

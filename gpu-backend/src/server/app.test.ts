@@ -9,6 +9,7 @@ import { openStore } from '@signpost/store';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CatalogueWatch } from '../experts/catalogue-watch.ts';
+import { ExpertTokenizers } from '../experts/tokenizers.ts';
 import { EngineClient } from '../runner/engine-client.ts';
 import { createApp } from './app.ts';
 import { Heartbeats } from './heartbeat.ts';
@@ -40,7 +41,10 @@ beforeAll(async () => {
   );
   app = createApp({
     engine,
-    tokenizer: await Tokenizer.load(BASE),
+    tokenizers: new ExpertTokenizers(openStore(dir), {
+      tokenizer: await Tokenizer.load(BASE),
+      vocabSize: engine.facts.vocabSize,
+    }),
     catalogue: new CatalogueWatch(openStore(dir), () => undefined),
     defaultMaxTokens: 5,
     region: 'test',

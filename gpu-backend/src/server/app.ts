@@ -13,6 +13,8 @@ import {
 } from '@signpost/contracts';
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
+import type { CatalogueWatch } from '../experts/catalogue-watch.ts';
+import type { ExpertTokenizers } from '../experts/tokenizers.ts';
 import { chatChunks, chatCompletion, chatFields, chatPrompt } from './chat.ts';
 import {
   CompletionWriter,
@@ -22,12 +24,14 @@ import {
   completionPrompt,
   completionScoring,
 } from './completions.ts';
-import { Generation, type GenerationDeps } from './generation.ts';
+import { type Addressee, Generation, type GenerationDeps } from './generation.ts';
 import type { Heartbeats } from './heartbeat.ts';
 import { findModel, listModels } from './models.ts';
 import { type StreamEnd, sseResponse } from './sse.ts';
 
 export interface AppDeps extends GenerationDeps {
+  readonly catalogue: CatalogueWatch;
+  readonly tokenizers: ExpertTokenizers;
   readonly region: string;
   /** Verifies the edge's requests; undefined where the server listens on this machine only. */
   readonly signingKey: Uint8Array | undefined;
@@ -41,7 +45,15 @@ type Env = { Variables: { requestId: string; body: string } };
 type AppContext = Context<Env>;
 
 export function createApp(deps: AppDeps): Hono<Env> {
-  const { engine, tokenizer, catalogue, log } = deps;
+  const { engine, tokenizers, catalogue, log } = deps;
+
+  /** The experts that a model name stands for, and how they are spoken to. */
+  async function addressed(model: string): Promise<Addressee> {
+    const mixture = await catalogue.resolve(model);
+    const { tokenizer, vocabSize } = await tokenizers.of(mixture.map(({ version }) => version));
+    return { mixture, tokenizer, vocabSize };
+  }
+
   const startedAt = Math.floor(Date.now() / 1000);
   const seen = new SeenTokens();
   const app = new Hono<Env>();
@@ -91,7 +103,9 @@ export function createApp(deps: AppDeps): Hono<Env> {
     const request = parseBody(context.get('body'), chatRequestSchema);
     refuseWhileDraining(deps);
     const fields = chatFields(request);
-    const generation = await Generation.prepare(deps, chatPrompt(tokenizer, request), fields, {
+    const addressee = await addressed(request.model);
+    const prompt = chatPrompt(addressee.tokenizer, request);
+    const generation = Generation.prepare(deps, addressee, prompt, fields, {
       scoresPrompt: false,
       logprobs: undefined,
     });
@@ -109,14 +123,16 @@ export function createApp(deps: AppDeps): Hono<Env> {
   app.post('/v1/completions', async (context) => {
     const request = parseBody(context.get('body'), completionRequestSchema);
     refuseWhileDraining(deps);
-    const prompt = completionPrompt(tokenizer, request);
-    const generation = await Generation.prepare(deps, prompt, completionFields(request), completionScoring(request));
+    const addressee = await addressed(request.model);
+    const prompt = completionPrompt(addressee.tokenizer, request);
+    const [fields, scoring] = [completionFields(request), completionScoring(request)];
+    const generation = Generation.prepare(deps, addressee, prompt, fields, scoring);
     const identity = {
       id: `cmpl-${context.get('requestId')}`,
       created: Math.floor(Date.now() / 1000),
       model: request.model,
     };
-    const writer = new CompletionWriter(tokenizer, request, prompt);
+    const writer = new CompletionWriter(addressee.tokenizer, request, prompt);
     return answer(context, generation, request.stream === true, {
       whole: (signal) => completion(generation, identity, writer, signal),
       stream: (signal) =>

@@ -3,17 +3,21 @@
  */
 import { ApiError, type Digest, type FinishReason, type Usage } from '@signpost/contracts';
 import { samplingParams, type Tokenizer, type TokenScore } from '@signpost/engine';
-import type { CatalogueWatch } from '../experts/catalogue-watch.ts';
+import type { ResolvedTerm } from '../experts/catalogue-watch.ts';
+import type { Speech } from '../experts/tokenizers.ts';
 import type { EngineClient } from '../runner/engine-client.ts';
 import type { GenerationRequest } from '../runner/protocol.ts';
 import { StopFilter } from './stop-filter.ts';
 
 export interface GenerationDeps {
   readonly engine: EngineClient;
-  readonly tokenizer: Tokenizer;
-  readonly catalogue: CatalogueWatch;
   /** Most tokens of an answer whose request doesn't say. */
   readonly defaultMaxTokens: number;
+}
+
+/** Who is to answer, and how they are spoken to. */
+export interface Addressee extends Speech {
+  readonly mixture: readonly ResolvedTerm[];
 }
 
 /** The fields chat and completions share. */
@@ -48,29 +52,35 @@ export interface Piece {
 /** A request that may be run: what can be refused beforehand has been, but for a full region. */
 export class Generation {
   readonly #deps: GenerationDeps;
+  readonly #tokenizer: Tokenizer;
   readonly #request: Omit<GenerationRequest, 'id'>;
   readonly #stops: readonly string[];
   #completionTokens = 0;
   #cachedTokens = 0;
 
-  private constructor(deps: GenerationDeps, request: Omit<GenerationRequest, 'id'>, stops: readonly string[]) {
+  private constructor(
+    deps: GenerationDeps,
+    tokenizer: Tokenizer,
+    request: Omit<GenerationRequest, 'id'>,
+    stops: readonly string[],
+  ) {
     this.#deps = deps;
+    this.#tokenizer = tokenizer;
     this.#request = request;
     this.#stops = stops;
   }
 
   /**
-   * @throws ApiError (400) for a prompt that is empty or beyond the context, (404) for an unknown expert.
+   * @throws ApiError (400) for a prompt that is empty, beyond the context, or has tokens that the addressee doesn't know.
    */
-  static async prepare(
+  static prepare(
     deps: GenerationDeps,
+    { mixture, tokenizer, vocabSize }: Addressee,
     prompt: readonly number[],
     fields: GenerationFields,
     scoring: Scoring,
-  ): Promise<Generation> {
-    const { engine, tokenizer, catalogue } = deps;
-    checkPrompt(engine, prompt, fields);
-    const mixture = await catalogue.resolve(fields.model);
+  ): Generation {
+    checkPrompt(vocabSize, prompt, fields);
     const request = {
       prompt,
       generated: [],
@@ -87,7 +97,7 @@ export class Generation {
       ...scoring,
     };
     const stops = fields.stop == null ? [] : [fields.stop].flat();
-    return new Generation(deps, request, stops);
+    return new Generation(deps, tokenizer, request, stops);
   }
 
   /** Digests of the experts that answer, in the order of the model name. */
@@ -107,7 +117,7 @@ export class Generation {
 
   /** Runs it. Ending the loop early, or the signal, stops the engine's work within one step. */
   async *pieces(signal: AbortSignal): AsyncGenerator<Piece> {
-    const stream = this.#deps.tokenizer.stream();
+    const stream = this.#tokenizer.stream();
     const filter = new StopFilter(this.#stops);
     for await (const event of this.#deps.engine.generate(this.#request, signal)) {
       switch (event.kind) {
@@ -137,21 +147,17 @@ export class Generation {
   }
 }
 
-function checkPrompt(
-  { facts }: EngineClient,
-  prompt: readonly number[],
-  { promptField: param }: GenerationFields,
-): void {
+function checkPrompt(vocabSize: number, prompt: readonly number[], { promptField: param }: GenerationFields): void {
   // What a tokenizer makes of text that it drops altogether.
   if (prompt.length === 0) {
     throw new ApiError('invalid_request_error', 'invalid_value', 'the prompt has no tokens', { param });
   }
-  const position = prompt.findIndex((id) => id >= facts.vocabSize);
+  const position = prompt.findIndex((id) => id >= vocabSize);
   if (position !== -1) {
     throw new ApiError(
       'invalid_request_error',
       'invalid_value',
-      `prompt[${position}]: token ${prompt[position]} does not exist; the vocabulary has ${facts.vocabSize}`,
+      `prompt[${position}]: token ${prompt[position]} does not exist; the vocabulary has ${vocabSize}`,
       { param },
     );
   }
