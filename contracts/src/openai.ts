@@ -75,6 +75,8 @@ export interface Usage {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
   readonly total_tokens: number;
+  /** `cached_tokens`: those whose keys and values were at hand from an earlier request. */
+  readonly prompt_tokens_details?: { readonly cached_tokens: number };
 }
 
 export type FinishReason = 'stop' | 'length';
@@ -180,18 +182,21 @@ export class ApiError extends Error {
   readonly code: string;
   readonly status: number;
   readonly param: string | null;
+  /** When it is worth another try, where that is known. */
+  readonly retryAfterSeconds: number | undefined;
 
   constructor(
     type: ErrorType,
     code: string,
     message: string,
-    options: { param?: string; status?: number; cause?: unknown } = {},
+    options: { param?: string; status?: number; cause?: unknown; retryAfterSeconds?: number } = {},
   ) {
     super(message, { cause: options.cause });
     this.type = type;
     this.code = code;
     this.status = options.status ?? STATUS[type];
     this.param = options.param ?? null;
+    this.retryAfterSeconds = options.retryAfterSeconds;
   }
 
   body(): ErrorBody {
@@ -199,7 +204,8 @@ export class ApiError extends Error {
   }
 
   toResponse(headers: Record<string, string> = {}): Response {
-    return Response.json(this.body(), { status: this.status, headers });
+    const retry = this.retryAfterSeconds === undefined ? {} : { 'retry-after': String(this.retryAfterSeconds) };
+    return Response.json(this.body(), { status: this.status, headers: { ...retry, ...headers } });
   }
 
   /** Any thrown value as an ApiError: a `Problem` is the caller's to mend, anything else is ours and keeps its details to the log. */

@@ -36,8 +36,16 @@ export interface BackendOptions {
   readonly maxStepTokens?: number;
   /** Most sequences that run at once. */
   readonly maxSequences?: number;
+  /** Most experts that one step reads. */
+  readonly maxStepExperts?: number;
+  /** Tokens of a block of the KV cache. */
+  readonly blockTokens?: number;
   /** Requests in flight beyond which new ones are refused. */
   readonly maxRequests?: number;
+  /** Prompt tokens in wait for their first step beyond which new requests are refused. */
+  readonly maxQueuedTokens?: number;
+  /** What a request may take, from its arrival to its last token. */
+  readonly requestTimeoutMs?: number;
   /** Most tokens of a chat answer whose request doesn't say. */
   readonly defaultMaxTokens?: number;
   readonly logLevel?: string;
@@ -55,7 +63,11 @@ export const BACKEND_DEFAULTS: Defaults = {
   kvTokens: 16_384,
   maxStepTokens: 256,
   maxSequences: 64,
+  maxStepExperts: 8,
+  blockTokens: 16,
   maxRequests: 256,
+  maxQueuedTokens: 65_536,
+  requestTimeoutMs: 600_000,
   defaultMaxTokens: 1_024,
   logLevel: 'info',
 };
@@ -154,7 +166,18 @@ function createLog({ logLevel, region, onLog }: Defaults & BackendOptions): Logg
 }
 
 function checkSizes(settings: Defaults): void {
-  for (const name of ['kvTokens', 'maxStepTokens', 'maxSequences', 'maxRequests', 'defaultMaxTokens'] as const) {
+  const sizes = [
+    'kvTokens',
+    'maxStepTokens',
+    'maxSequences',
+    'maxStepExperts',
+    'blockTokens',
+    'maxRequests',
+    'maxQueuedTokens',
+    'requestTimeoutMs',
+    'defaultMaxTokens',
+  ] as const;
+  for (const name of sizes) {
     if (!(settings[name] >= 1))
       throw new Problem(`${name} is ${settings[name]}; at least 1 is needed to serve anything`);
   }
@@ -162,11 +185,17 @@ function checkSizes(settings: Defaults): void {
 
 /** What a user can mend is a Problem on the other side of the thread's border, too. */
 async function startEngine(settings: Defaults & BackendOptions, log: Logger): Promise<EngineClient> {
-  const { base, store, device, slots, kvTokens, maxStepTokens, maxSequences, maxRequests } = settings;
+  const { base, store, device, slots, kvTokens, maxStepTokens, maxSequences, maxStepExperts, blockTokens } = settings;
+  const { maxRequests, maxQueuedTokens, requestTimeoutMs: timeoutMs } = settings;
   try {
     return await EngineClient.start(
-      { base, store, device, slots, kvTokens, maxStepTokens, maxSequences },
-      { maxRequests, onDeath: (error) => log.fatal({ err: error }, 'the engine thread is gone; restart this region') },
+      { base, store, device, slots, kvTokens, maxStepTokens, maxSequences, maxStepExperts, blockTokens },
+      {
+        maxRequests,
+        maxQueuedTokens,
+        timeoutMs,
+        onDeath: (error) => log.fatal({ err: error }, 'the engine thread is gone; restart this region'),
+      },
     );
   } catch (cause) {
     if (cause instanceof Error) throw new Problem(cause.message, { cause });

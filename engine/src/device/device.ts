@@ -134,8 +134,11 @@ export interface Device<A extends Activations = Activations> {
   add(x: A, y: A): void;
   /** Copies the batch's `logitRows` of `x` to the first rows of `out`; the ops that follow act on those rows. */
   gather(out: A, x: A): void;
-  /** Values of the rows that ops act on at this point, (rows, cols), in a buffer of its own. */
-  read(x: A): Promise<Float32Array>;
+  /**
+   * Values of the rows that ops act on at this point, (rows, cols): in the first values of `into`, or in a buffer of their own. @throws
+   * RangeError when `into` is too small.
+   */
+  read(x: A, into?: Float32Array): Promise<Float32Array>;
 
   /** Frees what the device holds; it can't be used afterwards. */
   close(): void;

@@ -51,7 +51,7 @@ export interface Stage<A extends Activations> {
   readonly input: A;
 }
 
-/** Runs one step. Gives the logits of the batch's `logitRows`, (n, width of `space.logits`). */
+/** Runs one step. Gives the logits of the batch's `logitRows`, (n, width of `space.logits`), in the first values of `into` where it is given. */
 export async function forward<A extends Activations>(
   device: Device<A>,
   config: ModelConfig,
@@ -59,6 +59,7 @@ export async function forward<A extends Activations>(
   rope: RopeTable,
   space: Workspace<A>,
   batch: StepBatch,
+  into?: Float32Array,
 ): Promise<Float32Array> {
   device.begin(batch);
   device.embed(space.x, params.embedding);
@@ -69,7 +70,7 @@ export async function forward<A extends Activations>(
   device.gather(space.last, space.x);
   device.rmsNorm(space.last, space.last, params.norm, config.rmsNormEps);
   device.head(space.logits, space.last, params.head);
-  return device.read(space.logits);
+  return device.read(space.logits, into);
 }
 
 /**

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openCheckpoint } from '../checkpoint/checkpoint.ts';
-import { logProbability } from '../sampling/sampler.ts';
+import { logProbability } from '../sampling/logprobs.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { Model } from './model.ts';
 import { Session } from './session.ts';

@@ -95,14 +95,19 @@ export class Model {
     this.#setAdded(slot, 0);
   }
 
+  /** Columns of the logits: the vocabulary, and what the experts now loaded add to it. */
+  get logitWidth(): number {
+    return this.#space.logits.cols;
+  }
+
   /**
-   * Logits (n, width) of the batch's `logitRows`. The width is the vocabulary's and, while experts are loaded that add tokens, the most that one adds; −∞
-   * stands beyond a row's own.
+   * Logits (n, logitWidth) of the batch's `logitRows`, in the first values of `into` where it is given. −∞ stands beyond a row's own
+   * vocabulary.
    *
    * @throws RangeError when the batch doesn't fit the sizes given at load.
    */
-  forward(batch: StepBatch): Promise<Float32Array> {
-    return forward(this.#device, this.config, this.#params, this.#rope, this.#space, batch);
+  forward(batch: StepBatch, into?: Float32Array): Promise<Float32Array> {
+    return forward(this.#device, this.config, this.#params, this.#rope, this.#space, batch, into);
   }
 
   close(): void {

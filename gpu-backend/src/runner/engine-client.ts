@@ -6,6 +6,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { ApiError } from '@signpost/contracts';
+import { Admission, type AdmissionLimits } from './admission.ts';
 import type {
   EngineFacts,
   EngineOptions,
@@ -13,12 +14,15 @@ import type {
   FromWorker,
   GenerationEvent,
   GenerationRequest,
+  StepStats,
   ToWorker,
 } from './protocol.ts';
 
-export interface EngineClientOptions {
-  /** Requests in flight beyond which new ones are refused. */
-  readonly maxRequests: number;
+export interface EngineClientOptions extends AdmissionLimits {
+  /** What a request may take that doesn't say; as long as it likes if left out. */
+  readonly timeoutMs?: number;
+  /** Told of every step of the model. */
+  readonly onStep?: (step: StepStats) => void;
   /** Told once when the thread ends without having been asked to. */
   readonly onDeath: (error: Error) => void;
 }
@@ -37,6 +41,7 @@ export class EngineClient {
   readonly facts: EngineFacts;
   readonly #worker: Worker;
   readonly #options: EngineClientOptions;
+  readonly #admission: Admission;
   readonly #listeners = new Map<number, Listener>();
   readonly #calls = new Map<number, Call>();
   #lastId = 0;
@@ -48,6 +53,7 @@ export class EngineClient {
     this.#worker = worker;
     this.facts = facts;
     this.#options = options;
+    this.#admission = new Admission(options);
     worker.on('message', (message: FromWorker) => this.#receive(message));
     worker.on('error', (error) => this.#die(error));
     worker.on('exit', (code) => this.#die(new Error(`the engine thread ended with code ${code}`)));
@@ -72,7 +78,7 @@ export class EngineClient {
   /**
    * Runs a request. The events end with `finished`. Leaving the loop early, or the signal, aborts the request.
    *
-   * @throws ApiError (429) at once when the region is full, or what the request failed with; the `signal`'s reason when it aborts.
+   * @throws ApiError (429) at once when the region is full, (504) when its time is up, or what the request failed with; the `signal`'s reason when it aborts.
    */
   async *generate(
     request: Omit<GenerationRequest, 'id'>,
@@ -81,17 +87,19 @@ export class EngineClient {
     if (this.#death !== undefined) throw engineGone(this.#death);
     signal.throwIfAborted();
     // Counted where a request is taken, so that no burst slips through between the check and the count.
-    if (this.#listeners.size >= this.#options.maxRequests) throw regionFull(this.#listeners.size);
+    const ticket = this.#admission.enter(request.prompt.length + request.generated.length);
     const id = ++this.#lastId;
     const queue: GenerationEvent[] = [];
     let wake: (() => void) | undefined;
     this.#listeners.set(id, (event) => {
+      if (event.kind === 'started') ticket.start();
       queue.push(event);
       wake?.();
     });
     const onAbort = () => wake?.();
     signal.addEventListener('abort', onAbort);
-    this.#send({ kind: 'submit', request: { ...request, id } });
+    const timeoutMs = request.timeoutMs ?? this.#options.timeoutMs;
+    this.#send({ kind: 'submit', request: { ...request, id, timeoutMs } });
     try {
       for (;;) {
         signal.throwIfAborted();
@@ -113,6 +121,7 @@ export class EngineClient {
     } finally {
       signal.removeEventListener('abort', onAbort);
       this.#listeners.delete(id);
+      ticket.leave();
       // Without effect where the request has ended.
       if (this.isAlive) this.#send({ kind: 'abort', id });
     }
@@ -147,6 +156,7 @@ export class EngineClient {
   #receive(message: FromWorker): void {
     switch (message.kind) {
       case 'events':
+        if (message.step !== undefined) this.#options.onStep?.(message.step);
         for (const { id, event } of message.events) this.#listeners.get(id)?.(event);
         return;
       case 'stats':
@@ -180,13 +190,5 @@ function engineGone(cause: Error): ApiError {
     'engine_gone',
     'the engine of this region has stopped; another region may answer',
     { status: 503, cause },
-  );
-}
-
-function regionFull(inFlight: number): ApiError {
-  return new ApiError(
-    'rate_limit_error',
-    'region_full',
-    `this region has ${inFlight} requests in flight, as many as it takes; try again soon`,
   );
 }

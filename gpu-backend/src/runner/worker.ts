@@ -10,21 +10,20 @@ import { Scheduler } from '../schedule/scheduler.ts';
 import { EngineLoop } from './engine-loop.ts';
 import type { EngineOptions, FromWorker, ToWorker } from './protocol.ts';
 
-const BLOCK_TOKENS = 16;
-
 const port = parentPort;
 if (port === null) throw new Error('this file runs as a worker thread');
 const options = workerData as EngineOptions;
 const send = (message: FromWorker) => port.postMessage(message);
 
 const store = openStore(options.store);
-const blocks = new BlockManager(Math.ceil(options.kvTokens / BLOCK_TOKENS), BLOCK_TOKENS);
+const { blockTokens } = options;
+const blocks = new BlockManager(Math.ceil(options.kvTokens / blockTokens), blockTokens);
 const maxLogitRows = options.maxSequences;
 const model = await Model.load(await openCheckpoint(options.base), {
   device: options.device,
   slots: options.slots,
   kvBlocks: blocks.blocks,
-  blockTokens: BLOCK_TOKENS,
+  blockTokens,
   maxRows: options.maxStepTokens,
   maxLogitRows,
 });
@@ -37,7 +36,7 @@ const loop = new EngineLoop({
     load: async (version, slot) =>
       model.loadExpert(slot, openDelta(await readExpert(store, version), `${store.url}/${version.key}`)),
   }),
-  emit: (events) => send({ kind: 'events', events }),
+  emit: (events, step) => send(step === undefined ? { kind: 'events', events } : { kind: 'events', events, step }),
 });
 
 port.on('message', (message: ToWorker) => {

@@ -26,8 +26,18 @@ beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'signpost-app-'));
   engine = await EngineClient.start(
     // Room for three long answers at a time.
-    { base: BASE, store: dir, device: 'cpu', slots: 1, kvTokens: 320, maxStepTokens: 64, maxSequences: 8 },
-    { maxRequests: MAX_REQUESTS, onDeath: () => undefined },
+    {
+      base: BASE,
+      store: dir,
+      device: 'cpu',
+      slots: 1,
+      kvTokens: 320,
+      maxStepTokens: 64,
+      maxSequences: 8,
+      maxStepExperts: 1,
+      blockTokens: 16,
+    },
+    { maxRequests: MAX_REQUESTS, maxQueuedTokens: 4_096, onDeath: () => undefined },
   );
   app = createApp({
     engine,

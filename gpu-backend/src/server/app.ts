@@ -153,10 +153,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
     const apiError = ApiError.from(error);
     const requestId = context.get('requestId');
     logFailure(requestId, apiError);
-    return apiError.toResponse({
-      'x-request-id': requestId,
-      ...(apiError.status === 429 ? { 'retry-after': '1' } : {}),
-    });
+    return apiError.toResponse({ 'x-request-id': requestId });
   });
 
   /** Answers whole or streamed. Either way an app that goes away stops the engine's work. */

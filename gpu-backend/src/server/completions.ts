@@ -2,8 +2,7 @@
  * `POST /v1/completions`: the wire format around a generation, with log-probabilities and scoring of prompts.
  */
 import { ApiError, type Completion, type CompletionLogprobs, type CompletionRequest } from '@signpost/contracts';
-import type { Tokenizer } from '@signpost/engine';
-import type { TokenScore } from '../runner/protocol.ts';
+import type { Tokenizer, TokenScore } from '@signpost/engine';
 import type { AnswerIdentity } from './chat.ts';
 import type { Generation, GenerationFields, Piece, Scoring } from './generation.ts';
 
@@ -109,7 +108,9 @@ export class CompletionWriter {
       return at;
     });
     const top = entries.map(({ score }) =>
-      score?.top === undefined ? null : { [this.#tokenizer.tokenText(score.top.id)]: score.top.logprob },
+      score === null || score.top.length === 0
+        ? null
+        : Object.fromEntries(score.top.map(({ id, logprob }) => [this.#tokenizer.tokenText(id), logprob])),
     );
     return {
       tokens,

@@ -2,11 +2,11 @@
  * From a checked request to pieces of text: limits, experts, the engine, detokenisation, stop strings.
  */
 import { ApiError, type Digest, type FinishReason, type Usage } from '@signpost/contracts';
-import type { Tokenizer } from '@signpost/engine';
+import { samplingParams, type Tokenizer, type TokenScore } from '@signpost/engine';
 import type { ResolvedTerm } from '../experts/catalogue-watch.ts';
 import type { Speech } from '../experts/tokenizers.ts';
 import type { EngineClient } from '../runner/engine-client.ts';
-import type { GenerationRequest, TokenScore } from '../runner/protocol.ts';
+import type { GenerationRequest } from '../runner/protocol.ts';
 import { StopFilter } from './stop-filter.ts';
 
 export interface GenerationDeps {
@@ -34,7 +34,7 @@ export interface GenerationFields {
 
 export interface Scoring {
   readonly scoresPrompt: boolean;
-  readonly logprobs: 0 | 1 | undefined;
+  readonly logprobs: number | undefined;
 }
 
 /** One step of an answer. */
@@ -56,6 +56,7 @@ export class Generation {
   readonly #request: Omit<GenerationRequest, 'id'>;
   readonly #stops: readonly string[];
   #completionTokens = 0;
+  #cachedTokens = 0;
 
   private constructor(
     deps: GenerationDeps,
@@ -82,13 +83,16 @@ export class Generation {
     checkPrompt(vocabSize, prompt, fields);
     const request = {
       prompt,
+      generated: [],
+      tenant: '',
+      timeoutMs: undefined,
       maxTokens: maxTokensOf(deps, prompt.length, fields),
       mixture,
-      sampling: {
+      sampling: samplingParams({
         temperature: fields.temperature ?? 1,
         topP: fields.top_p ?? 1,
         seed: fields.seed ?? Math.floor(Math.random() * 2 ** 32),
-      },
+      }),
       stopIds: [...tokenizer.eosIds],
       ...scoring,
     };
@@ -103,7 +107,12 @@ export class Generation {
 
   get usage(): Usage {
     const [prompt, completion] = [this.#request.prompt.length, this.#completionTokens];
-    return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+    return {
+      prompt_tokens: prompt,
+      completion_tokens: completion,
+      total_tokens: prompt + completion,
+      prompt_tokens_details: { cached_tokens: this.#cachedTokens },
+    };
   }
 
   /** Runs it. Ending the loop early, or the signal, stops the engine's work within one step. */
@@ -112,6 +121,9 @@ export class Generation {
     const filter = new StopFilter(this.#stops);
     for await (const event of this.#deps.engine.generate(this.#request, signal)) {
       switch (event.kind) {
+        case 'started':
+          this.#cachedTokens = event.cachedTokens;
+          break;
         case 'scored':
           yield { text: '', promptScores: event.scores };
           break;

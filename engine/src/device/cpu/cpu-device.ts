@@ -120,10 +120,13 @@ export class CpuDevice implements Device<CpuActivations> {
     this.#rows = this.#logitRows;
   }
 
-  async read(x: CpuActivations): Promise<Float32Array> {
+  async read(x: CpuActivations, into?: Float32Array): Promise<Float32Array> {
     const stride = activationStride(x.cols);
-    if (stride === x.cols) return x.data.slice(0, this.#rows * x.cols);
-    const out = new Float32Array(this.#rows * x.cols);
+    const out = into?.subarray(0, this.#rows * x.cols) ?? new Float32Array(this.#rows * x.cols);
+    if (stride === x.cols) {
+      out.set(x.data.subarray(0, this.#rows * x.cols));
+      return out;
+    }
     for (let row = 0; row < this.#rows; row++) {
       out.set(x.data.subarray(row * stride, row * stride + x.cols), row * x.cols);
     }

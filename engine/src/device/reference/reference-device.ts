@@ -236,8 +236,11 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     this.#current = { batch, rows: batch.logitRows };
   }
 
-  async read(x: ReferenceActivations): Promise<Float32Array> {
-    return x.data.slice(0, this.#step.rows.length * x.cols);
+  async read(x: ReferenceActivations, into?: Float32Array): Promise<Float32Array> {
+    const values = x.data.subarray(0, this.#step.rows.length * x.cols);
+    const out = into?.subarray(0, values.length) ?? new Float32Array(values.length);
+    out.set(values);
+    return out;
   }
 
   close(): void {
