@@ -90,6 +90,7 @@ export function mixtureRecipe(
     models: deltas.map(({ location, weight }) => ({ location, parameters: { weight } })),
     parameters: {},
     dtype: undefined,
+    tokenizerSource: undefined,
   };
 }
 

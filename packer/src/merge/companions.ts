@@ -4,6 +4,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { TokenizerChanges } from '@signpost/contracts';
 import { readJson } from '@signpost/engine';
 
@@ -39,8 +40,10 @@ export async function companionFiles(
   for (const name of TOKENIZER_FILES) {
     const path = join(dir, name);
     if (!existsSync(path)) continue;
-    const edit = edits[name];
-    files.set(name, edit === undefined ? await readFile(path) : toText(edit(Object(await readJson(path)) as Json)));
+    const [data, edit] = [await readFile(path), edits[name]];
+    const before = edit === undefined ? undefined : (Object(await readJson(path)) as Json);
+    const after = before === undefined ? undefined : edit?.(before);
+    files.set(name, isDeepStrictEqual(before, after) ? data : toText(after));
   }
   const before = Object(await readJson(join(dir, 'config.json'))) as Json;
   files.set('config.json', toText({ ...before, ...endOf(changes), ...config }));

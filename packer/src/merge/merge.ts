@@ -30,7 +30,7 @@ export async function openMerge(recipe: MergeRecipe, options: SourceOptions = {}
   const base = await openSource(recipe.base ?? first?.location ?? '', options);
   const inputs: MergeInput[] = [];
   for (const { location } of recipe.models) inputs.push(await openInput(location, base, options));
-  const leading = leadingVocabulary(inputs);
+  const leading = recipe.tokenizerSource === 'base' ? undefined : leadingVocabulary(inputs);
   const vocabSize = base.config.vocabSize + (leading?.addedRows ?? 0);
   const mergedSpecs = modelParams({ ...base.config, vocabSize }).specs;
   const tensors = new Map<string, CheckpointTensor>();
