@@ -72,15 +72,13 @@ const logitRows = fc.array(
   { minLength: 1, maxLength: 6 },
 );
 const unless = <T>(usual: T, other: fc.Arbitrary<T>) => fc.oneof(fc.constant(usual), other);
+/** Away from sums and ratios that equal it but for rounding. */
+const share = fc.integer({ min: 1, max: 99 }).map((percent) => percent / 100 + 1e-5);
 const anyParams: fc.Arbitrary<SamplingParams> = fc.record({
   temperature: fc.oneof(fc.constant(0), fc.double({ min: 0.05, max: 2, noNaN: true })),
-  // Away from sums that equal it but for rounding.
-  topP: unless(
-    1,
-    fc.integer({ min: 1, max: 99 }).map((percent) => percent / 100 + 1e-5),
-  ),
+  topP: unless(1, share),
   topK: unless(0, fc.integer({ min: 1, max: VOCAB + 2 })),
-  minP: unless(0, fc.double({ min: 0.01, max: 1, noNaN: true })),
+  minP: unless(0, share),
   repetitionPenalty: unless(1, fc.double({ min: 0.5, max: 2, noNaN: true })),
   presencePenalty: unless(0, fc.double({ min: -2, max: 2, noNaN: true })),
   frequencyPenalty: unless(0, fc.double({ min: -2, max: 2, noNaN: true })),

@@ -1,6 +1,7 @@
 /**
  * The engine's worker thread: binds the loop to the thread's port. Thin; see engine-loop.ts.
  */
+import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Model, openCheckpoint, openDelta } from '@signpost/engine';
 import { openStore, readExpert } from '@signpost/store';
@@ -9,6 +10,12 @@ import { BlockManager } from '../schedule/block-manager.ts';
 import { Scheduler } from '../schedule/scheduler.ts';
 import { EngineLoop } from './engine-loop.ts';
 import type { EngineOptions, FromWorker, ToWorker } from './protocol.ts';
+
+/** How much nicer than the HTTP thread this one is, and with it the kernels' threads, which inherit it: a health check doesn't wait for a core. */
+const NICENESS = 5;
+const MOST_NICE = 19;
+// On Linux this is the thread's; where it is the process's, nobody is before anybody.
+setPriority(Math.min(MOST_NICE, getPriority() + NICENESS));
 
 const port = parentPort;
 if (port === null) throw new Error('this file runs as a worker thread');
