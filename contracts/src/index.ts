@@ -1,6 +1,7 @@
 /**
  * What crosses a boundary, as schemas and types. No I/O.
  */
+export * from './bearer.ts';
 export * from './catalogue.ts';
 export * from './delta.ts';
 export * from './digest.ts';

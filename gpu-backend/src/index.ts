@@ -1,17 +1,23 @@
 /**
  * The regional backend: one base, experts paged in from a store, an OpenAI-compatible API.
  */
-import { type Heartbeat, Problem, signingKey } from '@signpost/contracts';
+import { randomUUID } from 'node:crypto';
+import { type Digest, type Heartbeat, hashKey, Problem, signingKey } from '@signpost/contracts';
 import { type DeviceName, Tokenizer } from '@signpost/engine';
 import { openStore, readTrustedKeys } from '@signpost/store';
 import { type Logger, pino } from 'pino';
+import manifest from '../package.json' with { type: 'json' };
 import { CatalogueWatch } from './experts/catalogue-watch.ts';
 import { ExpertTokenizers } from './experts/tokenizers.ts';
 import { EngineClient } from './runner/engine-client.ts';
+import type { EngineObserver } from './runner/request-watch.ts';
 import { createApp } from './server/app.ts';
 import { Heartbeats } from './server/heartbeat.ts';
 import { HttpServer } from './server/http-server.ts';
+import { Metrics } from './server/metrics.ts';
+import { modelNames } from './server/models.ts';
 import { answerStarting } from './server/starting.ts';
+import { startTracing } from './server/tracing.ts';
 
 export interface BackendOptions {
   /** Base checkpoint folder. */
@@ -25,6 +31,8 @@ export interface BackendOptions {
   readonly port?: number;
   /** Shared with the edge, at least 32 bytes; without it the server listens on this machine only. */
   readonly secret?: string;
+  /** What metrics are read with; needed where there is a `secret`, else everybody on this machine may read them. */
+  readonly metricsKey?: string;
   /** Files of public keys; with one or more, only a catalogue that one of them signed is taken. */
   readonly catalogueKey?: readonly string[];
   readonly device?: DeviceName;
@@ -49,11 +57,15 @@ export interface BackendOptions {
   /** Most tokens of a chat answer whose request doesn't say. */
   readonly defaultMaxTokens?: number;
   readonly logLevel?: string;
+  /** Whether the log tells what was asked, too. */
+  readonly logPrompts?: boolean;
   /** Takes the log, a JSON line at a time; standard output when left out. */
   readonly onLog?: (line: string) => void;
 }
 
-type Defaults = Required<Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret' | 'catalogueKey' | 'onLog'>>;
+type Defaults = Required<
+  Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret' | 'metricsKey' | 'catalogueKey' | 'onLog'>
+>;
 
 export const BACKEND_DEFAULTS: Defaults = {
   host: '127.0.0.1',
@@ -70,6 +82,7 @@ export const BACKEND_DEFAULTS: Defaults = {
   requestTimeoutMs: 600_000,
   defaultMaxTokens: 1_024,
   logLevel: 'info',
+  logPrompts: false,
 };
 
 export interface BackendHandle {
@@ -104,7 +117,14 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
       trust,
     );
     const tokenizer = await Tokenizer.load(settings.base);
-    const engine = await startEngine(settings, log);
+    const metrics = new Metrics({
+      region: settings.region,
+      blockTokens: settings.blockTokens,
+      stats: () => engine.stats(),
+      modelNames: (digest) => (catalogue.current === undefined ? [] : modelNames(catalogue.current, digest)),
+    });
+    const engine = await startEngine(settings, metrics, log);
+    const tracing = await startTracing({ region: settings.region, version: manifest.version });
     let draining = false;
     const isDraining = () => draining;
     const heartbeats = new Heartbeats(settings.region, engine, isDraining);
@@ -116,7 +136,11 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
       region: settings.region,
       signingKey: key,
       heartbeats,
+      metrics,
+      metricsKey: await metricsKey(settings),
+      tracing,
       log,
+      logPrompts: settings.logPrompts,
       isDraining,
     });
     http.serve((request) => app.fetch(request));
@@ -128,6 +152,7 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
       // Fails what is left, so that it gets an error rather than silence.
       await engine.close();
       await http.close();
+      await tracing.close();
       log.info('stopped');
     }
     let stopping: Promise<void> | undefined;
@@ -160,6 +185,12 @@ function edgeKey({ secret, host }: { secret?: string; host: string }): Uint8Arra
   );
 }
 
+/** The hash of the key that metrics are read with; of one that nobody knows where others reach the server and none was set. */
+async function metricsKey({ metricsKey: key, secret }: BackendOptions): Promise<Digest | undefined> {
+  if (key !== undefined) return hashKey(key);
+  return secret === undefined ? undefined : hashKey(randomUUID());
+}
+
 function createLog({ logLevel, region, onLog }: Defaults & BackendOptions): Logger {
   const options = { level: logLevel, base: { region } };
   return onLog === undefined ? pino(options) : pino(options, { write: onLog });
@@ -184,7 +215,11 @@ function checkSizes(settings: Defaults): void {
 }
 
 /** What a user can mend is a Problem on the other side of the thread's border, too. */
-async function startEngine(settings: Defaults & BackendOptions, log: Logger): Promise<EngineClient> {
+async function startEngine(
+  settings: Defaults & BackendOptions,
+  observer: EngineObserver,
+  log: Logger,
+): Promise<EngineClient> {
   const { base, store, device, slots, kvTokens, maxStepTokens, maxSequences, maxStepExperts, blockTokens } = settings;
   const { maxRequests, maxQueuedTokens, requestTimeoutMs: timeoutMs } = settings;
   try {
@@ -194,6 +229,7 @@ async function startEngine(settings: Defaults & BackendOptions, log: Logger): Pr
         maxRequests,
         maxQueuedTokens,
         timeoutMs,
+        observer,
         onDeath: (error) => log.fatal({ err: error }, 'the engine thread is gone; restart this region'),
       },
     );

@@ -84,12 +84,18 @@ const program = new Command('signpost-backend')
       .choices(['silent', 'error', 'warn', 'info', 'debug'])
       .default(BACKEND_DEFAULTS.logLevel),
   )
+  .option('--log-prompts', 'tell prompts in the log, too', BACKEND_DEFAULTS.logPrompts)
   .action(async ({ drainLimit, requestTimeout, threads, ...options }: Flags) => {
     // Where the kernels look when their pool starts, which is with the first op.
     if (threads !== undefined) process.env.SIGNPOST_THREADS = String(threads);
-    const secret = process.env.SIGNPOST_REGION_SECRET;
+    const { SIGNPOST_REGION_SECRET: secret, SIGNPOST_METRICS_KEY: metricsKey } = process.env;
     const requestTimeoutMs = requestTimeout * 1000;
-    const backend = await startBackend({ ...options, requestTimeoutMs, ...(secret === undefined ? {} : { secret }) });
+    const backend = await startBackend({
+      ...options,
+      requestTimeoutMs,
+      ...(secret === undefined ? {} : { secret }),
+      ...(metricsKey === undefined ? {} : { metricsKey }),
+    });
     let isStopping = false;
     const stop = () => {
       // A second signal ends it at once.

@@ -4,9 +4,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { samplingParams } from '@signpost/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { EngineClient } from './engine-client.ts';
 import type { GenerationEvent, GenerationRequest, StepStats } from './protocol.ts';
+import type { RequestSummary } from './request-watch.ts';
 
 const BASE = join(import.meta.dirname, '../../../models/demo/base');
 const MAX_QUEUED_TOKENS = 100;
@@ -14,6 +16,7 @@ const MAX_QUEUED_TOKENS = 100;
 let store: string;
 let engine: EngineClient;
 const steps: StepStats[] = [];
+const ends: RequestSummary[] = [];
 beforeAll(async () => {
   store = await mkdtemp(join(tmpdir(), 'signpost-client-'));
   engine = await EngineClient.start(
@@ -32,7 +35,7 @@ beforeAll(async () => {
       maxRequests: 8,
       maxQueuedTokens: MAX_QUEUED_TOKENS,
       onDeath: () => undefined,
-      onStep: (step) => steps.push(step),
+      observer: { onStep: (step) => steps.push(step), onToken() {}, onRequestEnd: (summary) => ends.push(summary) },
     },
   );
 });
@@ -42,6 +45,7 @@ afterAll(async () => {
 });
 beforeEach(() => {
   steps.length = 0;
+  ends.length = 0;
 });
 
 const never = new AbortController().signal;
@@ -57,7 +61,7 @@ function request(of: Partial<GenerationRequest>): Omit<GenerationRequest, 'id'> 
     tenant: '',
     timeoutMs: undefined,
     mixture: [],
-    sampling: { temperature: 0, topP: 1, seed: 0 },
+    sampling: samplingParams({ temperature: 0 }),
     stopIds: [],
     scoresPrompt: false,
     logprobs: undefined,
@@ -176,6 +180,22 @@ describe('an answer', () => {
 });
 
 describe('statistics', () => {
+  it('tell of every request how it ended, when, and with how many tokens', async () => {
+    const controller = new AbortController();
+    const left = run({ prompt: promptOf(7, 10), maxTokens: 1_000 }, controller.signal);
+    await isRunning(1);
+    controller.abort(new Error('left'));
+    await expect(left).rejects.toThrow('left');
+    await run({ prompt: promptOf(8, 40), maxTokens: 3 });
+    await run({ prompt: promptOf(8, 40), maxTokens: 3 });
+    await expect(run({ maxTokens: 1_500, timeoutMs: 60 })).rejects.toMatchObject({ status: 504 });
+    expect(ends.map(({ outcome }) => outcome)).toEqual(['abort', 'length', 'length', 'error']);
+    expect(ends[1]).toMatchObject({ experts: [], promptTokens: 40, cachedTokens: 0, generatedTokens: 3, maxTokens: 3 });
+    expect(ends[2]).toMatchObject({ cachedTokens: 32 });
+    const { startedMs = Number.NaN, firstTokenMs = Number.NaN, finishedMs = 0 } = ends[1] ?? {};
+    expect(0 <= startedMs && startedMs <= firstTokenMs && firstTokenMs <= finishedMs).toBe(true);
+  });
+
   it('tell of every step what it computed, and add up', async () => {
     const before = await engine.stats();
     await run({ prompt: promptOf(99, 70), maxTokens: 5 });

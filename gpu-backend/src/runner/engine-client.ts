@@ -14,15 +14,14 @@ import type {
   FromWorker,
   GenerationEvent,
   GenerationRequest,
-  StepStats,
   ToWorker,
 } from './protocol.ts';
+import { type EngineObserver, type RequestSummary, RequestWatch } from './request-watch.ts';
 
 export interface EngineClientOptions extends AdmissionLimits {
-  /** What a request may take that doesn't say; as long as it likes if left out. */
+  /** What a request may take at most; as long as it likes if left out. */
   readonly timeoutMs?: number;
-  /** Told of every step of the model. */
-  readonly onStep?: (step: StepStats) => void;
+  readonly observer?: EngineObserver;
   /** Told once when the thread ends without having been asked to. */
   readonly onDeath: (error: Error) => void;
 }
@@ -78,27 +77,32 @@ export class EngineClient {
   /**
    * Runs a request. The events end with `finished`. Leaving the loop early, or the signal, aborts the request.
    *
+   * @param onEnd told once what became of it, if it was admitted.
    * @throws ApiError (429) at once when the region is full, (504) when its time is up, or what the request failed with; the `signal`'s reason when it aborts.
    */
   async *generate(
     request: Omit<GenerationRequest, 'id'>,
     signal: AbortSignal,
+    onEnd?: (summary: RequestSummary) => void,
   ): AsyncGenerator<Exclude<GenerationEvent, { kind: 'failed' }>> {
     if (this.#death !== undefined) throw engineGone(this.#death);
     signal.throwIfAborted();
     // Counted where a request is taken, so that no burst slips through between the check and the count.
     const ticket = this.#admission.enter(request.prompt.length + request.generated.length);
     const id = ++this.#lastId;
+    const { observer } = this.#options;
+    const watch = new RequestWatch(request);
     const queue: GenerationEvent[] = [];
     let wake: (() => void) | undefined;
     this.#listeners.set(id, (event) => {
       if (event.kind === 'started') ticket.start();
+      watch.see(event, observer);
       queue.push(event);
       wake?.();
     });
     const onAbort = () => wake?.();
     signal.addEventListener('abort', onAbort);
-    const timeoutMs = request.timeoutMs ?? this.#options.timeoutMs;
+    const timeoutMs = shorter(request.timeoutMs, this.#options.timeoutMs);
     this.#send({ kind: 'submit', request: { ...request, id, timeoutMs } });
     try {
       for (;;) {
@@ -122,6 +126,9 @@ export class EngineClient {
       signal.removeEventListener('abort', onAbort);
       this.#listeners.delete(id);
       ticket.leave();
+      const summary = watch.end(signal.aborted ? 'abort' : 'stop');
+      observer?.onRequestEnd(summary);
+      onEnd?.(summary);
       // Without effect where the request has ended.
       if (this.isAlive) this.#send({ kind: 'abort', id });
     }
@@ -156,7 +163,7 @@ export class EngineClient {
   #receive(message: FromWorker): void {
     switch (message.kind) {
       case 'events':
-        if (message.step !== undefined) this.#options.onStep?.(message.step);
+        if (message.step !== undefined) this.#options.observer?.onStep(message.step);
         for (const { id, event } of message.events) this.#listeners.get(id)?.(event);
         return;
       case 'stats':
@@ -182,6 +189,10 @@ export class EngineClient {
     for (const { reject } of this.#calls.values()) reject(gone);
     this.#calls.clear();
   }
+}
+
+function shorter(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 }
 
 function engineGone(cause: Error): ApiError {

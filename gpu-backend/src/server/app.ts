@@ -4,8 +4,11 @@
 import { randomUUID } from 'node:crypto';
 import {
   ApiError,
+  bearerHash,
   chatRequestSchema,
   completionRequestSchema,
+  type Digest,
+  equalInConstantTime,
   parseBody,
   readText,
   SeenTokens,
@@ -15,6 +18,7 @@ import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { CatalogueWatch } from '../experts/catalogue-watch.ts';
 import type { ExpertTokenizers } from '../experts/tokenizers.ts';
+import { type Asked, promptOf, spanOf, timeoutOf } from './account.ts';
 import { chatChunks, chatCompletion, chatFields, chatPrompt } from './chat.ts';
 import {
   CompletionWriter,
@@ -26,8 +30,10 @@ import {
 } from './completions.ts';
 import { type Addressee, Generation, type GenerationDeps } from './generation.ts';
 import type { Heartbeats } from './heartbeat.ts';
+import type { Metrics } from './metrics.ts';
 import { findModel, listModels } from './models.ts';
 import { type StreamEnd, sseResponse } from './sse.ts';
+import type { Tracing } from './tracing.ts';
 
 export interface AppDeps extends GenerationDeps {
   readonly catalogue: CatalogueWatch;
@@ -36,12 +42,18 @@ export interface AppDeps extends GenerationDeps {
   /** Verifies the edge's requests; undefined where the server listens on this machine only. */
   readonly signingKey: Uint8Array | undefined;
   readonly heartbeats: Heartbeats;
+  readonly metrics: Metrics;
+  /** Hash of the key that metrics are read with; undefined where everybody who reaches the server may. */
+  readonly metricsKey: Digest | undefined;
+  readonly tracing: Tracing;
   readonly log: Logger;
+  /** Whether the log tells what was asked, too. */
+  readonly logPrompts: boolean;
   /** Whether new requests are refused because the server is about to stop. */
   readonly isDraining: () => boolean;
 }
 
-type Env = { Variables: { requestId: string; body: string } };
+type Env = { Variables: { requestId: string; body: string; tenant: string } };
 type AppContext = Context<Env>;
 
 export function createApp(deps: AppDeps): Hono<Env> {
@@ -72,19 +84,26 @@ export function createApp(deps: AppDeps): Hono<Env> {
     const status = deps.isDraining() ? 'draining' : engine.isAlive ? 'ready' : 'dead';
     return context.json({ status }, status === 'ready' ? 200 : 503);
   });
+  app.get('/metrics', async (context) => {
+    await checkMetricsKey(deps.metricsKey, context.req.header('authorization'));
+    return context.text(await deps.metrics.render(), 200, { 'content-type': deps.metrics.contentType });
+  });
   app.all('/health/live', onlyTakes('GET'));
   app.all('/health/ready', onlyTakes('GET'));
+  app.all('/metrics', onlyTakes('GET'));
 
   app.use(async function authenticate(context, next) {
     const body = await readText(context.req.raw);
-    if (deps.signingKey !== undefined) {
+    if (deps.signingKey === undefined) context.set('tenant', '');
+    else {
       const { method, path } = context.req;
-      await verifyRequest(
+      const caller = await verifyRequest(
         deps.signingKey,
         context.req.header('authorization') ?? null,
         { region: deps.region, method, path, body },
         seen,
       );
+      context.set('tenant', caller.tenant ?? '');
     }
     context.set('body', body);
     await next();
@@ -102,7 +121,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
   app.post('/v1/chat/completions', async (context) => {
     const request = parseBody(context.get('body'), chatRequestSchema);
     refuseWhileDraining(deps);
-    const fields = chatFields(request);
+    const fields = { ...chatFields(request), ...limitsOf(context) };
     const addressee = await addressed(request.model);
     const prompt = chatPrompt(addressee.tokenizer, request);
     const generation = Generation.prepare(deps, addressee, prompt, fields, {
@@ -114,10 +133,15 @@ export function createApp(deps: AppDeps): Hono<Env> {
       created: Math.floor(Date.now() / 1000),
       model: request.model,
     };
-    return answer(context, generation, request.stream === true, {
-      whole: (signal) => chatCompletion(generation, identity, signal),
-      stream: (signal) => chatChunks(generation, identity, request.stream_options?.include_usage === true, signal),
-    });
+    return answer(
+      context,
+      generation,
+      { operation: 'chat', request },
+      {
+        whole: (signal) => chatCompletion(generation, identity, signal),
+        stream: (signal) => chatChunks(generation, identity, request.stream_options?.include_usage === true, signal),
+      },
+    );
   });
 
   app.post('/v1/completions', async (context) => {
@@ -125,7 +149,8 @@ export function createApp(deps: AppDeps): Hono<Env> {
     refuseWhileDraining(deps);
     const addressee = await addressed(request.model);
     const prompt = completionPrompt(addressee.tokenizer, request);
-    const [fields, scoring] = [completionFields(request), completionScoring(request)];
+    const fields = { ...completionFields(request), ...limitsOf(context) };
+    const scoring = completionScoring(request);
     const generation = Generation.prepare(deps, addressee, prompt, fields, scoring);
     const identity = {
       id: `cmpl-${context.get('requestId')}`,
@@ -133,11 +158,16 @@ export function createApp(deps: AppDeps): Hono<Env> {
       model: request.model,
     };
     const writer = new CompletionWriter(addressee.tokenizer, request, prompt);
-    return answer(context, generation, request.stream === true, {
-      whole: (signal) => completion(generation, identity, writer, signal),
-      stream: (signal) =>
-        completionChunks(generation, identity, writer, request.stream_options?.include_usage === true, signal),
-    });
+    return answer(
+      context,
+      generation,
+      { operation: 'text_completion', request },
+      {
+        whole: (signal) => completion(generation, identity, writer, signal),
+        stream: (signal) =>
+          completionChunks(generation, identity, writer, request.stream_options?.include_usage === true, signal),
+      },
+    );
   });
 
   app.all('/heartbeat', onlyTakes('GET'));
@@ -160,7 +190,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
   async function answer(
     context: AppContext,
     generation: Generation,
-    isStream: boolean,
+    asked: Asked,
     run: { whole(signal: AbortSignal): Promise<object>; stream(signal: AbortSignal): AsyncGenerator<unknown> },
   ): Promise<Response> {
     const requestId = context.get('requestId');
@@ -172,27 +202,39 @@ export function createApp(deps: AppDeps): Hono<Env> {
     if (app.aborted) onGone();
     else app.addEventListener('abort', onGone, { once: true });
     const headers = digestHeader(generation);
-    const account = (outcome: StreamEnd['kind']) => {
+    const account = (outcome: StreamEnd['kind'], error?: ApiError) => {
       const ms = Math.round(performance.now() - started);
-      log.info({ requestId, digests: generation.digests, ...generation.usage, ms, outcome }, 'request ended');
+      const prompt = deps.logPrompts ? { prompt: promptOf(asked) } : {};
+      log.info(
+        { requestId, digests: generation.digests, ...generation.usage, ms, outcome, ...prompt },
+        'request ended',
+      );
+      deps.tracing.record(spanOf((name) => context.req.header(name), requestId, asked, generation, error));
     };
-    if (!isStream) {
-      const whole = await run.whole(gone.signal);
-      account('complete');
-      return context.json(whole, 200, headers);
+    if (asked.request.stream !== true) {
+      try {
+        const whole = await run.whole(gone.signal);
+        account('complete');
+        return context.json(whole, 200, headers);
+      } catch (error) {
+        account(gone.signal.aborted ? 'client gone' : 'failed', ApiError.from(error));
+        throw error;
+      }
     }
     return sseResponse(run.stream(gone.signal), {
       headers,
       onEnd: (end) => {
         if (end.kind === 'client gone') onGone();
-        if (end.kind === 'failed') logFailure(requestId, ApiError.from(end.error));
-        account(end.kind);
+        const error = end.kind === 'failed' ? ApiError.from(end.error) : undefined;
+        if (error !== undefined) logFailure(requestId, error);
+        account(end.kind, error);
       },
     });
   }
 
   /** Failures of ours with their cause; what the app did wrong without. */
   function logFailure(requestId: string, { status, code, cause, stack }: ApiError): void {
+    deps.metrics.onRefused(code);
     if (status >= 500) log.error({ requestId, status, code, err: cause ?? stack }, 'request failed');
     else log.info({ requestId, status, code }, 'request refused');
   }
@@ -206,6 +248,23 @@ function onlyTakes(allow: 'GET' | 'POST'): (context: AppContext) => Response {
     new ApiError('invalid_request_error', 'method_not_allowed', `${path} takes ${allow}`, { status: 405 }).toResponse({
       allow,
     });
+}
+
+/** What holds for a request beside its body. @throws ApiError (400) for a deadline that is none. */
+function limitsOf(context: AppContext): { tenant: string; timeoutMs: number | undefined } {
+  return { tenant: context.get('tenant'), timeoutMs: timeoutOf((name) => context.req.header(name)) };
+}
+
+/** @throws ApiError (401) for another key than the one metrics are read with. */
+async function checkMetricsKey(key: Digest | undefined, authorization: string | undefined): Promise<void> {
+  if (key === undefined) return;
+  const given = await bearerHash(authorization ?? '');
+  if (given !== undefined && equalInConstantTime(given, key)) return;
+  throw new ApiError(
+    'authentication_error',
+    'invalid_metrics_key',
+    'metrics are read with "Authorization: Bearer <key>", where <key> is the SIGNPOST_METRICS_KEY that this region was started with',
+  );
 }
 
 /** What answers, by content: the experts' digests in the order of the model name; none for the base. */

@@ -7,6 +7,7 @@ import type { ResolvedTerm } from '../experts/catalogue-watch.ts';
 import type { Speech } from '../experts/tokenizers.ts';
 import type { EngineClient } from '../runner/engine-client.ts';
 import type { GenerationRequest } from '../runner/protocol.ts';
+import type { RequestSummary } from '../runner/request-watch.ts';
 import { StopFilter } from './stop-filter.ts';
 
 export interface GenerationDeps {
@@ -32,6 +33,14 @@ export interface GenerationFields {
   readonly stop: string | string[] | null | undefined;
 }
 
+/** What holds for a request beside its body. */
+export interface RequestLimits {
+  /** On whose behalf it is asked; '' for nobody in particular. */
+  readonly tenant: string;
+  /** What it may take; as long as the region allows where it doesn't say. */
+  readonly timeoutMs: number | undefined;
+}
+
 export interface Scoring {
   readonly scoresPrompt: boolean;
   readonly logprobs: number | undefined;
@@ -55,6 +64,7 @@ export class Generation {
   readonly #tokenizer: Tokenizer;
   readonly #request: Omit<GenerationRequest, 'id'>;
   readonly #stops: readonly string[];
+  readonly #summaries: RequestSummary[] = [];
   #completionTokens = 0;
   #cachedTokens = 0;
 
@@ -77,15 +87,15 @@ export class Generation {
     deps: GenerationDeps,
     { mixture, tokenizer, vocabSize }: Addressee,
     prompt: readonly number[],
-    fields: GenerationFields,
+    fields: GenerationFields & RequestLimits,
     scoring: Scoring,
   ): Generation {
     checkPrompt(vocabSize, prompt, fields);
     const request = {
       prompt,
       generated: [],
-      tenant: '',
-      timeoutMs: undefined,
+      tenant: fields.tenant,
+      timeoutMs: fields.timeoutMs,
       maxTokens: maxTokensOf(deps, prompt.length, fields),
       mixture,
       sampling: samplingParams({
@@ -115,11 +125,17 @@ export class Generation {
     };
   }
 
+  /** What became of what the engine has ended for it. */
+  get summaries(): readonly RequestSummary[] {
+    return this.#summaries;
+  }
+
   /** Runs it. Ending the loop early, or the signal, stops the engine's work within one step. */
   async *pieces(signal: AbortSignal): AsyncGenerator<Piece> {
+    const onEnd = (summary: RequestSummary) => this.#summaries.push(summary);
     const stream = this.#tokenizer.stream();
     const filter = new StopFilter(this.#stops);
-    for await (const event of this.#deps.engine.generate(this.#request, signal)) {
+    for await (const event of this.#deps.engine.generate(this.#request, signal, onEnd)) {
       switch (event.kind) {
         case 'started':
           this.#cachedTokens = event.cachedTokens;
