@@ -102,7 +102,9 @@ describe('a fine-tune', () => {
     const words = await withTokenizer(({ added_tokens }) =>
       added_tokens.push({ id: 4096, content: 'wegweiser', ...FLAGS, single_word: true }),
     );
-    await expect(tokenizerChanges(base, words)).rejects.toThrow(/whole words only \(single_word\): "wegweiser" \(4096\)/);
+    await expect(tokenizerChanges(base, words)).rejects.toThrow(
+      /whole words only \(single_word\): "wegweiser" \(4096\)/,
+    );
     const twice = await withTokenizer(({ added_tokens }) => added_tokens.push({ id: 4096, content: '<|end|>' }));
     await expect(tokenizerChanges(base, twice)).rejects.toThrow(/the base has by another id: "<\|end\|>" \(4096\)/);
   });
