@@ -48,8 +48,8 @@ export class Tokenizer {
    */
   static async load(dir: string): Promise<Tokenizer> {
     const { tokenizer, config, generationEosIds, configEosIds, ...files } = await readTokenizerFiles(dir);
-    if (typeof config !== 'object' || config === null) throw new Problem(`${dir} has no tokenizer_config.json`);
     if (tokenizer === undefined) throw new Problem(`${dir} has no tokenizer.json`);
+    if (typeof config !== 'object' || config === null) throw new Problem(`${dir} has no tokenizer_config.json`);
     const parts = { ...files, tokenizer, config, eosIds: generationEosIds ?? configEosIds ?? [] };
     return new Tokenizer(dir, new HfTokenizer(tokenizer, config), parts, new Map());
   }

@@ -89,7 +89,7 @@ describe('a fine-tune', () => {
     await expect(tokenizerChanges(base, swapped)).rejects.toThrow(/token \d+ is ".+", the base's is ".+"/);
   });
 
-  it('that lost a token, learned new ones, or has one twice is refused with their names', async () => {
+  it('that lost a token, learned new ones, has one twice or of a kind that can't be found is refused with their names', async () => {
     const lost = await withTokenizer(({ model }) => {
       const [last] = Object.entries(model.vocab).find(([, id]) => id === 4095) ?? [];
       delete model.vocab[last ?? ''];
@@ -99,6 +99,10 @@ describe('a fine-tune', () => {
     await expect(tokenizerChanges(base, learned)).rejects.toThrow(
       /larger vocabulary than the base: "Signpost" \(4096\), "wegweiser" \(4097\); .* only as added_tokens/,
     );
+    const words = await withTokenizer(({ added_tokens }) =>
+      added_tokens.push({ id: 4096, content: 'sign', ...FLAGS, single_word: true }),
+    );
+    await expect(tokenizerChanges(base, words)).rejects.toThrow(/whole words only \(single_word\): "sign" \(4096\)/);
     const twice = await withTokenizer(({ added_tokens }) => added_tokens.push({ id: 4096, content: '<|end|>' }));
     await expect(tokenizerChanges(base, twice)).rejects.toThrow(/the base has by another id: "<\|end\|>" \(4096\)/);
   });

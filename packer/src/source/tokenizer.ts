@@ -18,6 +18,11 @@ export async function tokenizerChanges(base: Checkpoint, tuned: Checkpoint): Pro
   const [before, after] = [await readTokenizerFiles(base.dir), await readTokenizerFiles(tuned.dir)];
   const rows = tuned.config.vocabSize;
   const tokens = addedTokens(before, after, join(tuned.dir, TOKENIZER_FILE)).filter(({ id }) => id < rows);
+  const whole = tokens.filter(({ single_word }) => single_word);
+  if (whole.length > 0)
+    throw new Problem(
+      `${tuned.dir} adds tokens that stand for whole words only (single_word): ${named(whole.map(({ id, content }) => [id, content]))}; this engine's tokenizer would find them inside words, too`,
+    );
   const changes: TokenizerChanges = {
     ...(tokens.length === 0 ? {} : { added_tokens: tokens }),
     ...change('chat_template', before.chatTemplate, after.chatTemplate),
