@@ -89,7 +89,7 @@ describe('a fine-tune', () => {
     await expect(tokenizerChanges(base, swapped)).rejects.toThrow(/token \d+ is ".+", the base's is ".+"/);
   });
 
-  it('that lost a token, learned new ones, has one twice or of a kind that can't be found is refused with their names', async () => {
+  it('that lost a token, learned new ones, has one twice or of a kind that is not supported is refused with their names', async () => {
     const lost = await withTokenizer(({ model }) => {
       const [last] = Object.entries(model.vocab).find(([, id]) => id === 4095) ?? [];
       delete model.vocab[last ?? ''];
