@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExpertVersion } from '@signpost/contracts';
-import { openCheckpoint } from '@signpost/engine';
+import { openCheckpoint, samplingParams } from '@signpost/engine';
 import { pack, publish } from '@signpost/packer';
 import { openStore } from '@signpost/store';
 import { EngineClient } from '../../gpu-backend/src/runner/engine-client.ts';
@@ -53,7 +53,7 @@ async function ask(engine: EngineClient, experts: readonly ExpertVersion[], isOv
       tenant: `tenant-${draw(3)}`,
       timeoutMs: undefined,
       mixture: mixture.map((version) => ({ version, weight: 1 / (1 + draw(2)) })),
-      sampling: { temperature: 0, topP: 1, seed: 0 },
+      sampling: samplingParams({ temperature: 0 }),
       stopIds: [],
       scoresPrompt: draw(10) === 0,
       logprobs: undefined,
@@ -106,7 +106,12 @@ try {
   console.log(
     `${steps} steps in ${seconds.toFixed(0)} s: ${totals.rows} rows, ${totals.preemptions} preemptions, ${hits} % of prompt tokens from the prefix cache`,
   );
-  console.log(`growth from step ${WARM_STEPS} to ${STEPS}: ${(sample(STEPS) - sample(WARM_STEPS)).toFixed(1)} MiB`);
+  const after = rss.slice(WARM_STEPS / 100);
+  const range = `${Math.min(...after).toFixed(1)} to ${Math.max(...after).toFixed(1)} MiB`;
+  const growth = (sample(STEPS) - sample(WARM_STEPS)).toFixed(1);
+  console.log(
+    `growth from step ${WARM_STEPS} to ${STEPS}: ${growth} MiB (in between, as garbage is collected: ${range})`,
+  );
 } finally {
   await rm(dir, { recursive: true, force: true });
 }

@@ -4,6 +4,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { samplingParams } from '@signpost/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { EngineClient } from './engine-client.ts';
 import type { GenerationEvent, GenerationRequest, StepStats } from './protocol.ts';
@@ -57,7 +58,7 @@ function request(of: Partial<GenerationRequest>): Omit<GenerationRequest, 'id'> 
     tenant: '',
     timeoutMs: undefined,
     mixture: [],
-    sampling: { temperature: 0, topP: 1, seed: 0 },
+    sampling: samplingParams({ temperature: 0 }),
     stopIds: [],
     scoresPrompt: false,
     logprobs: undefined,

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Digest, ExpertVersion } from '@signpost/contracts';
-import { logProbability, Model, openCheckpoint, openDelta, Session } from '@signpost/engine';
+import { logProbability, Model, openCheckpoint, openDelta, Session, samplingParams } from '@signpost/engine';
 import { pack } from '@signpost/packer';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -189,7 +189,7 @@ async function runTogether(device: string, requests: readonly Request[], size: S
           tenant,
           timeoutMs: undefined,
           mixture: mixture.map(({ expert, weight }) => ({ version: versionOf(expert), weight })),
-          sampling: { temperature: 0, topP: 1, seed: 0 },
+          sampling: samplingParams({ temperature: 0 }),
           stopIds: [],
           scoresPrompt: scores,
           logprobs: 0,
