@@ -11,7 +11,7 @@ import { Residency } from '../experts/residency.ts';
 import { BlockManager } from '../schedule/block-manager.ts';
 import { Scheduler } from '../schedule/scheduler.ts';
 import { EngineLoop, type StepModel } from './engine-loop.ts';
-import type { GenerationEvent } from './protocol.ts';
+import type { GenerationEvent, GenerationRequest } from './protocol.ts';
 
 const BLOCK_TOKENS = 4;
 const VOCAB = 97;
@@ -203,6 +203,19 @@ async function simulate(list: readonly Arrival[], size: typeof sizes extends fc.
   return events;
 }
 
+const BASE_REQUEST: Omit<GenerationRequest, 'id'> = {
+  prompt: [9],
+  generated: [],
+  tenant: '',
+  timeoutMs: undefined,
+  maxTokens: 1,
+  mixture: [],
+  sampling: samplingParams({ temperature: 0 }),
+  stopIds: [],
+  scoresPrompt: false,
+  logprobs: undefined,
+};
+
 describe('the engine loop', () => {
   it('answers each request as if it were alone, whatever else arrives, leaves, shares its prefix, is preempted, resumed, paged in or broken', async () => {
     await fc.assert(
@@ -237,6 +250,31 @@ describe('the engine loop', () => {
     );
   });
 
+  it('answers the base while every slot is taken and experts wait for one; its load says who', async () => {
+    const blocks = new BlockManager(8, BLOCK_TOKENS);
+    const model = new CellModel();
+    const events: GenerationEvent[][] = [[], [], []];
+    const loop = new EngineLoop({
+      model,
+      blocks,
+      scheduler: new Scheduler(blocks, { maxStepTokens: 8, maxSequences: 2, maxLogitRows: 2, maxStepExperts: 1 }),
+      // The one slot is being filled for ever.
+      residency: new Residency({ slots: 1, load: () => new Promise(() => undefined) }),
+      emit: (batch) => {
+        for (const { id, event } of batch) events[id]?.push(event);
+      },
+    });
+    const request = { ...BASE_REQUEST, prompt: [9, 8, 7] };
+    for (const id of [0, 1]) void loop.submit({ ...request, id, mixture: [{ version: versionOf(id), weight: 1 }] });
+    await loop.submit({ ...request, id: 2 });
+    await expect.poll(() => events[2]?.at(-1)?.kind).toBe('finished');
+    expect(events.slice(0, 2)).toEqual([[], []]);
+    expect(loop.stats()).toMatchObject({
+      waiting: 2,
+      experts: [0, 1].map((expert) => ({ digest: digestOf(expert), running: 0, waiting: 1 })),
+    });
+  });
+
   it('fails the requests of a step that can not be computed, with the cause for the log, and goes on', async () => {
     const blocks = new BlockManager(8, BLOCK_TOKENS);
     const events: GenerationEvent[] = [];
@@ -252,21 +290,10 @@ describe('the engine loop', () => {
       residency: new Residency({ slots: 1, load: async () => undefined }),
       emit: (batch) => events.push(...batch.map(({ event }) => event)),
     });
-    const request = {
-      // Two full blocks: what a broken step was to compute must not be taken for computed by the next.
-      prompt: [9, 8, 7, 6, 9, 8, 7, 6],
-      generated: [],
-      tenant: '',
-      timeoutMs: undefined,
-      maxTokens: 1,
-      mixture: [],
-      sampling: samplingParams({ temperature: 0 }),
-      stopIds: [],
-      scoresPrompt: false,
-      logprobs: undefined,
-    };
+    // Two full blocks: what a broken step was to compute must not be taken for computed by the next.
+    const request = { ...BASE_REQUEST, prompt: [9, 8, 7, 6, 9, 8, 7, 6] };
     await loop.submit({ ...request, id: 1 });
-    await expect.poll(() => events.map(({ kind }) => kind)).toEqual(['failed', 'started']);
+    await expect.poll(() => events.map(({ kind }) => kind)).toEqual(['started', 'failed']);
     expect(events.find(({ kind }) => kind === 'failed')).toMatchObject({
       kind: 'failed',
       error: { code: 'internal_error', detail: expect.stringContaining('device lost') },

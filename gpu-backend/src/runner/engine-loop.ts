@@ -180,7 +180,9 @@ export class EngineLoop {
   }
 
   async #step(chunks: readonly Chunk[]): Promise<RequestEvent[]> {
-    const events = chunks.flatMap(({ sequence }) => this.#start(sequence));
+    const started = chunks.flatMap(({ sequence }) => this.#start(sequence));
+    if (started.length > 0) this.#parts.emit(started);
+    const events: RequestEvent[] = [];
     const width = this.#parts.model.logitWidth;
     const wanted = chunks.reduce((sum, chunk) => sum + logitCount(chunk), 0) * width;
     if (this.#logits.length < wanted) this.#logits = new Float32Array(wanted);
