@@ -83,6 +83,7 @@ try {
     if (steps % WARM_STEPS === 0)
       console.log(`step ${String(steps).padStart(6)}: ${rss.at(-1)?.toFixed(1)} MiB resident`);
   };
+  const observer = { onStep, onToken() {}, onRequestEnd() {} };
   const engine = await EngineClient.start(
     {
       base: join(DEMO, 'base'),
@@ -95,7 +96,7 @@ try {
       maxStepExperts: 2,
       blockTokens: 16,
     },
-    { maxRequests: 2 * CLIENTS, maxQueuedTokens: 65_536, onDeath: (error) => console.error(error), onStep },
+    { maxRequests: 2 * CLIENTS, maxQueuedTokens: 65_536, onDeath: (error) => console.error(error), observer },
   );
   const started = performance.now();
   await Promise.all(Array.from({ length: CLIENTS }, () => ask(engine, experts, () => steps >= STEPS)));
