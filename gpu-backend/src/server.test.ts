@@ -186,7 +186,7 @@ describe('a client that goes away', () => {
     const controller = new AbortController();
     const request = post(PATH, { ...slow, stream }, { signal: controller.signal });
     if (stream) await (await request).body?.getReader().read();
-    else await expect.poll(async () => (await backend.heartbeat()).running).toBe(1);
+    else await expect.poll(async () => (await backend.heartbeat()).running, { interval: 2 }).toBe(1);
     controller.abort();
     await request.catch(() => undefined);
     await expect.poll(async () => (await backend.heartbeat()).running, { timeout: 2_000 }).toBe(0);

@@ -112,7 +112,7 @@ describe('a region under load', () => {
     const responses = await Promise.all(burst);
     const refused = responses.filter(({ status }) => status === 429);
     expect(refused).toHaveLength(4);
-    expect(refused[0]?.headers.get('retry-after')).toBe('1');
+    expect(Number(refused[0]?.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
     expect(await refused[0]?.json()).toMatchObject({ error: { type: 'rate_limit_error', code: 'region_full' } });
     for (const response of responses) if (!response.bodyUsed) await response.text();
     expect((await post(ask('hi'))).status).toBe(200);
