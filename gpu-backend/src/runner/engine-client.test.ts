@@ -169,11 +169,14 @@ describe('an answer', () => {
     expect(finishedMs).toBeGreaterThan(firstTokenMs);
   });
 
-  it('goes on from tokens that were already generated, with the same ones', async () => {
+  it.each([
+    ['the likeliest', samplingParams({ temperature: 0 })],
+    ['drawn', samplingParams({ temperature: 1, seed: 7 })],
+  ])('goes on from tokens that were already generated (%s), with the same ones', async (_, sampling) => {
     const prompt = promptOf(88, 33);
-    const whole = tokensOf(await run({ prompt, maxTokens: 24 }));
+    const whole = tokensOf(await run({ prompt, maxTokens: 24, sampling }));
     for (const count of [1, 10, 23, 24]) {
-      const rest = tokensOf(await run({ prompt, generated: whole.slice(0, count), maxTokens: 24 }));
+      const rest = tokensOf(await run({ prompt, generated: whole.slice(0, count), maxTokens: 24, sampling }));
       expect(rest).toEqual(whole.slice(count));
     }
   });

@@ -275,15 +275,23 @@ describe('the engine loop', () => {
     });
   });
 
-  it('fails the requests of a step that can not be computed, with the cause for the log, and goes on', async () => {
+  it.each([
+    ['goes on', false],
+    ['goes on also where the request left meanwhile', true],
+  ])('fails the requests of a step that can not be computed, with the cause for the log, and %s', async (_, leaves) => {
     const blocks = new BlockManager(8, BLOCK_TOKENS);
     const events: GenerationEvent[] = [];
     let isBroken = true;
     const model = new CellModel();
-    const loop = new EngineLoop({
+    const loop: EngineLoop = new EngineLoop({
       model: {
         logitWidth: model.logitWidth,
-        forward: (batch, into) => (isBroken ? Promise.reject(new Error('device lost')) : model.forward(batch, into)),
+        forward: async (batch, into) => {
+          if (!isBroken) return model.forward(batch, into);
+          if (leaves) loop.abort(1);
+          isBroken = false;
+          throw new Error('device lost');
+        },
       },
       blocks,
       scheduler: new Scheduler(blocks, { maxStepTokens: 8, maxSequences: 2, maxLogitRows: 2, maxStepExperts: 1 }),
@@ -293,13 +301,14 @@ describe('the engine loop', () => {
     // Two full blocks: what a broken step was to compute must not be taken for computed by the next.
     const request = { ...BASE_REQUEST, prompt: [9, 8, 7, 6, 9, 8, 7, 6] };
     await loop.submit({ ...request, id: 1 });
-    await expect.poll(() => events.map(({ kind }) => kind)).toEqual(['started', 'failed']);
-    expect(events.find(({ kind }) => kind === 'failed')).toMatchObject({
-      kind: 'failed',
-      error: { code: 'internal_error', detail: expect.stringContaining('device lost') },
-    });
+    await expect.poll(() => isBroken).toBe(false);
+    await turn();
+    expect(events.slice(1)).toMatchObject(
+      leaves
+        ? []
+        : [{ kind: 'failed', error: { code: 'internal_error', detail: expect.stringContaining('device lost') } }],
+    );
     expect(blocks.free).toBe(8);
-    isBroken = false;
     await loop.submit({ ...request, id: 2 });
     await expect.poll(() => events.at(-1)).toMatchObject({ kind: 'finished', reason: 'length' });
     expect(events.find((event) => event.kind === 'token')).toEqual({

@@ -94,9 +94,12 @@ export class BlockManager {
     }
   }
 
-  /** Takes back what `cache` said, from `from` tokens on: they were not computed. */
+  /** Takes back what `cache` said of the sequence from `from` tokens on, which were not computed after all. It may hold nothing any more. */
   uncache(sequence: Sequence, from: number): void {
-    for (const block of sequence.blockTable.slice(Math.floor(from / this.blockTokens))) this.#forget(block);
+    for (const hash of sequence.blockHashes.slice(Math.floor(from / this.blockTokens))) {
+      const block = this.#blockOf.get(hash);
+      if (block !== undefined) this.#forget(block);
+    }
   }
 
   release(sequence: Sequence): void {
