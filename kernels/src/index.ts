@@ -2,8 +2,8 @@
  * The native kernels' face: typed arrays in, numbers out. Built by `npm ci` from `src/native`; one source for every instruction set, the
  * best one of this machine (or `SIGNPOST_ISA`) chosen at run time. `SIGNPOST_THREADS` bounds the pool, which all Node threads share.
  *
- * A device holds on to the arrays of its parameters and deltas until they are replaced, cleared or closed. Their memory must stay where it
- * is: a buffer that was loaded must not be transferred to another thread, and a mapped file must not be truncated.
+ * A device holds on to the arrays of its parameters until they are replaced or closed. Their memory must stay where it is: a buffer that was
+ * loaded must not be transferred to another thread, and a mapped file must not be truncated. Deltas are copied.
  * Every size and index is checked; what is wrong throws a RangeError.
  */
 import { createRequire } from 'node:module';
@@ -14,14 +14,20 @@ export type InstructionSet = 'avx512' | 'avx2' | 'neon' | 'portable';
 /** How elements of a raw buffer are to be read. */
 export const NATIVE_DTYPE = { BF16: 0, F16: 1, F32: 2 } as const;
 
+/** How a parameter is held: as it is, or in groups of 32 columns with an F16 scale each, of 8 or 4 bits a weight. */
+export const NATIVE_FORMAT = { stored: 0, q8: 3, q4: 4 } as const;
+
 /**
  * One model's memory and ops. A matrix of activations is a Float32Array whose rows are `activationStride(cols)` apart, zero beyond `cols`.
  *
  * A row's result has the same bits whatever other rows are in the batch, with any number of threads, as a decode step or in a prefill chunk.
  */
 export interface NativeDevice {
-  /** `dtype` BF16 or F32. */
-  loadParam(param: number, dtype: number, data: Uint8Array): void;
+  /**
+   * `format`: of a matrix any, of a vector `stored`. Values that are stored as BF16 or F32 and stay so are used where they are; what is converted is
+   * copied, by all threads, and `data` is free.
+   */
+  loadParam(param: number, dtype: number, data: Uint8Array, format: number): void;
   addPlane(
     slot: number,
     param: number,

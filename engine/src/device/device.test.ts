@@ -167,6 +167,7 @@ const PLAIN: Shape = {
   inDim: 40,
   outDim: 8,
   dtype: 'BF16',
+  format: 'stored',
   planes: 1,
   scale: 'row',
   isExact: false,
