@@ -2,8 +2,7 @@
  * The native kernels' face: typed arrays in, numbers out. Built by `npm ci` from `src/native`; one source for every instruction set, the
  * best one of this machine (or `SIGNPOST_ISA`) chosen at run time. `SIGNPOST_THREADS` bounds the pool, which all Node threads share.
  *
- * A device holds on to the arrays of its parameters until they are replaced or closed. Their memory must stay where it is: a buffer that was
- * loaded must not be transferred to another thread, and a mapped file must not be truncated. Deltas are copied.
+ * What is loaded into a device is copied, on huge pages: reading 4 KiB pages costs a fifth of the machine's bandwidth or more.
  * Every size and index is checked; what is wrong throws a RangeError.
  */
 import { createRequire } from 'node:module';
@@ -24,10 +23,12 @@ export const NATIVE_FORMAT = { stored: 0, q8: 3, q4: 4 } as const;
  */
 export interface NativeDevice {
   /**
-   * `format`: of a matrix any, of a vector `stored`. Values that are stored as BF16 or F32 and stay so are used where they are; what is converted is
-   * copied, by all threads, and `data` is free.
+   * Copies a parameter into memory of the device's own, converted by all threads. `format`: of a matrix any, of a vector `stored`. F16 that is
+   * stored so becomes F32.
    */
   loadParam(param: number, dtype: number, data: Uint8Array, format: number): void;
+  /** Bytes of all parameters loaded. */
+  paramBytes(): number;
   addPlane(
     slot: number,
     param: number,
@@ -63,7 +64,7 @@ export interface NativeDevice {
   swiglu(out: Float32Array, gate: Float32Array, up: Float32Array, cols: number): void;
   add(x: Float32Array, y: Float32Array, cols: number): void;
   gather(out: Float32Array, x: Float32Array, cols: number): void;
-  /** Frees the cache and lets go of every array; whatever is called afterwards throws. */
+  /** Frees all memory; whatever is called afterwards throws. */
   close(): void;
 }
 
@@ -101,6 +102,8 @@ interface Addon extends CalibrationKernels {
   ): void;
   /** The sum of a buffer's 64-bit words, modulo 2^64, read by all threads: what the machine's read bandwidth is measured with. */
   sumWords(data: Uint8Array): bigint;
+  /** A buffer, of at most 1 GiB, in memory such as a device has for its weights. */
+  weightMemory(bytes: number): ArrayBuffer;
   setThreads(count: number): void;
   threads(): number;
   instructionSets(): InstructionSet[];
@@ -116,6 +119,7 @@ export const {
   threads,
   instructionSets,
   sumWords,
+  weightMemory,
   addMoment,
   factorMoment,
   chooseSigns,

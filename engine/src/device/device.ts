@@ -100,12 +100,8 @@ export interface RopeTable {
 export interface Device<A extends Activations = Activations> {
   readonly name: string;
 
-  /**
-   * Makes a base parameter resident. `data` may be memory-mapped. Throws on a wrong size.
-   *
-   * @returns whether `data` is in use, and must stay valid until `close`; otherwise it may be let go of at once.
-   */
-  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format?: ParamFormat): boolean;
+  /** Makes a base parameter resident: a copy. `data` may be memory-mapped. Throws on a wrong size. */
+  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void;
   /** Puts one parameter's delta into a slot, replacing what was there. Throws on wrong shapes. */
   loadDelta(slot: number, param: number, delta: ParamDelta): void;
   /** Empties a slot. */
@@ -149,6 +145,9 @@ export interface Device<A extends Activations = Activations> {
    * RangeError when `into` is too small.
    */
   read(x: A, into?: Float32Array): Promise<Float32Array>;
+
+  /** Bytes of base parameters that are resident. */
+  readonly paramBytes: number;
 
   /** Frees what the device holds; it can't be used afterwards. */
   close(): void;

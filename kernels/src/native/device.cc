@@ -110,7 +110,7 @@ void Device::see_vector(int param) {
   }
 }
 
-void Device::convert(Param& param, Dtype format, const void* data, Dtype dtype) {
+void Device::load(Param& param, Dtype format, const void* data, Dtype dtype) {
   const int rows = param.in == 0 ? 1 : param.out;
   const int columns = param.in == 0 ? param.out : param.in;
   const size_t from = row_bytes(dtype, columns);
@@ -121,12 +121,13 @@ void Device::convert(Param& param, Dtype format, const void* data, Dtype dtype) 
     for (int j = begin; j < end; j++) {
       const char* row = static_cast<const char*>(data) + j * from;
       char* out = memory.as<char>() + j * to;
-      if (format == Dtype::F32) kernels_.widen(reinterpret_cast<float*>(out), row, dtype, columns);
+      if (format == dtype) std::copy_n(row, to, out);
+      else if (format == Dtype::F32) kernels_.widen(reinterpret_cast<float*>(out), row, dtype, columns);
       else kernels_.quantize(out, format, row, dtype, columns);
     }
   });
-  param.own = std::move(memory);
-  param.data = param.own.as<char>();
+  param.memory = std::move(memory);
+  param.data = param.memory.as<char>();
   param.dtype = format;
 }
 

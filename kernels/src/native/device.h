@@ -1,5 +1,5 @@
-// One model's memory on the CPU: parameters, expert slots, KV cache, and the batch of the step under way. Pointers come from typed arrays
-// that the wrapper keeps alive; everything was checked before it got here.
+// One model's memory on the CPU: parameters, expert slots, KV cache, and the batch of the step under way. All of it is its own;
+// everything was checked before it got here.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace signpost {
 struct Param {
   const void* data = nullptr; // (out, in), or (out) for a vector
   Dtype dtype = Dtype::F32;
-  Memory own; // what `data` points into when the values were converted
+  Memory memory; // what `data` points into
   int out = 0;
   int in = 0; // 0 for a vector
 };
@@ -75,8 +75,8 @@ public:
   // Filled by the caller and checked, then taken by `begin`: a batch that is refused leaves the one before untouched.
   Batch incoming;
 
-  // Makes a matrix resident in groups of 32 (`format` Q8 or Q4), or vectors and matrices as float32, from `data`, which may be let go of then.
-  void convert(Param& param, Dtype format, const void* data, Dtype dtype);
+  // Makes a parameter resident, of `data` (BF16, F16 or F32) as it is or as `format` has it: F32, or of a matrix Q8 or Q4.
+  void load(Param& param, Dtype format, const void* data, Dtype dtype);
   // Adds a plane to a delta of a parameter: copies of signs (out, ceil(in / 32)) and scales. `col_scale` may be null.
   void add_plane(Delta& delta, const Param& param, const uint32_t* signs, const float* row_scale, bool is_per_row, const float* col_scale) const;
   // Adds a copy of a BF16 difference.

@@ -22,7 +22,7 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
 public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "NativeDevice",
-                       {InstanceMethod<&DeviceWrap::load_param>("loadParam"), InstanceMethod<&DeviceWrap::add_plane>("addPlane"),
+                       {InstanceMethod<&DeviceWrap::load_param>("loadParam"), InstanceMethod<&DeviceWrap::param_bytes>("paramBytes"), InstanceMethod<&DeviceWrap::add_plane>("addPlane"),
                         InstanceMethod<&DeviceWrap::add_exact>("addExact"), InstanceMethod<&DeviceWrap::add_rows>("addRows"), InstanceMethod<&DeviceWrap::clear_param>("clearParam"),
                         InstanceMethod<&DeviceWrap::begin>("begin"), InstanceMethod<&DeviceWrap::embed>("embed"),
                         InstanceMethod<&DeviceWrap::rms_norm>("rmsNorm"), InstanceMethod<&DeviceWrap::linear>("linear"), InstanceMethod<&DeviceWrap::head>("head"),
@@ -58,7 +58,6 @@ public:
     } catch (const std::bad_alloc&) {
       fail(env, "there is no memory for a KV cache of " + std::to_string(cached / (1 << 30)) + " GiB");
     }
-    kept_ = Napi::Persistent(Napi::Object::New(env));
   }
 
 private:
@@ -66,9 +65,6 @@ private:
     if (device_ == nullptr) throw Napi::Error::New(Env(), "this device is closed");
     return *device_;
   }
-  // What the parameters' pointers point into.
-  void keep(size_t key, Napi::Value value) { kept_.Value().Set(static_cast<uint32_t>(key), value); }
-
   Param& param_at(Napi::Env env, Napi::Value value) {
     return device().params[integer(env, value, 0, static_cast<int>(device().params.size()) - 1, "param")];
   }
@@ -112,20 +108,19 @@ private:
     require(env, bytes.length == elements * size,
             "parameter " + std::to_string(index_of(param)) + " has " + std::to_string(bytes.length) + " bytes, its shape needs " + std::to_string(elements * size));
     require(env, reinterpret_cast<uintptr_t>(bytes.data) % size == 0, "parameter data is not aligned to its elements");
-    if (format == 0 && dtype != Dtype::F16) {
-      keep(static_cast<size_t>(index_of(param)), info[2]);
-      param.data = bytes.data;
-      param.dtype = dtype;
-      param.own = Memory();
-      return;
-    }
     try {
       // The kernels read no F16; it is rare enough to be widened.
-      device().convert(param, format == 0 ? Dtype::F32 : static_cast<Dtype>(format), bytes.data, dtype);
+      const Dtype stored = dtype == Dtype::F16 ? Dtype::F32 : dtype;
+      device().load(param, format == 0 ? stored : static_cast<Dtype>(format), bytes.data, dtype);
     } catch (const std::bad_alloc&) {
       fail(env, "there is no memory for parameter " + std::to_string(index_of(param)));
     }
-    kept_.Value().Delete(static_cast<uint32_t>(index_of(param)));
+  }
+
+  Napi::Value param_bytes(const Napi::CallbackInfo& info) {
+    double bytes = 0;
+    for (const Param& param : device().params) bytes += static_cast<double>(param.memory.bytes());
+    return Napi::Number::New(info.Env(), bytes);
   }
 
   // slot, param, signs, row scale, column scale or undefined
@@ -186,11 +181,8 @@ private:
     delta_at(env, info[0], info[1]) = {};
   }
 
-  // Frees the cache and lets go of every array; whatever is called afterwards throws.
-  void close(const Napi::CallbackInfo&) {
-    device_.reset();
-    kept_.Reset();
-  }
+  // Frees everything; whatever is called afterwards throws.
+  void close(const Napi::CallbackInfo&) { device_.reset(); }
 
   // See read_batch.
   void begin(const Napi::CallbackInfo& info) {
@@ -313,7 +305,6 @@ private:
   }
 
   std::unique_ptr<Device> device_; // null once closed
-  Napi::ObjectReference kept_;
 };
 
 } // namespace

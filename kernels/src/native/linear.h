@@ -25,19 +25,18 @@ constexpr int kTileSums = kRegisters == 32 ? 24 : 10;
 constexpr int kTileOutputs = 4;
 // Rows of a tile that takes its weights straight from memory: each pays for widening them.
 constexpr int kDirectTileRows = kRegisters == 32 ? 6 : 4;
-// So many rows at most are computed straight from memory.
-constexpr int kDirectRows = 16;
+// More rows than this don't pay for widening a quantised weight again for each tile.
+constexpr int kMostScaledRows = 16;
 // Outputs of which all rows are computed before the next.
 constexpr int kSpanOutputs = kMostTiles * kTileSigns;
 // What is fetched ahead of use: far enough for memory, near enough for the second-level cache.
 constexpr size_t kTilesAhead = 2;
 
-// A panel holds the weights of some outputs, as one group sees them, for this many columns: 8 KiB, beside the rows' in the first-level cache.
-constexpr int kPanelColumns = 512;
+// A panel holds the weights of a tile of outputs as float32, for this many columns: 64 KiB. A tile of rows stays in the first-level cache while the
+// panel passes by, a block of them in the second.
+constexpr int kPanelColumns = 1024;
 constexpr int kPanelRows = kRegisters == 32 ? 6 : 2;
-// Rows whose activations stay in the second-level cache while all outputs pass by.
 constexpr int kBlockRows = 96;
-constexpr int kBlockBytes = 512 * 1024;
 
 // Rows that see the same weights: the base's, or those of one exact group. Where `bias` is null, `biases` has each row's own.
 struct Rows {
@@ -59,7 +58,7 @@ inline void finish(const LinearJob& job, const Rows& rows, int r, int j, const f
   for (int o = 0; o < outputs; o++) y[o] = bias == nullptr ? sums[o] : sums[o] + bias[j + o];
 }
 
-// ---- few rows: straight from memory ----
+// ---- weights straight from memory, or the cache that the first rows brought them to ----
 
 // The sums of some outputs from j on into `results` (rows, kTileSigns). What is needed next is prefetched: the hardware follows fewer streams than a
 // tile reads.
@@ -137,7 +136,7 @@ inline int tile_size(int left, int most) {
   return (left + tiles - 1) / tiles;
 }
 
-// Up to kTileSigns outputs of a few rows.
+// Up to kTileSigns outputs of any number of rows.
 template <typename F> void direct_tiles(const LinearJob& job, const Rows& all, int j, int outputs) {
   for (int first = 0; first < all.count;) {
     const int size = tile_size(all.count - first, kDirectTileRows);
@@ -157,7 +156,7 @@ template <typename F> void direct_tiles(const LinearJob& job, const Rows& all, i
   }
 }
 
-// ---- many rows, or an exact difference: weights first into a panel ----
+// ---- many rows of quantised weights, or an exact difference: weights first into a panel ----
 
 // Part of output j's weights, from column `from` on, changed in place by an exact difference.
 inline void add_exact(float* row, const DeltaTerm& term, size_t j, int in, int from, int vectors) {
@@ -172,19 +171,20 @@ template <typename F> inline void fill_panel(float* panel, const LinearJob& job,
   const size_t stride = row_bytes(job.dtype, job.in);
   for (int o = 0; o < outputs; o++) {
     float* row = panel + o * kPanelColumns;
-    widen_row<F>(row, static_cast<const char*>(job.w) + (j + o) * stride, job.in, first, vectors, kTileOutputs * stride);
+    widen_row<F>(row, static_cast<const char*>(job.w) + (j + o) * stride, job.in, first, vectors, kTileSigns * stride);
     if (rows.exact == nullptr) continue;
     for (int t = 0; t < rows.exact->term_count; t++)
       if (rows.exact->terms[t].exact != nullptr) add_exact(row, rows.exact->terms[t], static_cast<size_t>(j + o), job.in, first * kLanes, vectors);
   }
 }
 
+// Adds some outputs' products to `saved` (rows, kTileSigns).
 template <int kOutputs, int kRows> void panel_tile(const float* panel, int vectors, const LinearJob& job, const Rows& rows, int from, Vec* saved) {
   const float* x[kRows];
   for (int r = 0; r < kRows; r++) x[r] = input(job, rows, r) + from;
   Vec sums[kRows][kOutputs];
   for (int r = 0; r < kRows; r++)
-    for (int o = 0; o < kOutputs; o++) sums[r][o] = saved[r * kTileOutputs + o];
+    for (int o = 0; o < kOutputs; o++) sums[r][o] = saved[r * kTileSigns + o];
   for (int v = 0; v < vectors; v++) {
     Vec weights[kOutputs];
     for (int o = 0; o < kOutputs; o++) weights[o] = load(panel + o * kPanelColumns + v * kLanes);
@@ -194,56 +194,57 @@ template <int kOutputs, int kRows> void panel_tile(const float* panel, int vecto
     }
   }
   for (int r = 0; r < kRows; r++)
-    for (int o = 0; o < kOutputs; o++) saved[r * kTileOutputs + o] = sums[r][o];
+    for (int o = 0; o < kOutputs; o++) saved[r * kTileSigns + o] = sums[r][o];
 }
 
-template <int kOutputs> inline void panel_rows(const float* panel, int vectors, const LinearJob& job, const Rows& all, int from, Vec* saved) {
+template <int kRows> inline void panel_outputs(const float* panel, int vectors, const LinearJob& job, const Rows& rows, int from, int outputs, Vec* saved) {
+  int o = 0;
+  for (; o + kTileOutputs <= outputs; o += kTileOutputs) panel_tile<kTileOutputs, kRows>(panel + o * kPanelColumns, vectors, job, rows, from, saved + o);
+  for (; o < outputs; o++) panel_tile<1, kRows>(panel + o * kPanelColumns, vectors, job, rows, from, saved + o);
+}
+
+inline void panel_rows(const float* panel, int vectors, const LinearJob& job, const Rows& all, int from, int outputs, Vec* saved) {
   for (int first = 0; first < all.count;) {
     const int size = tile_size(all.count - first, kPanelRows);
     const Rows rows = all.from(first, size);
-    Vec* at = saved + first * kTileOutputs;
+    Vec* at = saved + first * kTileSigns;
     switch (size) {
-      case 1: panel_tile<kOutputs, 1>(panel, vectors, job, rows, from, at); break;
-      case 2: panel_tile<kOutputs, 2>(panel, vectors, job, rows, from, at); break;
+      case 1: panel_outputs<1>(panel, vectors, job, rows, from, outputs, at); break;
+      case 2: panel_outputs<2>(panel, vectors, job, rows, from, outputs, at); break;
       default:
         if constexpr (kPanelRows == 6) {
-          if (size == 3) panel_tile<kOutputs, 3>(panel, vectors, job, rows, from, at);
-          else if (size == 4) panel_tile<kOutputs, 4>(panel, vectors, job, rows, from, at);
-          else if (size == 5) panel_tile<kOutputs, 5>(panel, vectors, job, rows, from, at);
-          else panel_tile<kOutputs, 6>(panel, vectors, job, rows, from, at);
+          if (size == 3) panel_outputs<3>(panel, vectors, job, rows, from, outputs, at);
+          else if (size == 4) panel_outputs<4>(panel, vectors, job, rows, from, outputs, at);
+          else if (size == 5) panel_outputs<5>(panel, vectors, job, rows, from, outputs, at);
+          else panel_outputs<6>(panel, vectors, job, rows, from, outputs, at);
         }
     }
     first += size;
   }
 }
 
-// Up to kTileOutputs outputs of up to kBlockRows rows.
+// Up to kTileSigns outputs of up to kBlockRows rows.
 template <typename F> void panel_block(const LinearJob& job, const Rows& rows, int j, int outputs) {
-  alignas(64) float panel[kTileOutputs * kPanelColumns];
-  Vec saved[kBlockRows * kTileOutputs];
-  for (int i = 0; i < rows.count * kTileOutputs; i++) saved[i] = Vec{};
+  alignas(64) float panel[kTileSigns * kPanelColumns];
+  Vec saved[kBlockRows * kTileSigns];
+  for (int i = 0; i < rows.count * kTileSigns; i++) saved[i] = Vec{};
   const int all = (job.in + kLanes - 1) / kLanes;
   for (int first = 0; first < all; first += kPanelColumns / kLanes) {
     const int vectors = all - first < kPanelColumns / kLanes ? all - first : kPanelColumns / kLanes;
     fill_panel<F>(panel, job, rows, j, outputs, first, vectors);
-    if (outputs == kTileOutputs) panel_rows<kTileOutputs>(panel, vectors, job, rows, first * kLanes, saved);
-    else panel_rows<1>(panel, vectors, job, rows, first * kLanes, saved);
+    panel_rows(panel, vectors, job, rows, first * kLanes, outputs, saved);
   }
   for (int r = 0; r < rows.count; r++) {
-    float sums[kTileOutputs];
-    reduce4(saved + r * kTileOutputs, sums);
+    float sums[kTileSigns];
+    for (int o = 0; o < kTileSigns; o += 4) reduce4(saved + r * kTileSigns + o, sums + o);
     finish(job, rows, r, j, sums, outputs);
   }
 }
 
 template <typename F> void panels(const LinearJob& job, const Rows& all, int begin, int end) {
-  const int fitting = static_cast<int>(kBlockBytes / (size_t{4} * job.in)) / kPanelRows * kPanelRows;
-  const int block = fitting < kPanelRows ? kPanelRows : fitting > kBlockRows ? kBlockRows : fitting;
-  for (int first = 0; first < all.count; first += block) {
-    const Rows rows = all.from(first, all.count - first < block ? all.count - first : block);
-    int j = begin;
-    for (; j + kTileOutputs <= end; j += kTileOutputs) panel_block<F>(job, rows, j, kTileOutputs);
-    for (; j < end; j++) panel_block<F>(job, rows, j, 1);
+  for (int first = 0; first < all.count; first += kBlockRows) {
+    const Rows rows = all.from(first, all.count - first < kBlockRows ? all.count - first : kBlockRows);
+    for (int j = begin; j < end; j += kTileSigns) panel_block<F>(job, rows, j, end - j < kTileSigns ? end - j : kTileSigns);
   }
 }
 
@@ -255,7 +256,7 @@ template <typename F> void linear_of(const LinearJob& job, int begin, int end) {
     if (group.is_exact) panels<F>(job, {group.rows, group.row_count, group.bias, nullptr, &group}, begin, end);
   }
   const Rows plain = {job.plain_rows, job.plain_count, nullptr, job.plain_bias, nullptr};
-  const bool is_direct = plain.count <= kDirectRows;
+  const bool is_direct = !F::kScaled || plain.count <= kMostScaledRows;
   if (!is_direct) panels<F>(job, plain, begin, end);
   for (int j = begin; j < end; j += kSpanOutputs) {
     const int outputs = end - j < kSpanOutputs ? end - j : kSpanOutputs;

@@ -38,11 +38,12 @@ export class CpuDevice implements Device<CpuActivations> {
     this.#slots = Array.from({ length: config.slots }, () => new Set());
   }
 
-  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat = 'stored'): boolean {
-    const bytes = aligned(data, dtype === 'F32' ? 4 : 2);
-    this.#native.loadParam(param, NATIVE_DTYPE[dtype], bytes, NATIVE_FORMAT[format]);
-    // The kernels read no F16: it is converted, too.
-    return bytes === data && format === 'stored' && dtype !== 'F16';
+  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void {
+    this.#native.loadParam(param, NATIVE_DTYPE[dtype], aligned(data, dtype === 'F32' ? 4 : 2), NATIVE_FORMAT[format]);
+  }
+
+  get paramBytes(): number {
+    return this.#native.paramBytes();
   }
 
   loadDelta(slot: number, param: number, delta: ParamDelta): void {

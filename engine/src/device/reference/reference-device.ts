@@ -52,7 +52,7 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     this.#values = cache();
   }
 
-  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat = 'stored'): boolean {
+  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void {
     const values = decode(dtype, data);
     const { out, inDim } = this.#shape(param);
     if (values.length !== out * inDim)
@@ -60,7 +60,10 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     if (format !== 'stored' && this.#config.params[param]?.shape.length === 1)
       throw new RangeError(`parameter ${param} is a vector; only a matrix can be ${format}`);
     this.#params.set(param, format === 'stored' ? values : quantized(values, inDim, format));
-    return false;
+  }
+
+  get paramBytes(): number {
+    return [...this.#params.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
   loadDelta(slot: number, param: number, delta: ParamDelta): void {
