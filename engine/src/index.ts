@@ -9,7 +9,7 @@ export { brainToFloat, floatToBrain, floatToHalf, halfToFloat } from './device/f
 export type { DeviceName } from './device/index.ts';
 export { LayerWalk, type WalkStage } from './model/layer-walk.ts';
 export { Model, type ModelOptions } from './model/model.ts';
-export { isLinearWeight, modelParams } from './model/params.ts';
+export { isLinearWeight, modelParams, type WeightFormat } from './model/params.ts';
 export { Session, type SlotWeight } from './model/session.ts';
 export { readJson } from './read-json.ts';
 export { argmax, logProbability, scoreToken, type TokenScore } from './sampling/logprobs.ts';

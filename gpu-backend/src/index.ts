@@ -3,7 +3,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { type Digest, type Heartbeat, hashKey, Problem, signingKey } from '@signpost/contracts';
-import { type DeviceName, Tokenizer } from '@signpost/engine';
+import { type DeviceName, Tokenizer, type WeightFormat } from '@signpost/engine';
 import { openStore, readTrustedKeys } from '@signpost/store';
 import { type Logger, pino } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
@@ -36,6 +36,8 @@ export interface BackendOptions {
   /** Files of public keys; with one or more, only a catalogue that one of them signed is taken. */
   readonly catalogueKey?: readonly string[];
   readonly device?: DeviceName;
+  /** How the base's weights are held in memory: as the checkpoint stores them, in 8 bits, or in 4. */
+  readonly weights?: WeightFormat;
   /** Expert slots. */
   readonly slots?: number;
   /** Tokens that the KV cache holds. */
@@ -71,6 +73,7 @@ export const BACKEND_DEFAULTS: Defaults = {
   host: '127.0.0.1',
   port: 8000,
   device: 'cpu',
+  weights: 'bf16',
   slots: 8,
   kvTokens: 16_384,
   maxStepTokens: 256,
@@ -144,7 +147,9 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
       isDraining,
     });
     http.serve((request) => app.fetch(request));
-    log.info({ url, base: engine.facts.base, startMs: Math.round(performance.now() - started) }, 'ready');
+    const { base, weightBytes, loadMs } = engine.facts;
+    const startMs = Math.round(performance.now() - started);
+    log.info({ url, base, weights: settings.weights, weightBytes, loadMs, startMs }, 'ready');
     async function stop(limitMs: number): Promise<void> {
       draining = true;
       log.info({ limitMs }, 'draining');
@@ -220,16 +225,19 @@ async function startEngine(
   observer: EngineObserver,
   log: Logger,
 ): Promise<EngineClient> {
-  const { base, store, device, slots, kvTokens, maxStepTokens, maxSequences, maxStepExperts, blockTokens } = settings;
+  const { base, store, device, weights, slots, kvTokens } = settings;
+  const { maxStepTokens, maxSequences, maxStepExperts, blockTokens } = settings;
   const { maxRequests, maxQueuedTokens, requestTimeoutMs: timeoutMs } = settings;
   try {
     return await EngineClient.start(
-      { base, store, device, slots, kvTokens, maxStepTokens, maxSequences, maxStepExperts, blockTokens },
+      { base, store, device, weights, slots, kvTokens, maxStepTokens, maxSequences, maxStepExperts, blockTokens },
       {
         maxRequests,
         maxQueuedTokens,
         timeoutMs,
         observer,
+        onLoading: (bytes, totalBytes) =>
+          log.info({ bytes, totalBytes, percent: Math.round((100 * bytes) / totalBytes), weights }, 'loading the base'),
         onDeath: (error) => log.fatal({ err: error }, 'the engine thread is gone; restart this region'),
       },
     );

@@ -43,6 +43,11 @@ const program = new Command('signpost-backend')
       .choices(['cpu', 'reference'])
       .default(BACKEND_DEFAULTS.device),
   )
+  .addOption(
+    new Option('--weights <format>', "how the base's weights are held: as stored, or in 8 or 4 bits")
+      .choices(['bf16', 'q8', 'q4'])
+      .default(BACKEND_DEFAULTS.weights),
+  )
   .option('--slots <n>', 'experts resident at once', count, BACKEND_DEFAULTS.slots)
   .option('--kv-tokens <n>', 'tokens that the KV cache holds', count, BACKEND_DEFAULTS.kvTokens)
   .option('--max-step-tokens <n>', 'most tokens computed in one step', count, BACKEND_DEFAULTS.maxStepTokens)

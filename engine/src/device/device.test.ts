@@ -167,6 +167,7 @@ const PLAIN: Shape = {
   inDim: 40,
   outDim: 8,
   dtype: 'BF16',
+  format: 'stored',
   planes: 1,
   scale: 'row',
   isExact: false,
@@ -212,7 +213,7 @@ describe.each([
     expect(() => device.linear(device.activations(4, 9), device.activations(4, 40), PARAM.matrix)).toThrow(
       /is \(8, 40\), the activations are 40 to 9/,
     );
-    expect(() => device.loadParam(PARAM.norm, 'BF16', new Uint8Array(10))).toThrow(RangeError);
+    expect(() => device.loadParam(PARAM.norm, 'BF16', new Uint8Array(10), 'stored')).toThrow(RangeError);
     const plane = { signs: new Uint32Array(8 * 2), rowScale: new Float32Array(8) };
     expect(() => device.loadDelta(0, PARAM.matrix, { planes: [{ ...plane, rowScale: new Float32Array(7) }] })).toThrow(
       RangeError,

@@ -9,6 +9,12 @@
 /** Storage types a base parameter may have. */
 export type ParamDtype = 'BF16' | 'F16' | 'F32';
 
+/**
+ * How a base parameter is held: as it is stored, or as 8- or 4-bit values in groups of 32 columns, each with an F16 scale (see quantize.ts). Only
+ * matrices may be quantised.
+ */
+export type ParamFormat = 'stored' | 'q8' | 'q4';
+
 /** One base parameter: a matrix `(out, in)` row-major, or a vector `(n)`. Its index in the model's list is its id. */
 export interface ParamSpec {
   /** Checkpoint name, e.g. `model.layers.3.mlp.up_proj.weight`. */
@@ -94,8 +100,8 @@ export interface RopeTable {
 export interface Device<A extends Activations = Activations> {
   readonly name: string;
 
-  /** Makes a base parameter resident. `data` may be memory-mapped; it must stay valid until `close`. Throws on a wrong size. */
-  loadParam(param: number, dtype: ParamDtype, data: Uint8Array): void;
+  /** Makes a base parameter resident: a copy. `data` may be memory-mapped. Throws on a wrong size. */
+  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void;
   /** Puts one parameter's delta into a slot, replacing what was there. Throws on wrong shapes. */
   loadDelta(slot: number, param: number, delta: ParamDelta): void;
   /** Empties a slot. */
@@ -139,6 +145,9 @@ export interface Device<A extends Activations = Activations> {
    * RangeError when `into` is too small.
    */
   read(x: A, into?: Float32Array): Promise<Float32Array>;
+
+  /** Bytes of base parameters that are resident. */
+  readonly paramBytes: number;
 
   /** Frees what the device holds; it can't be used afterwards. */
   close(): void;

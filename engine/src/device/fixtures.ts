@@ -2,7 +2,7 @@
  * Made-up models and batches for the device tests.
  */
 import fc from 'fast-check';
-import type { Device, DeviceConfig, ParamDelta, ParamDtype, StepBatch } from './device.ts';
+import type { Device, DeviceConfig, ParamDelta, ParamDtype, ParamFormat, StepBatch } from './device.ts';
 import { floatToBrain } from './float.ts';
 
 /** A seeded stream of numbers in [-1, 1). */
@@ -21,6 +21,8 @@ export interface Shape {
   readonly inDim: number;
   readonly outDim: number;
   readonly dtype: ParamDtype;
+  /** Of the matrices. */
+  readonly format: ParamFormat;
   readonly planes: number;
   readonly scale: 'row' | 'matrix' | 'row-col';
   readonly isExact: boolean;
@@ -50,6 +52,7 @@ export const shape: fc.Arbitrary<Shape> = fc.record({
   ),
   outDim: fc.integer({ min: 1, max: 75 }),
   dtype: fc.constantFrom<ParamDtype>('BF16', 'F16', 'F32'),
+  format: fc.constantFrom<ParamFormat>('stored', 'q8', 'q4'),
   planes: fc.nat(2),
   scale: fc.constantFrom('row', 'matrix', 'row-col'),
   isExact: fc.boolean(),
@@ -99,7 +102,7 @@ export function fill(device: Device, of: Shape): void {
   const next = noise(of.seed);
   for (const [param, { shape }] of configOf(of).params.entries()) {
     const count = shape.reduce((product, dim) => product * dim, 1);
-    device.loadParam(param, of.dtype, paramBytes(of.dtype, count, next));
+    device.loadParam(param, of.dtype, paramBytes(of.dtype, count, next), shape.length === 1 ? 'stored' : of.format);
     for (let slot = 0; slot < SLOTS; slot++) {
       const adds = slot === ADDING_SLOT && (param === PARAM.embedding || param === PARAM.matrix);
       const added = adds ? { added: brains(of.added * of.inDim, next) } : {};

@@ -51,7 +51,7 @@ export class LayerWalk {
     });
     for (const [index, spec] of specs.entries()) {
       const { dtype, data } = checkpoint.param(spec);
-      this.#device.loadParam(index, dtype, data);
+      this.#device.loadParam(index, dtype, data, 'stored');
     }
   }
 

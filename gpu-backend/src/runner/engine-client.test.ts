@@ -1,7 +1,7 @@
 /**
  * The engine's thread as the HTTP thread sees it, on the demo base: what leaves or runs out of time, what is cached and resumed, what is measured.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { samplingParams } from '@signpost/engine';
@@ -16,6 +16,7 @@ const MAX_QUEUED_TOKENS = 100;
 let store: string;
 let engine: EngineClient;
 const steps: StepStats[] = [];
+const loading: number[] = [];
 const ends: RequestSummary[] = [];
 beforeAll(async () => {
   store = await mkdtemp(join(tmpdir(), 'signpost-client-'));
@@ -24,6 +25,7 @@ beforeAll(async () => {
       base: BASE,
       store,
       device: 'cpu',
+      weights: 'q8',
       slots: 1,
       kvTokens: 2_048,
       maxStepTokens: 32,
@@ -34,6 +36,7 @@ beforeAll(async () => {
     {
       maxRequests: 8,
       maxQueuedTokens: MAX_QUEUED_TOKENS,
+      onLoading: (bytes, totalBytes) => loading.push(bytes / totalBytes),
       onDeath: () => undefined,
       observer: { onStep: (step) => steps.push(step), onToken() {}, onRequestEnd: (summary) => ends.push(summary) },
     },
@@ -83,6 +86,18 @@ const everythingIsFree = async () => {
   const stats = await engine.stats();
   expect(stats).toMatchObject({ running: 0, waiting: 0, kvBlocksFree: stats.kvBlocks, slotsFree: stats.slots });
 };
+
+describe('the base', () => {
+  it('is held in the format asked for, and tells how much of it is in as it loads', async () => {
+    const { byteLength: bytes } = await readFile(join(BASE, 'model.safetensors'));
+    // 8 bits and a scale for 32 weights, of what took 16 bits.
+    expect(engine.facts.weightBytes / bytes).toBeGreaterThan(0.5);
+    expect(engine.facts.weightBytes / bytes).toBeLessThan(0.56);
+    expect(loading.length).toBeGreaterThanOrEqual(5);
+    expect(loading.toSorted((a, b) => a - b)).toEqual(loading);
+    expect(loading.at(-1)).toBe(1);
+  });
+});
 
 describe('a request that is given up', () => {
   it.each([

@@ -22,6 +22,8 @@ export interface EngineClientOptions extends AdmissionLimits {
   /** What a request may take at most; as long as it likes if left out. */
   readonly timeoutMs?: number;
   readonly observer?: EngineObserver;
+  /** Told now and then how much of the base is in. */
+  readonly onLoading?: (bytes: number, totalBytes: number) => void;
   /** Told once when the thread ends without having been asked to. */
   readonly onDeath: (error: Error) => void;
 }
@@ -62,7 +64,11 @@ export class EngineClient {
   static async start(engine: EngineOptions, options: EngineClientOptions): Promise<EngineClient> {
     const worker = new Worker(new URL('./worker-entry.mjs', import.meta.url), { workerData: engine });
     const message = await new Promise<FromWorker>((resolve, reject) => {
-      worker.once('message', resolve);
+      worker.on('message', function onMessage(first: FromWorker) {
+        if (first.kind === 'loading') return options.onLoading?.(first.bytes, first.totalBytes);
+        worker.off('message', onMessage);
+        resolve(first);
+      });
       worker.once('error', reject);
       worker.once('exit', (code) => reject(new Error(`the engine thread ended with code ${code} while it started`)));
     });
@@ -170,6 +176,7 @@ export class EngineClient {
         this.#calls.get(message.call)?.resolve(message.stats);
         this.#calls.delete(message.call);
         return;
+      case 'loading':
       case 'ready':
         return;
       default:

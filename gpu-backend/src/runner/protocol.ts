@@ -2,7 +2,7 @@
  * What crosses between the HTTP thread and the engine's worker thread. Plain data: it is structured-cloned.
  */
 import type { Digest, ErrorType, ExpertVersion } from '@signpost/contracts';
-import type { DeviceName, SamplingParams, TokenScore } from '@signpost/engine';
+import type { DeviceName, SamplingParams, TokenScore, WeightFormat } from '@signpost/engine';
 
 export interface EngineOptions {
   /** Base checkpoint folder. */
@@ -10,6 +10,8 @@ export interface EngineOptions {
   /** Store URL of the experts. */
   readonly store: string;
   readonly device: DeviceName;
+  /** How the base's weights are held. */
+  readonly weights: WeightFormat;
   /** Expert slots. */
   readonly slots: number;
   /** Tokens that the KV cache holds. */
@@ -93,6 +95,9 @@ export interface SerialisedError {
 
 export interface EngineFacts {
   readonly base: Digest;
+  /** What the base's weights take in memory, and how long they took to get there. */
+  readonly weightBytes: number;
+  readonly loadMs: number;
   readonly vocabSize: number;
   readonly maxPositions: number;
   /** Tokens that the KV cache holds. */
@@ -145,6 +150,8 @@ export interface RequestEvent {
 }
 
 export type FromWorker =
+  /** So much of the base's checkpoint is in. */
+  | { readonly kind: 'loading'; readonly bytes: number; readonly totalBytes: number }
   | { readonly kind: 'ready'; readonly facts: EngineFacts }
   /** What has happened since the last message; `step` where it comes of a step. */
   | { readonly kind: 'events'; readonly events: readonly RequestEvent[]; readonly step?: StepStats }

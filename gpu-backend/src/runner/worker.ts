@@ -26,8 +26,19 @@ const store = openStore(options.store);
 const { blockTokens } = options;
 const blocks = new BlockManager(Math.ceil(options.kvTokens / blockTokens), blockTokens);
 const maxLogitRows = options.maxSequences;
+const started = performance.now();
+let told = 0;
+/** Tells every tenth of the way, so that a log shows that a large base is on its way. */
+function tellProgress(bytes: number, totalBytes: number): void {
+  const tenths = Math.floor((10 * bytes) / totalBytes);
+  if (tenths === told) return;
+  told = tenths;
+  send({ kind: 'loading', bytes, totalBytes });
+}
 const model = await Model.load(await openCheckpoint(options.base), {
   device: options.device,
+  weights: options.weights,
+  onProgress: tellProgress,
   slots: options.slots,
   kvBlocks: blocks.blocks,
   blockTokens,
@@ -68,6 +79,8 @@ send({
   kind: 'ready',
   facts: {
     base: model.base,
+    weightBytes: model.weightBytes,
+    loadMs: Math.round(performance.now() - started),
     vocabSize: model.config.vocabSize,
     maxPositions: model.config.maxPositions,
     kvTokens: blocks.capacity,

@@ -41,6 +41,7 @@ beforeAll(async () => {
       base: BASE,
       store: dir,
       device: 'cpu',
+      weights: 'bf16',
       slots: 1,
       kvTokens: 320,
       maxStepTokens: 64,

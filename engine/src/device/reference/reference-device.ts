@@ -4,8 +4,18 @@
  * Sums are taken in float64, results stored as float32. Nothing is fused, blocked or cached: an expert's planes become a plain matrix.
  */
 import { checkBatch } from '../check-batch.ts';
-import type { Activations, Device, DeviceConfig, ParamDelta, ParamDtype, RopeTable, StepBatch } from '../device.ts';
+import type {
+  Activations,
+  Device,
+  DeviceConfig,
+  ParamDelta,
+  ParamDtype,
+  ParamFormat,
+  RopeTable,
+  StepBatch,
+} from '../device.ts';
 import { brainToFloat, halfToFloat } from '../float.ts';
+import { quantized } from '../quantize.ts';
 
 export interface ReferenceActivations extends Activations {
   readonly data: Float32Array; // (capacity, cols)
@@ -42,12 +52,18 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     this.#values = cache();
   }
 
-  loadParam(param: number, dtype: ParamDtype, data: Uint8Array): void {
+  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void {
     const values = decode(dtype, data);
     const { out, inDim } = this.#shape(param);
     if (values.length !== out * inDim)
       throw new RangeError(`parameter ${param} has ${values.length} values, its shape needs ${out * inDim}`);
-    this.#params.set(param, values);
+    if (format !== 'stored' && this.#config.params[param]?.shape.length === 1)
+      throw new RangeError(`parameter ${param} is a vector; only a matrix can be ${format}`);
+    this.#params.set(param, format === 'stored' ? values : quantized(values, inDim, format));
+  }
+
+  get paramBytes(): number {
+    return [...this.#params.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
   loadDelta(slot: number, param: number, delta: ParamDelta): void {
