@@ -18,7 +18,8 @@ export class GrammarConstraint implements TokenConstraint {
     this.#automaton = automaton;
     this.#vocabulary = vocabulary;
     this.#stopIds = stopIds;
-    this.#mask = new Uint32Array(vocabulary.maskWords);
+    // An expert may end its answers with a token that it has added.
+    this.#mask = new Uint32Array(Math.max(vocabulary.maskWords, ...stopIds.map((id) => (id >>> 5) + 1)));
     this.#state = automaton.start;
   }
 

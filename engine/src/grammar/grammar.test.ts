@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { uniform } from '../sampling/philox.ts';
+import { readTokenizerFiles } from '../tokenizer/files.ts';
 import { tokenBytes } from '../tokenizer/token-bytes.ts';
 import { Automaton } from './automaton.ts';
 import { type GrammarSpec, Grammars, grammarRule } from './grammars.ts';
@@ -11,8 +11,10 @@ import { randomText } from './testing.ts';
 import { VocabularyTree } from './vocabulary.ts';
 
 const STOP = 0;
-const PATH = join(import.meta.dirname, '../../../models/demo/base/tokenizer.json');
-const bytes = tokenBytes(JSON.parse(readFileSync(PATH, 'utf8')), PATH);
+const BASE = join(import.meta.dirname, '../../../models/demo/base');
+const { tokenizer } = await readTokenizerFiles(BASE);
+if (tokenizer === undefined) throw new Error('the demo has a tokenizer');
+const bytes = tokenBytes(tokenizer, BASE);
 const vocabulary = new VocabularyTree(bytes, bytes.length);
 const grammars = new Grammars(vocabulary);
 

@@ -5,6 +5,8 @@
  * and then shared by all that follow. A format costs no pause before its first token.
  */
 import { Problem } from '@signpost/contracts';
+import { readTokenizerFiles } from '../tokenizer/files.ts';
+import { tokenBytes } from '../tokenizer/token-bytes.ts';
 import { Automaton } from './automaton.ts';
 import { GrammarConstraint } from './constraint.ts';
 import { ANY_OBJECT } from './json.ts';
@@ -12,7 +14,7 @@ import { schemaRule } from './json-schema.ts';
 import { regexRule } from './regex.ts';
 import { chars, choice, literal, type Rule } from './rule.ts';
 import { type ToolGrammar, toolCallsRule } from './tool-calls.ts';
-import type { VocabularyTree } from './vocabulary.ts';
+import { VocabularyTree } from './vocabulary.ts';
 
 /** Plain data: it crosses threads. */
 export type GrammarSpec =
@@ -49,16 +51,30 @@ const MAX_GRAMMARS = 32;
 
 /** The grammars of one vocabulary. */
 export class Grammars {
-  readonly #vocabulary: VocabularyTree;
+  readonly #vocabulary: VocabularyTree | Problem;
   /** By the format's text; the one used last stands last. */
   readonly #automata = new Map<string, Automaton>();
 
-  constructor(vocabulary: VocabularyTree) {
+  /** @param vocabulary or why it can't be read: then no answer can be held to a format. */
+  constructor(vocabulary: VocabularyTree | Problem) {
     this.#vocabulary = vocabulary;
+  }
+
+  /** Over the vocabulary of a checkpoint's `tokenizer.json`, of which `vocabSize` tokens have logits. */
+  static async load(dir: string, vocabSize: number): Promise<Grammars> {
+    try {
+      const { tokenizer } = await readTokenizerFiles(dir);
+      if (tokenizer === undefined) throw new Problem(`${dir} has no tokenizer.json`);
+      return new Grammars(new VocabularyTree(tokenBytes(tokenizer, dir), vocabSize));
+    } catch (error) {
+      if (error instanceof Problem) return new Grammars(error);
+      throw error;
+    }
   }
 
   /** Holds one answer to a format. @throws Problem naming what in the format isn't supported. */
   constraint(spec: GrammarSpec, stopIds: readonly number[]): GrammarConstraint {
+    if (this.#vocabulary instanceof Problem) throw this.#vocabulary;
     const key = JSON.stringify(spec);
     const automaton = this.#automata.get(key) ?? new Automaton(grammarRule(spec));
     this.#automata.delete(key);

@@ -31,7 +31,7 @@ const MAX_FRACTION_DIGITS = 16;
 const MAX_INDENT = 20;
 
 /** Between tokens: nothing, a space, or a line break and its indentation. */
-export const SPACE = choice(
+const SPACE = choice(
   literal(''),
   literal(' '),
   sequence(

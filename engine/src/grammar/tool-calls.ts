@@ -21,6 +21,21 @@ export interface ToolGrammar {
   readonly maxCalls: number;
 }
 
+/** What a format writes before its calls, where that is one special token in the vocabulary. */
+export const CALL_MARKS: Readonly<Record<ToolCallFormat, readonly string[]>> = {
+  hermes: ['<tool_call>', '</tool_call>'],
+  llama3: ['<|python_tag|>'],
+  mistral: ['[TOOL_CALLS]'],
+};
+
+/** How a chat template has tools called, told by the marks in it; `unknown` where it takes tools in a way that isn't known here. */
+export function toolCallFormat(template: string): ToolCallFormat | 'unknown' | undefined {
+  if (!/\btools\b/.test(template)) return undefined;
+  if (template.includes('<tool_call>')) return 'hermes';
+  if (template.includes('[TOOL_CALLS]')) return 'mistral';
+  return template.includes('<|python_tag|>') || /"parameters"/.test(template) ? 'llama3' : 'unknown';
+}
+
 /** Calls, and nothing else. Of `mistral` without the mark before them, which is a token of its own. @throws Problem naming what isn't supported. */
 export function toolCallsRule({ format, tools, maxCalls }: ToolGrammar): Rule {
   const call = choice(...tools.map(({ name, parameters }) => callRule(name, parameters, format)));

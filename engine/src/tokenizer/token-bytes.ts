@@ -2,27 +2,21 @@
  * What each token of a vocabulary is in bytes, by its `tokenizer.json`.
  */
 import { Problem } from '@signpost/contracts';
-import { z } from 'zod';
-
-const tokenizerSchema = z.looseObject({
-  model: z.looseObject({ vocab: z.record(z.string(), z.number().int()), byte_fallback: z.boolean().nullish() }),
-  added_tokens: z.array(z.looseObject({ id: z.number().int(), content: z.string(), special: z.boolean() })).default([]),
-  decoder: z.unknown(),
-});
+import type { TokenizerJson } from './files.ts';
 
 /**
  * Bytes by token id; undefined for special tokens, which are no text.
  *
  * @throws Problem for a tokenizer whose decoder writes tokens neither as GPT-2's byte alphabet nor as SentencePiece does.
  */
-export function tokenBytes(tokenizer: unknown, where: string): (Uint8Array | undefined)[] {
-  const parsed = tokenizerSchema.safeParse(tokenizer);
-  if (!parsed.success) throw new Problem(`${where}: its model has no vocabulary of strings and ids`);
-  const { model, added_tokens: added, decoder } = parsed.data;
+export function tokenBytes({ model, added_tokens, decoder }: TokenizerJson, where: string): (Uint8Array | undefined)[] {
   const decode = tokenDecoder(JSON.stringify(decoder ?? null), model.byte_fallback === true, where);
   const bytes: (Uint8Array | undefined)[] = [];
-  for (const [token, id] of Object.entries(model.vocab)) bytes[id] = decode(token);
-  for (const { id, content, special } of added) bytes[id] = special ? undefined : new TextEncoder().encode(content);
+  const { vocab } = model;
+  if (Array.isArray(vocab)) for (const [token] of vocab) bytes.push(decode(token));
+  else for (const [token, id] of Object.entries(vocab)) bytes[id] = decode(token);
+  for (const { id, content, special } of added_tokens ?? [])
+    bytes[id] = special ? undefined : new TextEncoder().encode(content);
   return bytes;
 }
 
