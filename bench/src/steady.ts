@@ -89,6 +89,7 @@ try {
       base: join(DEMO, 'base'),
       store,
       device: 'cpu',
+      weights: 'bf16',
       slots: 2,
       kvTokens: 640,
       maxStepTokens: 64,

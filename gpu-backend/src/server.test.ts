@@ -162,7 +162,12 @@ describe('completions', () => {
     short?.token_logprobs.slice(1).forEach((value, i) => {
       expect(value).toBeCloseTo(long?.token_logprobs[i + 1] ?? Number.NaN, 4);
     });
-    expect(long?.top_logprobs.slice(1).every((entry) => Object.keys(entry as object).length === 1)).toBe(true);
+    // The likeliest one, and the token itself where it is another.
+    for (const [i, entry] of long?.top_logprobs.slice(1).entries() ?? []) {
+      const values = Object.values(entry as Record<string, number>);
+      expect(values.length).toBeLessThanOrEqual(2);
+      expect(values).toContain(long?.token_logprobs[i + 1]);
+    }
   });
 
   it('echo the prompt and stream', async () => {
@@ -180,7 +185,14 @@ describe('completions', () => {
 });
 
 describe('a client that goes away', () => {
-  const slow = { model: 'base', messages: user('Once upon a time'), max_tokens: 900, temperature: 1, seed: 3 };
+  const slow = {
+    model: 'base',
+    messages: user('Once upon a time'),
+    max_tokens: 900,
+    temperature: 1,
+    seed: 3,
+    ignore_eos: true,
+  };
 
   it.each([true, false])('frees its blocks (streamed: %s)', async (stream) => {
     const controller = new AbortController();

@@ -24,12 +24,16 @@ class NaiveSampler {
   distribution(raw: Float32Array, allowed: (id: number) => boolean): { id: number; probability: number }[] {
     const { params, prompt, answer } = this;
     const count = (id: number) => answer.filter((other) => other === id).length;
-    const adjusted = [...raw].map((logit, id) => {
-      let value = params.logitBias.filter(([biased]) => biased === id).reduce((sum, [, bias]) => sum + bias, logit);
+    const { fround } = Math;
+    // Rounded after each step, as logits are held in 32 bits.
+    const adjusted = [...raw].map((given, id) => {
+      let logit = params.logitBias
+        .filter(([biased]) => biased === id)
+        .reduce((sum, [, bias]) => fround(sum + bias), given);
       if (prompt.includes(id) || answer.includes(id))
-        value = value > 0 ? value / params.repetitionPenalty : value * params.repetitionPenalty;
-      value -= params.frequencyPenalty * count(id) + (count(id) > 0 ? params.presencePenalty : 0);
-      return { id, logit: Math.fround(value) };
+        logit = fround(logit > 0 ? logit / params.repetitionPenalty : logit * params.repetitionPenalty);
+      if (count(id) > 0) logit = fround(logit - params.frequencyPenalty * count(id) - params.presencePenalty);
+      return { id, logit };
     });
     let left = adjusted
       .filter(({ id }) => allowed(id) && (id !== STOP || answer.length >= params.minTokens))
@@ -66,19 +70,25 @@ class NaiveSampler {
   }
 }
 
-const logit = fc.oneof(fc.float({ min: -8, max: 8, noNaN: true }), fc.integer({ min: -2, max: 2 }));
+// On a grid: differences are none or clear ones, so that no threshold lies between rounding errors.
+const logit = fc.oneof(
+  fc.integer({ min: -128, max: 128 }).map((step) => step / 16),
+  fc.integer({ min: -2, max: 2 }),
+);
 const logitRows = fc.array(
   fc.array(logit, { minLength: VOCAB, maxLength: VOCAB }).map((row) => Float32Array.from(row)),
   { minLength: 1, maxLength: 6 },
 );
 const unless = <T>(usual: T, other: fc.Arbitrary<T>) => fc.oneof(fc.constant(usual), other);
-/** Away from sums and ratios that equal it but for rounding. */
-const share = fc.integer({ min: 1, max: 99 }).map((percent) => percent / 100 + 1e-5);
 const anyParams: fc.Arbitrary<SamplingParams> = fc.record({
   temperature: fc.oneof(fc.constant(0), fc.double({ min: 0.05, max: 2, noNaN: true })),
-  topP: unless(1, share),
+  // Away from sums that equal it but for rounding.
+  topP: unless(
+    1,
+    fc.integer({ min: 1, max: 99 }).map((percent) => percent / 100 + 1e-5),
+  ),
   topK: unless(0, fc.integer({ min: 1, max: VOCAB + 2 })),
-  minP: unless(0, share),
+  minP: unless(0, fc.double({ min: 0.01, max: 0.99, noNaN: true })),
   repetitionPenalty: unless(1, fc.double({ min: 0.5, max: 2, noNaN: true })),
   presencePenalty: unless(0, fc.double({ min: -2, max: 2, noNaN: true })),
   frequencyPenalty: unless(0, fc.double({ min: -2, max: 2, noNaN: true })),

@@ -106,7 +106,7 @@ export class Sampler {
       this.#counts === undefined &&
       this.#constraint === undefined;
     if (isPlain) return raw;
-    const { logits } = this.#scratch;
+    const logits = this.#scratch.logits.subarray(0, raw.length);
     logits.set(raw);
     for (const [id, bias] of logitBias) logits[id] = (logits[id] ?? 0) + bias;
     for (const id of this.#seen ?? []) {
@@ -178,7 +178,8 @@ function gather(ids: Int32Array, logits: Float32Array, cutLogit: number, cutId: 
 }
 
 function applyMask(logits: Float32Array, allowed: Uint32Array): void {
-  for (let word = 0; word < allowed.length; word++) {
+  // Tokens beyond the mask are no text that a grammar could allow.
+  for (let word = 0; word * 32 < logits.length; word++) {
     const bits = allowed[word] ?? 0;
     if (bits === 0xffffffff) continue;
     const end = Math.min(logits.length, word * 32 + 32);

@@ -3,9 +3,11 @@
  */
 import { Template } from '@huggingface/jinja';
 import { Tokenizer as HfTokenizer } from '@huggingface/tokenizers';
-import { type ChatMessage, Problem, type TokenizerChanges } from '@signpost/contracts';
+import { type ChatMessage, type ChatTool, Problem, type TokenizerChanges } from '@signpost/contracts';
+import { CALL_MARKS, type ToolCallFormat, toolCallFormat } from '../grammar/tool-calls.ts';
 import { readTokenizerFiles, type TokenizerFiles, type TokenizerJson } from './files.ts';
 import { StreamDecoder } from './stream-decoder.ts';
+import { tokenBytes } from './token-bytes.ts';
 
 /** What a tokenizer is made of; with an expert's changes, its own. */
 interface Parts extends Pick<TokenizerFiles, 'bosToken' | 'eosToken' | 'chatTemplate'> {
@@ -22,6 +24,7 @@ export class Tokenizer {
   readonly #template: Template | undefined;
   readonly #parts: Parts;
   readonly #dir: string;
+  #bytes: readonly (Uint8Array | undefined)[] | undefined;
   /** With further tokens, by the JSON of those: a vocabulary is large, and many experts add the same. */
   readonly #extended: Map<string, HfTokenizer>;
   /** Tokens that end an answer: of `generation_config.json` and the tokenizer's own. */
@@ -99,29 +102,59 @@ export class Tokenizer {
 
   /** Text of token ids; special tokens are left out. */
   decode(ids: readonly number[]): string {
+    return this.#decode(ids, true);
+  }
+
+  /** Text of token ids, special ones included. */
+  decodeAll(ids: readonly number[]): string {
+    return this.#decode(ids, false);
+  }
+
+  #decode(ids: readonly number[], skip_special_tokens: boolean): string {
     // A vocabulary may be padded: rows that stand for nothing.
     const known = ids.filter((id) => this.#tokenizer.id_to_token(id) !== undefined);
     if (known.length === 0) return '';
-    return this.#tokenizer.decode(known, { skip_special_tokens: true, clean_up_tokenization_spaces: false });
+    return this.#tokenizer.decode(known, { skip_special_tokens, clean_up_tokenization_spaces: false });
   }
 
   /** One token by itself, special ones included: for log-probabilities. */
   tokenText(id: number): string {
-    if (this.#tokenizer.id_to_token(id) === undefined) return '';
-    return this.#tokenizer.decode([id], { skip_special_tokens: false, clean_up_tokenization_spaces: false });
+    return this.#decode([id], false);
   }
 
-  /** Token ids of a conversation, ready for the assistant's turn. @throws Problem when there is no template, or it refuses the messages. */
-  encodeChat(messages: readonly ChatMessage[]): number[] {
+  /** One token's bytes: a character may span several tokens. */
+  bytesOf(id: number): Uint8Array {
+    this.#bytes ??= bytesOrNone(this.#parts.tokenizer, this.#dir);
+    return this.#bytes[id] ?? new TextEncoder().encode(this.tokenText(id));
+  }
+
+  /** How the chat template has tools called; undefined where it doesn't take any. */
+  get toolFormat(): ToolCallFormat | 'unknown' | undefined {
+    return toolCallFormat(this.#parts.chatTemplate ?? '');
+  }
+
+  /** Whether the chat template knows what a tool answered, and which calls an assistant made. */
+  get takesToolMessages(): boolean {
+    return /tool_calls/.test(this.#parts.chatTemplate ?? '');
+  }
+
+  /**
+   * Token ids of a conversation, ready for the assistant's turn.
+   *
+   * @throws Problem when there is no template, or it refuses the messages.
+   */
+  encodeChat(messages: readonly ChatMessage[], tools?: readonly ChatTool[]): number[] {
     // The template writes its own BOS where the model wants one.
-    return this.encodePart(this.chatPrompt(messages));
+    return this.encodePart(this.chatPrompt(messages, tools));
   }
 
-  chatPrompt(messages: readonly ChatMessage[]): string {
+  chatPrompt(messages: readonly ChatMessage[], tools?: readonly ChatTool[]): string {
     if (this.#template === undefined) throw new Problem(`${this.#dir} has no chat template; use /v1/completions`);
     try {
       return this.#template.render({
-        messages: messages.map((message) => ({ ...message })),
+        messages: messages.map(templateMessage),
+        // Some templates ask whether there are any by `tools is not none`.
+        ...(tools === undefined || tools.length === 0 ? {} : { tools }),
         add_generation_prompt: true,
         bos_token: this.#parts.bosToken ?? '',
         eos_token: this.#parts.eosToken ?? '',
@@ -133,9 +166,48 @@ export class Tokenizer {
     }
   }
 
-  /** A decoder for ids that arrive one at a time. */
-  stream(): StreamDecoder {
-    return new StreamDecoder((ids) => this.decode(ids));
+  /** The token that begins calls in this format, where it is a special one: no text, so that no grammar can spell it. */
+  callMark(format: ToolCallFormat): number | undefined {
+    const [mark = ''] = CALL_MARKS[format];
+    const id = this.#tokenizer.token_to_id(mark);
+    return id !== undefined && this.decode([id]) === '' ? id : undefined;
+  }
+
+  /** A decoder for ids that arrive one at a time. With a format of tool calls its special tokens are text, too. */
+  stream(format?: ToolCallFormat): StreamDecoder {
+    const marks = new Map<number, string>();
+    for (const mark of format === undefined ? [] : CALL_MARKS[format]) {
+      const id = this.#tokenizer.token_to_id(mark);
+      if (id !== undefined) marks.set(id, mark);
+    }
+    return new StreamDecoder((ids) => this.decode(ids), marks);
+  }
+}
+
+/** A message as templates expect it: arguments of calls as values, not as text. */
+function templateMessage(message: ChatMessage): Record<string, unknown> {
+  if (message.role !== 'assistant' || message.tool_calls == null) return { ...message };
+  const tool_calls = message.tool_calls.map(({ function: { name, arguments: text }, ...call }) => {
+    const parsed = parseArguments(text);
+    return { ...call, function: { name, arguments: parsed } };
+  });
+  return { ...message, tool_calls };
+}
+
+function parseArguments(text: string): unknown {
+  try {
+    return text === '' ? {} : JSON.parse(text);
+  } catch (cause) {
+    throw new Problem(`the arguments of a tool call are not JSON: ${text.slice(0, 100)}`, { cause });
+  }
+}
+
+function bytesOrNone(tokenizer: TokenizerJson, where: string): readonly (Uint8Array | undefined)[] {
+  try {
+    return tokenBytes(tokenizer, where);
+  } catch (error) {
+    if (error instanceof Problem) return [];
+    throw error;
   }
 }
 

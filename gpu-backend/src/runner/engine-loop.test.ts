@@ -3,8 +3,8 @@
  * row in the wrong block, or one expert in the wrong slot, changes the answer.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Digest, ExpertVersion } from '@signpost/contracts';
-import { type StepBatch, samplingParams } from '@signpost/engine';
+import { type Digest, type ExpertVersion, Problem } from '@signpost/contracts';
+import { Grammars, type StepBatch, samplingParams } from '@signpost/engine';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Residency } from '../experts/residency.ts';
@@ -164,6 +164,7 @@ async function simulate(list: readonly Arrival[], size: typeof sizes extends fc.
     model,
     blocks,
     scheduler,
+    grammars: new Grammars(new Problem('no formats here')),
     residency,
     emit: (batch) => {
       for (const { id, event } of batch) events[id]?.push(event);
@@ -255,6 +256,7 @@ describe('the engine loop', () => {
     const model = new CellModel();
     const events: GenerationEvent[][] = [[], [], []];
     const loop = new EngineLoop({
+      grammars: new Grammars(new Problem('no formats here')),
       model,
       blocks,
       scheduler: new Scheduler(blocks, { maxStepTokens: 8, maxSequences: 2, maxLogitRows: 2, maxStepExperts: 1 }),
@@ -295,6 +297,7 @@ describe('the engine loop', () => {
       },
       blocks,
       scheduler: new Scheduler(blocks, { maxStepTokens: 8, maxSequences: 2, maxLogitRows: 2, maxStepExperts: 1 }),
+      grammars: new Grammars(new Problem('no formats here')),
       residency: new Residency({ slots: 1, load: async () => undefined }),
       emit: (batch) => events.push(...batch.map(({ event }) => event)),
     });

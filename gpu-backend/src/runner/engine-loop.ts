@@ -4,7 +4,7 @@
  * Between two steps the thread's messages are read, so an abort frees its blocks within one step.
  */
 import { ApiError, type Digest } from '@signpost/contracts';
-import { Sampler, SamplingScratch, type StepBatch, scoreToken, type TokenScore } from '@signpost/engine';
+import { type Grammars, Sampler, SamplingScratch, type StepBatch, scoreToken, type TokenScore } from '@signpost/engine';
 import type { Lease, Residency } from '../experts/residency.ts';
 import type { BlockManager } from '../schedule/block-manager.ts';
 import type { Scheduler } from '../schedule/scheduler.ts';
@@ -35,6 +35,7 @@ export interface EngineParts {
   readonly blocks: BlockManager;
   readonly scheduler: Scheduler;
   readonly residency: Residency;
+  readonly grammars: Pick<Grammars, 'constraint'>;
   /** Takes what happened in one step, or outside of any. */
   readonly emit: (events: readonly RequestEvent[], step?: StepStats) => void;
 }
@@ -46,7 +47,8 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 interface Job {
   readonly request: GenerationRequest;
   readonly abort: AbortController;
-  readonly sampler: Sampler;
+  /** Once it is known that the answer can be held to its format. */
+  sampler: Sampler | undefined;
   /** By `performance.now()`; what follows counts from here. */
   readonly submitted: number;
   deadline: NodeJS.Timeout | undefined;
@@ -95,7 +97,7 @@ export class EngineLoop {
     const job: Job = {
       request,
       abort: new AbortController(),
-      sampler: new Sampler(request.sampling, this.#scratch, request),
+      sampler: undefined,
       submitted: performance.now(),
       deadline: undefined,
       slottedMs: 0,
@@ -106,6 +108,7 @@ export class EngineLoop {
     if (request.timeoutMs !== undefined)
       job.deadline = setTimeout(() => this.#expire(job), Math.min(request.timeoutMs, LONGEST_TIMER_MS));
     try {
+      job.sampler = this.#sampler(request);
       const lease = await this.#parts.residency.acquire(
         request.mixture.map(({ version }) => version),
         job.abort.signal,
@@ -123,6 +126,13 @@ export class EngineLoop {
     } catch (error) {
       if (!job.abort.signal.aborted) this.#fail(job, error);
     }
+  }
+
+  /** @throws Problem for a format that isn't supported, or that the answer so far doesn't follow. */
+  #sampler(request: GenerationRequest): Sampler {
+    const { grammar, stopIds } = request;
+    const constraint = grammar && this.#parts.grammars.constraint(grammar, stopIds);
+    return new Sampler(request.sampling, this.#scratch, { ...request, constraint });
   }
 
   /** Ends a request without a further event. Unknown ids are ignored: its last event may be on its way. */
@@ -204,7 +214,12 @@ export class EngineLoop {
       const job = this.#jobs.get(chunk.sequence.id);
       // Gone while the step ran.
       if (job === undefined) continue;
-      for (const event of this.#advance(job, chunk, own, width)) events.push({ id: job.request.id, event });
+      try {
+        for (const event of this.#advance(job, chunk, own, width)) events.push({ id: job.request.id, event });
+      } catch (error) {
+        // No token that its format allows: this request's trouble alone.
+        this.#fail(job, error);
+      }
     }
     return events;
   }
@@ -230,6 +245,7 @@ export class EngineLoop {
     if (!endsSequence) return;
     if (sequence.generated >= request.maxTokens) return yield this.#finish(job, 'length');
     const last = logits.subarray(logits.length - width);
+    if (job.sampler === undefined) throw new Error('a sequence began without its sampler');
     const token = job.sampler.next(last);
     sequence.tokens.push(token);
     if (request.stopIds.includes(token)) return yield this.#finish(job, 'stop');

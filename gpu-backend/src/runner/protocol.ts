@@ -2,7 +2,7 @@
  * What crosses between the HTTP thread and the engine's worker thread. Plain data: it is structured-cloned.
  */
 import type { Digest, ErrorType, ExpertVersion } from '@signpost/contracts';
-import type { DeviceName, SamplingParams, TokenScore, WeightFormat } from '@signpost/engine';
+import type { DeviceName, GrammarSpec, SamplingParams, TokenScore, WeightFormat } from '@signpost/engine';
 
 export interface EngineOptions {
   /** Base checkpoint folder. */
@@ -40,6 +40,8 @@ export interface GenerationRequest {
   /** Experts and weights; none is the base. */
   readonly mixture: readonly { readonly version: ExpertVersion; readonly weight: number }[];
   readonly sampling: SamplingParams;
+  /** What the answer is held to. */
+  readonly grammar?: GrammarSpec;
   /** Tokens that end the answer; they are not part of it. */
   readonly stopIds: readonly number[];
   /** Log-probabilities of prompt tokens, too. */

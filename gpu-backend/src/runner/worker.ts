@@ -3,7 +3,7 @@
  */
 import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { Model, openCheckpoint, openDelta } from '@signpost/engine';
+import { Grammars, Model, openCheckpoint, openDelta } from '@signpost/engine';
 import { openStore, readExpert } from '@signpost/store';
 import { Residency } from '../experts/residency.ts';
 import { BlockManager } from '../schedule/block-manager.ts';
@@ -54,6 +54,7 @@ const loop = new EngineLoop({
     load: async (version, slot) =>
       model.loadExpert(slot, openDelta(await readExpert(store, version), `${store.url}/${version.key}`)),
   }),
+  grammars: await Grammars.load(options.base, model.config.vocabSize),
   emit: (events, step) => send(step === undefined ? { kind: 'events', events } : { kind: 'events', events, step }),
 });
 

@@ -8,10 +8,12 @@ import {
   chatRequestSchema,
   completionRequestSchema,
   type Digest,
+  detokenizeRequestSchema,
   equalInConstantTime,
   parseBody,
   readText,
   SeenTokens,
+  tokenizeRequestSchema,
   verifyRequest,
 } from '@signpost/contracts';
 import { type Context, Hono } from 'hono';
@@ -19,20 +21,14 @@ import type { Logger } from 'pino';
 import type { CatalogueWatch } from '../experts/catalogue-watch.ts';
 import type { ExpertTokenizers } from '../experts/tokenizers.ts';
 import { type Asked, promptOf, spanOf, timeoutOf } from './account.ts';
-import { chatChunks, chatCompletion, chatFields, chatPrompt } from './chat.ts';
-import {
-  CompletionWriter,
-  completion,
-  completionChunks,
-  completionFields,
-  completionPrompt,
-  completionScoring,
-} from './completions.ts';
-import { type Addressee, Generation, type GenerationDeps } from './generation.ts';
+import { type AnswerIdentity, chatChunks, chatCompletion, prepareChat } from './chat.ts';
+import { completion, completionChunks, prepareCompletion } from './completions.ts';
+import type { Addressee, Generation, GenerationDeps, RequestLimits } from './generation.ts';
 import type { Heartbeats } from './heartbeat.ts';
 import type { Metrics } from './metrics.ts';
 import { findModel, listModels } from './models.ts';
 import { type StreamEnd, sseResponse } from './sse.ts';
+import { detokenize, tokenize } from './tokenize.ts';
 import type { Tracing } from './tracing.ts';
 
 export interface AppDeps extends GenerationDeps {
@@ -121,55 +117,40 @@ export function createApp(deps: AppDeps): Hono<Env> {
   app.post('/v1/chat/completions', async (context) => {
     const request = parseBody(context.get('body'), chatRequestSchema);
     refuseWhileDraining(deps);
-    const fields = { ...chatFields(request), ...limitsOf(context) };
-    const addressee = await addressed(request.model);
-    const prompt = chatPrompt(addressee.tokenizer, request);
-    const generation = Generation.prepare(deps, addressee, prompt, fields, {
-      scoresPrompt: false,
-      logprobs: undefined,
+    const chat = prepareChat(deps, await addressed(request.model), request, limitsOf(context));
+    const identity = identityOf(context, 'chatcmpl', request.model);
+    const asked = { operation: 'chat' as const, request };
+    return answer(context, chat.generation, asked, {
+      whole: (signal) => chatCompletion(chat, identity, signal),
+      stream: (signal) => chatChunks(chat, identity, signal),
     });
-    const identity = {
-      id: `chatcmpl-${context.get('requestId')}`,
-      created: Math.floor(Date.now() / 1000),
-      model: request.model,
-    };
-    return answer(
-      context,
-      generation,
-      { operation: 'chat', request },
-      {
-        whole: (signal) => chatCompletion(generation, identity, signal),
-        stream: (signal) => chatChunks(generation, identity, request.stream_options?.include_usage === true, signal),
-      },
-    );
   });
 
   app.post('/v1/completions', async (context) => {
     const request = parseBody(context.get('body'), completionRequestSchema);
     refuseWhileDraining(deps);
-    const addressee = await addressed(request.model);
-    const prompt = completionPrompt(addressee.tokenizer, request);
-    const fields = { ...completionFields(request), ...limitsOf(context) };
-    const scoring = completionScoring(request);
-    const generation = Generation.prepare(deps, addressee, prompt, fields, scoring);
-    const identity = {
-      id: `cmpl-${context.get('requestId')}`,
-      created: Math.floor(Date.now() / 1000),
-      model: request.model,
-    };
-    const writer = new CompletionWriter(addressee.tokenizer, request, prompt);
-    return answer(
-      context,
-      generation,
-      { operation: 'text_completion', request },
-      {
-        whole: (signal) => completion(generation, identity, writer, signal),
-        stream: (signal) =>
-          completionChunks(generation, identity, writer, request.stream_options?.include_usage === true, signal),
-      },
-    );
+    const text = prepareCompletion(deps, await addressed(request.model), request, limitsOf(context));
+    const identity = identityOf(context, 'cmpl', request.model);
+    const asked = { operation: 'text_completion' as const, request };
+    return answer(context, text.generation, asked, {
+      whole: (signal) => completion(text, identity, signal),
+      stream: (signal) => completionChunks(text, identity, signal),
+    });
   });
 
+  app.post('/tokenize', async (context) => {
+    const request = parseBody(context.get('body'), tokenizeRequestSchema);
+    const { tokenizer } = await addressed(request.model ?? 'base');
+    return context.json(tokenize(tokenizer, engine.facts, request));
+  });
+  app.post('/detokenize', async (context) => {
+    const request = parseBody(context.get('body'), detokenizeRequestSchema);
+    const { tokenizer } = await addressed(request.model ?? 'base');
+    return context.json(detokenize(tokenizer, request));
+  });
+
+  app.all('/tokenize', onlyTakes('POST'));
+  app.all('/detokenize', onlyTakes('POST'));
   app.all('/heartbeat', onlyTakes('GET'));
   app.all('/v1/models', onlyTakes('GET'));
   app.all('/v1/models/:id', onlyTakes('GET'));
@@ -242,6 +223,10 @@ export function createApp(deps: AppDeps): Hono<Env> {
   return app;
 }
 
+function identityOf(context: AppContext, kind: 'chatcmpl' | 'cmpl', model: string): AnswerIdentity {
+  return { id: `${kind}-${context.get('requestId')}`, created: Math.floor(Date.now() / 1000), model };
+}
+
 /** Answers the methods that the routes before it don't. */
 function onlyTakes(allow: 'GET' | 'POST'): (context: AppContext) => Response {
   return ({ req: { path } }) =>
@@ -251,7 +236,7 @@ function onlyTakes(allow: 'GET' | 'POST'): (context: AppContext) => Response {
 }
 
 /** What holds for a request beside its body. @throws ApiError (400) for a deadline that is none. */
-function limitsOf(context: AppContext): { tenant: string; timeoutMs: number | undefined } {
+function limitsOf(context: AppContext): RequestLimits {
   return { tenant: context.get('tenant'), timeoutMs: timeoutOf((name) => context.req.header(name)) };
 }
 
