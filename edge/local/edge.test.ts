@@ -330,7 +330,7 @@ describe('requests that are not served', () => {
     ['malformed JSON', '{"model": "auto",', 400, 'invalid_json', null],
     ['no messages', { model: 'auto', messages: [] }, 400, 'invalid_value', 'messages'],
     ['no model', { messages: [{ role: 'user', content: 'hi' }] }, 400, 'invalid_value', 'model'],
-    ['a setting that would be ignored', chat('hi', { n: 2 }), 400, 'invalid_value', 'n'],
+    ['a setting that would be ignored', chat('hi', { best_of: 2 }), 400, 'invalid_value', 'best_of'],
     ['a model name that is none', chat('hi', { model: 'Math!' }), 400, 'invalid_model', 'model'],
     ['too much', ' '.repeat(5 * 1024 * 1024), 413, 'body_too_large', null],
   ])('%s: an error that names the cause', async (_, body, status, code, param) => {

@@ -130,7 +130,7 @@ export class Sampler {
     let cutLogit = minP > 0 ? top + temperature * Math.log(minP) : -Number.MAX_VALUE;
     let cutId = logits.length;
     if (topK > 0 && topK < logits.length) {
-      const count = gather(ids, logits, cutLogit, cutId);
+      const count = gatherLikely(ids, logits, cutLogit, cutId, top, temperature, topK);
       if (count > topK) {
         cutId = ids[selectLikeliest(ids, count, logits, topK) - 1] ?? best;
         cutLogit = logits[cutId] ?? 0;
@@ -145,8 +145,9 @@ export class Sampler {
       total += weight;
     }
     if (topP < 1) {
-      const count = gather(ids, logits, cutLogit, cutId);
-      const kept = selectLikeliest(ids, count, logits, topP * total, weights);
+      const target = topP * total;
+      const count = gatherLikely(ids, logits, cutLogit, cutId, top, temperature, target, weights);
+      const kept = selectLikeliest(ids, count, logits, target, weights);
       cutId = ids[kept - 1] ?? best;
       cutLogit = logits[cutId] ?? 0;
       total = 0;
@@ -165,6 +166,35 @@ export class Sampler {
     }
     return last;
   }
+}
+
+/** Of a trained model's distribution the likeliest tokens stand out: they lie within this many temperatures of the top one. */
+const NEAR_TEMPERATURES = 8;
+
+/** Writes ids that are in, in order, of the likeliest ones at least as many as weigh `target` together; returns how many. */
+function gatherLikely(
+  ids: Int32Array,
+  logits: Float32Array,
+  cutLogit: number,
+  cutId: number,
+  top: number,
+  temperature: number,
+  target: number,
+  weights?: Float64Array,
+): number {
+  for (let near = NEAR_TEMPERATURES; near <= 2 * NEAR_TEMPERATURES; near *= 2) {
+    const floor = top - near * temperature;
+    if (floor <= cutLogit) break;
+    const count = gather(ids, logits, floor, logits.length);
+    let sum = count;
+    if (weights !== undefined) {
+      sum = 0;
+      for (let i = 0; i < count; i++) sum += weights[ids[i] ?? 0] ?? 0;
+    }
+    // More than the target: a sum that only just reaches it may not in another order.
+    if (sum > target) return count;
+  }
+  return gather(ids, logits, cutLogit, cutId);
 }
 
 /** Writes the ids that are in, in order; returns how many. */

@@ -33,7 +33,8 @@ export class ChatWriter {
     this.#tokenizer = tokenizer;
     this.#wantsLogprobs = request.logprobs === true;
     this.#wantsTokens = request.return_token_ids === true;
-    const isInCall = use?.grammar !== undefined && use.mark !== undefined;
+    // Its grammar leaves the mark out.
+    const isInCall = use?.grammar !== undefined && use.format === 'mistral';
     this.#parser = use && new ToolCallParser(use.format, isInCall ? 'in call' : 'in text');
     this.#maxCalls = use?.maxCalls ?? 0;
   }

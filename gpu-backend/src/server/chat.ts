@@ -35,7 +35,7 @@ export function prepareChat(
   const asked = {
     fields: request,
     promptField: 'messages' as const,
-    prompts: [use?.grammar === undefined || use.mark === undefined ? prompt : [...prompt, use.mark]],
+    prompts: [use?.mark === undefined ? prompt : [...prompt, use.mark]],
     maxTokens: request.max_completion_tokens ?? request.max_tokens ?? undefined,
     scoresPrompt: false,
     logprobs: request.logprobs === true ? (request.top_logprobs ?? 0) : undefined,

@@ -9,7 +9,7 @@ export interface ToolUse {
   /** For the chat template. */
   readonly tools: readonly ChatTool[];
   readonly format: ToolCallFormat;
-  /** Token that the prompt ends with, so that the answer begins within its calls. */
+  /** Token for the prompt to end with, where the answer must be calls and the mark before them is no text. */
   readonly mark: number | undefined;
   /** Where the answer must be calls. */
   readonly grammar: GrammarSpec | undefined;
@@ -46,7 +46,9 @@ export function toolUse(tokenizer: Tokenizer, request: ChatRequest): ToolUse | u
     maxCalls: named === undefined ? maxCalls : 1,
     tools: callable.map(({ function: { name, parameters } }) => (parameters == null ? { name } : { name, parameters })),
   };
-  return { tools, format, mark: tokenizer.callMark(format), grammar: checked(grammar, 'tools'), maxCalls };
+  // Of the others the mark is text, or isn't written before JSON.
+  const mark = format === 'mistral' ? tokenizer.callMark(format) : undefined;
+  return { tools, format, mark, grammar: checked(grammar, 'tools'), maxCalls };
 }
 
 function refuseUnknownMessages(tokenizer: Tokenizer, { messages }: ChatRequest): void {
