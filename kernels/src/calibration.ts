@@ -7,9 +7,10 @@
 export interface CalibrationKernels {
   /** moment += Σ_row x_row y_rowᵀ */
   addMoment(
-    moment: Float64Array, // (n, n)
-    x: Float32Array, // (rows, n)
+    moment: Float64Array, // (m, n)
+    x: Float32Array, // (rows, m)
     y: Float32Array, // (rows, n)
+    m: number,
     n: number,
   ): void;
   /** Turns H into the upper triangular U with H = U Uᵀ, in place. Gives the first column without a positive pivot, or -1. */
@@ -36,13 +37,13 @@ export interface CalibrationKernels {
     n: number,
     sweeps: number,
   ): void;
-  /** target += strength · w D H⁻¹ for each row w of the weights, H = U Uᵀ. */
+  /** target += (w D + drift) H⁻¹ for each row w of the weights, H = U Uᵀ. */
   correctTargets(
     target: Float32Array, // (out, n), changed in place
     weights: Float32Array, // (out, n)
     cross: Float64Array, // (n, n): D
     factor: Float64Array, // (n, n): U
-    strength: number,
+    drift: Float64Array | undefined, // (out, n)
     out: number,
     n: number,
   ): void;

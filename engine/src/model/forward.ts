@@ -49,6 +49,8 @@ export interface Stage<A extends Activations> {
   /** Their weights. */
   readonly params: readonly number[];
   readonly input: A;
+  /** What their output is added to: the residual stream, where it is. */
+  readonly addedTo?: A;
 }
 
 /** Runs one step. Gives the logits of the batch's `logitRows`, (n, vocab). */
@@ -108,7 +110,7 @@ function* attentionBlock<A extends Activations>(
   device.rope(space.k, rope);
   device.storeKv(kvLayer, space.k, space.v);
   device.attention(space.attended, space.q, kvLayer, config.headDim ** -0.5, config.slidingWindow);
-  yield { params: [layer.o.weight], input: space.attended };
+  yield { params: [layer.o.weight], input: space.attended, addedTo: space.x };
   device.linear(space.projected, space.attended, layer.o.weight, layer.o.bias);
   device.add(space.x, space.projected);
 }
@@ -124,7 +126,7 @@ function* mlpBlock<A extends Activations>(
   device.linear(space.gate, space.normed, layer.gate.weight, layer.gate.bias);
   device.linear(space.up, space.normed, layer.up.weight, layer.up.bias);
   device.swiglu(space.gate, space.gate, space.up);
-  yield { params: [layer.down.weight], input: space.gate };
+  yield { params: [layer.down.weight], input: space.gate, addedTo: space.x };
   device.linear(space.projected, space.gate, layer.down.weight, layer.down.bias);
   device.add(space.x, space.projected);
 }

@@ -22,6 +22,8 @@ export interface WalkStage {
   readonly inDim: number;
   /** A copy of the input of every token, (tokens, inDim). */
   input(): Promise<Float32Array>;
+  /** A copy of what their output will be added to, (tokens, hidden): the residual stream. Absent where it goes elsewhere. */
+  readonly addedTo?: () => Promise<Float32Array>;
 }
 
 export class LayerWalk {
@@ -71,10 +73,12 @@ export class LayerWalk {
     const rope = ropeTable(config, config.maxPositions);
     for (const layer of params.layers) {
       for (const stage of layerStages(this.#device, config, rope, space, layer, 0)) {
+        const { addedTo } = stage;
         yield {
           stems: stage.params.map((param) => deltaStem(params.specs[param]?.name ?? '')),
           inDim: stage.input.cols,
           input: () => this.#device.read(stage.input),
+          ...(addedTo === undefined ? {} : { addedTo: () => this.#device.read(addedTo) }),
         };
       }
     }

@@ -36,15 +36,15 @@ template <typename Body> void each_block(int out, size_t doubles, Body body) {
 
 } // namespace
 
-void add_moment(const KernelTable& kernels, double* moment, const float* x, const float* y, int rows, int n) {
-  Pool::instance().each(n, 1, [&](int begin, int end) {
+void add_moment(const KernelTable& kernels, double* moment, const float* x, const float* y, int rows, int m, int n) {
+  Pool::instance().each(m, 1, [&](int begin, int end) {
     for (int first = 0; first < rows; first += kBlock) {
       const int count = std::min(kBlock, rows - first);
       const float* ys[kBlock];
       for (int b = 0; b < count; b++) ys[b] = y + static_cast<size_t>(first + b) * n;
       for (int i = begin; i < end; i++) {
         double a[kBlock];
-        for (int b = 0; b < count; b++) a[b] = x[static_cast<size_t>(first + b) * n + i];
+        for (int b = 0; b < count; b++) a[b] = x[static_cast<size_t>(first + b) * m + i];
         double* out = moment + static_cast<size_t>(i) * n;
         kernels.add_products(out, ys, a, count, n);
       }
@@ -165,7 +165,9 @@ void correct_targets(const KernelTable& kernels, const CorrectionJob& job) {
     for (int k = i; k < n; k++) transposed[at(k) + i] = job.factor[at(i) + k];
   each_block(job.out, static_cast<size_t>(kRows) * n, [&](double* sums, int first, int rows) {
     multiply_rows(kernels, sums, job.cross, n, first, rows, [&](int i, int j) { return static_cast<double>(job.weights[at(i) + j]); });
-    // y Uᵀ = w D, from the last column; then g U = y, from the first.
+    if (job.drift != nullptr)
+      for (int r = 0; r < rows; r++) kernels.add_scaled(sums + at(r), job.drift + at(first + r), 1.0, n);
+    // y Uᵀ = w D + drift, from the last column; then g U = y, from the first.
     for (int j = n - 1; j >= 0; j--)
       for (int r = 0; r < rows; r++) {
         double* row = sums + at(r);
@@ -180,7 +182,7 @@ void correct_targets(const KernelTable& kernels, const CorrectionJob& job) {
       }
     for (int r = 0; r < rows; r++) {
       float* target = job.target + at(first + r);
-      for (int k = 0; k < n; k++) target[k] = static_cast<float>(target[k] + job.strength * sums[at(r) + k]);
+      for (int k = 0; k < n; k++) target[k] = static_cast<float>(target[k] + sums[at(r) + k]);
     }
   });
 }

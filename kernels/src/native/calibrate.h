@@ -10,8 +10,8 @@
 
 namespace signpost {
 
-// moment (n, n) += Σ_row x_row y_rowᵀ, rows in order; x and y (rows, n).
-void add_moment(const KernelTable& kernels, double* moment, const float* x, const float* y, int rows, int n);
+// moment (m, n) += Σ_row x_row y_rowᵀ, rows in order; x (rows, m), y (rows, n).
+void add_moment(const KernelTable& kernels, double* moment, const float* x, const float* y, int rows, int m, int n);
 
 // The upper triangular U with moment = U Uᵀ, in place (what is below the diagonal becomes 0). Returns the first column whose pivot is not
 // positive, or −1.
@@ -54,13 +54,13 @@ struct RefineJob {
 };
 void refine_signs(const KernelTable& kernels, const RefineJob& job);
 
-// target += strength · w D H⁻¹ for each row w of the weights, with H = U Uᵀ.
+// target += (w D + drift) H⁻¹ for each row w of the weights, with H = U Uᵀ.
 struct CorrectionJob {
   float* target;        // (out, n), changed in place
   const float* weights; // (out, n)
   const double* cross;  // (n, n): D
   const double* factor; // (n, n): U
-  double strength;
+  const double* drift;  // (out, n), or null
   int out;
   int n;
 };

@@ -3,8 +3,9 @@
  *
  * With H = E[x̂ x̂ᵀ] + δI of the inputs in the model as compressed so far:
  *
- * - target: t = Δ_i + w_i D H⁻¹ with D = E[(x − x̂) x̂ᵀ], the least-squares row that also makes up for what the layers before did to the input
- *   (asymmetric calibration, GPTAQ, arXiv 2504.02692);
+ * - target: t = Δ_i + (w_i D + R_i) H⁻¹ with D = E[(x − x̂) x̂ᵀ], the least-squares row that also makes up for what the layers before did to the input
+ *   (asymmetric calibration, GPTAQ, arXiv 2504.02692); where the output is added to the residual stream h, R = E[(h − ĥ) x̂ᵀ]: what the stream has lost
+ *   so far is asked of the same least squares, so that errors don't pile up from layer to layer;
  * - scale: r = (sᵀHt + λa) / (sᵀHs + λ), clamped at 0: ridge regression towards a = mean |t|, λ = 0.02 × the mean of sᵀHs over rows;
  * - signs: from left to right, each of the weight and the feedback of the errors before it (GPTQ, arXiv 2210.17323, in the LDL form of QuIP, arXiv
  *   2307.13304, algorithm 3); then single signs are flipped as long as that lessens eᵀHe (coordinate descent);
@@ -49,9 +50,9 @@ export class MatrixFit {
   }
 
   fit({ out, tuned, difference }: LinearDifference, planes: number): Fitted {
-    const { n, cross, factor } = this.#input;
+    const { n, cross, factor, drift } = this.#input;
     let left: Float32Array = difference.slice();
-    correctTargets(left, tuned, cross, factor, 1, out, n);
+    correctTargets(left, tuned, cross, factor, drift, out, n);
     const fitted: FittedPlane[] = [];
     const errors = [this.#error(left, out)];
     for (let p = 0; p < planes; p++) {

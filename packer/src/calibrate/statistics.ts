@@ -8,8 +8,6 @@ import { type Checkpoint, LayerWalk, type ParamDelta, type WalkStage } from '@si
 import { addMoment, factorMoment } from '@signpost/kernels';
 import type { CalibrationSequence } from './prompts.ts';
 
-/** How much more a token of the answer counts than one of the prompt: it is the answers that an expert is asked for. */
-const ANSWER_WEIGHT = 32;
 /** Added to the moment's diagonal, as a share of its mean, as GPTQ does (arXiv 2210.17323, section 3.3, with 0.01). */
 const DAMPING = 0.005;
 
@@ -22,6 +20,8 @@ export interface InputStatistics {
   readonly factor: Float64Array;
   /** D = E[(x − x̂) x̂ᵀ], (n, n). */
   readonly cross: Float64Array;
+  /** E[(h − ĥ) x̂ᵀ], (hidden, n), where the output is added to the residual stream: h is the stream in the fine-tune, ĥ in the compressed model. */
+  readonly drift: Float64Array | undefined;
 }
 
 /** A halt of the walk: linear layers that are about to be computed from one input. */
@@ -36,16 +36,16 @@ export class CalibrationWalk {
   readonly #tuned: LayerWalk;
   readonly #weights: Float32Array;
 
-  constructor(base: Checkpoint, tuned: Checkpoint, sequences: readonly CalibrationSequence[]) {
+  /** @param weights of all tokens, see importance.ts */
+  constructor(
+    base: Checkpoint,
+    tuned: Checkpoint,
+    { sequences, weights }: { readonly sequences: readonly CalibrationSequence[]; readonly weights: Float64Array },
+  ) {
     const tokens = sequences.map((sequence) => sequence.tokens);
     this.#compressed = new LayerWalk(base, tokens);
     this.#tuned = new LayerWalk(tuned, tokens);
-    // What is computed at the last token of the prompt is the answer's first.
-    const raw = sequences.flatMap(({ tokens: { length }, answerStart }) =>
-      Array.from({ length }, (_, at) => (at >= answerStart - 1 ? ANSWER_WEIGHT : 1)),
-    );
-    const total = raw.reduce((sum, weight) => sum + weight, 0);
-    this.#weights = Float32Array.from(raw, (weight) => Math.sqrt(weight / total));
+    this.#weights = Float32Array.from(weights, Math.sqrt);
   }
 
   /** What a parameter has been compressed to: from here on the walk goes through it. */
@@ -62,21 +62,30 @@ export class CalibrationWalk {
     }
   }
 
-  async #statistics({ stems, inDim: n, input }: WalkStage, reference: WalkStage): Promise<InputStatistics> {
-    const compressed = this.#weighted(await input(), n);
+  async #statistics(stage: WalkStage, reference: WalkStage): Promise<InputStatistics> {
+    const n = stage.inDim;
+    const input = await stage.input();
+    const lost = difference(await reference.input(), input);
+    const compressed = this.#weighted(input, n);
     const moment = new Float64Array(n * n);
-    addMoment(moment, compressed, compressed, n);
-    const missing = this.#weighted(await reference.input(), n);
-    missing.forEach((value, i) => {
-      missing[i] = value - (compressed[i] ?? 0);
-    });
+    addMoment(moment, compressed, compressed, n, n);
     const cross = new Float64Array(n * n);
-    addMoment(cross, missing, compressed, n);
+    addMoment(cross, this.#weighted(lost, n), compressed, n, n);
+    const drift = await this.#drift(stage, reference, compressed);
     damp(moment, n);
     const factor = moment.slice();
     if (factorMoment(factor, n) !== -1)
-      throw new Problem(`the inputs of ${stems.join(', ')} are not finite on the calibration prompts`);
-    return { n, moment, factor, cross };
+      throw new Problem(`the inputs of ${stage.stems.join(', ')} are not finite on the calibration prompts`);
+    return { n, moment, factor, cross, drift };
+  }
+
+  async #drift(stage: WalkStage, reference: WalkStage, input: Float32Array): Promise<Float64Array | undefined> {
+    if (stage.addedTo === undefined || reference.addedTo === undefined) return undefined;
+    const lost = difference(await reference.addedTo(), await stage.addedTo());
+    const hidden = lost.length / this.#weights.length;
+    const drift = new Float64Array(hidden * stage.inDim);
+    addMoment(drift, this.#weighted(lost, hidden), input, hidden, stage.inDim);
+    return drift;
   }
 
   close(): void {
@@ -89,6 +98,10 @@ export class CalibrationWalk {
       for (let i = row * n; i < (row + 1) * n; i++) x[i] = (x[i] ?? 0) * weight;
     return x;
   }
+}
+
+function difference(x: Float32Array, y: Float32Array): Float32Array {
+  return x.map((value, i) => value - (y[i] ?? 0));
 }
 
 function damp(moment: Float64Array, n: number): void {

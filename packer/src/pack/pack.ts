@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { DELTA_FORMAT, type Digest, encodeHeader, MAX_PLANES, Problem } from '@signpost/contracts';
 import type { Checkpoint, ParamDelta } from '@signpost/engine';
 import manifest from '../../package.json' with { type: 'json' };
+import { tokenWeights } from '../calibrate/importance.ts';
 import type { CalibrationSet } from '../calibrate/prompts.ts';
 import { CalibrationWalk } from '../calibrate/statistics.ts';
 import {
@@ -68,7 +69,13 @@ export interface PackReport {
 const ERROR_DECIMALS = 8;
 const DIGEST_PLACEHOLDER = '0'.repeat(64) as Digest;
 
-type Settings = Required<Pick<PackOptions, 'scale' | 'exact' | 'planes' | 'policy'>> & PackOptions;
+type Settings = Required<Pick<PackOptions, 'scale' | 'exact' | 'planes' | 'policy'>> &
+  Omit<PackOptions, 'calibration'> & { readonly calibration?: WeightedCalibration };
+
+interface WeightedCalibration extends CalibrationSet {
+  /** Of all tokens. */
+  readonly weights: Float64Array;
+}
 
 /**
  * Packs `tuned` against `base` into `options.out`.
@@ -76,19 +83,16 @@ type Settings = Required<Pick<PackOptions, 'scale' | 'exact' | 'planes' | 'polic
  * @throws Problem when the checkpoints don't belong together, nothing changed, a difference is not finite, or the options contradict each other.
  */
 export async function pack(base: Checkpoint, tuned: Checkpoint, options: PackOptions): Promise<PackReport> {
-  const settings: Settings = {
-    scale: 'row',
-    exact: 'BF16',
-    planes: 1,
-    policy: POLICIES[DEFAULT_POLICY] ?? [],
-    ...options,
-  };
-  checkSettings(settings);
-  const planned = planPack(base, tuned, settings.policy);
+  const { calibration, ...asked } = options;
+  const plain: Settings = { scale: 'row', exact: 'BF16', planes: 1, policy: POLICIES[DEFAULT_POLICY] ?? [], ...asked };
+  checkSettings(plain, calibration);
+  const planned = planPack(base, tuned, plain.policy);
   if (planned.length === 0) throw new Problem(`${tuned.dir} is the same as ${base.dir}: there is nothing to pack`);
   // Both read every byte; begun now, they go on beside the packing.
   const digests = Promise.all([base.digest(), tuned.digest()]);
   digests.catch(() => undefined);
+  const weighted = calibration && { ...calibration, weights: await tokenWeights(tuned, calibration.sequences) };
+  const settings: Settings = weighted === undefined ? plain : { ...plain, calibration: weighted };
   const passes = typeof settings.planes === 'number' ? 1 : 2;
   const progress = progressOf(planned, passes, settings);
   const planes = await planesByStem(base, tuned, planned, settings, progress);
@@ -184,11 +188,11 @@ async function planesByStem(
 function openSource(base: Checkpoint, tuned: Checkpoint, settings: Settings): { source: ParamSource; close(): void } {
   const { calibration } = settings;
   if (calibration === undefined) return { source: new PlainSource(settings), close() {} };
-  const walk = new CalibrationWalk(base, tuned, calibration.sequences);
+  const walk = new CalibrationWalk(base, tuned, calibration);
   return { source: new CalibratedSource(walk, settings), close: () => walk.close() };
 }
 
-function checkSettings({ calibration, scale, planes }: Settings): void {
+function checkSettings({ scale, planes }: Settings, calibration: CalibrationSet | undefined): void {
   if (calibration !== undefined && scale !== 'row')
     throw new Problem(`calibration fits row scales; it can't be combined with scale "${scale}"`);
   if (scale === 'matrix-norm' && planes !== 1)
