@@ -50,7 +50,7 @@ function plainMoment(x: Float32Array, y: Float32Array, m: number, n: number): Fl
   return moment;
 }
 
-/** Right to left, one column at a time. */
+/** Right to left, one column at a time; then its mirror. */
 function plainFactor(moment: Float64Array, n: number): Float64Array {
   const u = moment.slice();
   for (let c = n - 1; c >= 0; c--) {
@@ -60,7 +60,7 @@ function plainFactor(moment: Float64Array, n: number): Float64Array {
     for (let i = 0; i < c; i++)
       for (let k = 0; k < c; k++) u[i * n + k] = at(u, i * n + k) - at(u, i * n + c) * at(u, k * n + c);
   }
-  for (let i = 0; i < n; i++) u.fill(0, i * n, i * n + i);
+  for (let i = 0; i < n; i++) for (let k = 0; k < i; k++) u[i * n + k] = at(u, k * n + i);
   return u;
 }
 
@@ -71,14 +71,10 @@ function problem({ seed, out, n, rows }: Shape) {
   const moment = plainMoment(x, x, n, n);
   for (let i = 0; i < n; i++) moment[i * n + i] = at(moment, i * n + i) + 0.5;
   const factor = plainFactor(moment, n);
-  const feedback = new Float32Array(n * n);
-  for (let j = 0; j < n; j++)
-    for (let k = j + 1; k < n; k++) feedback[j * n + k] = at(factor, j * n + k) / at(factor, k * n + k);
   return {
     x,
     moment,
     factor,
-    feedback,
     target: Float32Array.from({ length: out * n }, next),
     weights: Float32Array.from({ length: out * n }, next),
     scale: Float32Array.from({ length: out }, () => Math.abs(next())),
@@ -126,9 +122,9 @@ describe('calibration kernels', () => {
       fc.property(shape, (of) => {
         setThreads(of.threads);
         const { out, n } = of;
-        const { target, feedback, scale, words } = problem(of);
+        const { target, factor, scale, words } = problem(of);
         const signs = new Uint32Array(out * words);
-        chooseSigns(target, feedback, scale, signs, out, n);
+        chooseSigns(target, factor, scale, signs, out, n);
         for (let i = 0; i < out; i++) {
           const left = target.slice(i * n, (i + 1) * n);
           for (let j = 0; j < n; j++) {
@@ -136,7 +132,8 @@ describe('calibration kernels', () => {
             expect(bit(signs, words, i, j)).toBe(Number(isPositive));
             const weight = at(target, i * n + j);
             const error = Math.fround(isPositive ? weight - at(scale, i) : weight + at(scale, i));
-            for (let k = j + 1; k < n; k++) left[k] = at(left, k) + Math.fround(error * at(feedback, j * n + k));
+            for (let k = j + 1; k < n; k++)
+              left[k] = at(left, k) + Math.fround(error * Math.fround(at(factor, j * n + k) / at(factor, k * n + k)));
           }
         }
       }),
@@ -226,7 +223,7 @@ describe('calibration kernels', () => {
     expect(() => addMoment(two, new Float32Array(4), new Float32Array(2), 2, 2)).toThrow(RangeError);
     expect(() => factorMoment(two, 3)).toThrow(/doesn't fit/);
     const [row, signs, scale] = [new Float32Array(2), new Uint32Array(1), new Float32Array(1)];
-    expect(() => chooseSigns(row, new Float32Array(3), scale, signs, 1, 2)).toThrow(RangeError);
+    expect(() => chooseSigns(row, new Float64Array(3), scale, signs, 1, 2)).toThrow(RangeError);
     expect(() => refineSigns(row, signs, new Float32Array(2), two, 1, 2, 1)).toThrow(RangeError);
     expect(() => correctTargets(row, row, two, new Float64Array(1), undefined, 1, 2)).toThrow(RangeError);
     expect(() => correctTargets(row, row, two, two, new Float64Array(1), 1, 2)).toThrow(/drift/);

@@ -13,15 +13,18 @@ export interface CalibrationKernels {
     m: number,
     n: number,
   ): void;
-  /** Turns H into the upper triangular U with H = U Uᵀ, in place. Gives the first column without a positive pivot, or -1. */
+  /**
+   * Turns H into the upper triangular U with H = U Uᵀ, in place, with its mirror Uᵀ below the diagonal. Gives the first column without a positive pivot,
+   * or -1.
+   */
   factorMoment(moment: Float64Array, n: number): number;
   /**
    * Signs from left to right, each of the target and what the errors before it add to it: with e = target − scale · sign, column k is asked to be
-   * t_k + Σ_{j<k} e_j feedback_jk. With feedback_jk = U_jk / U_kk that is the greedy least e H eᵀ.
+   * t_k + Σ_{j<k} e_j U_jk / U_kk. With H = U Uᵀ that is the greedy least e H eᵀ.
    */
   chooseSigns(
     target: Float32Array, // (out, n)
-    feedback: Float32Array, // (n, n), used above the diagonal
+    factor: Float64Array, // (n, n): U, used from the diagonal on
     scale: Float32Array, // (out)
     signs: Uint32Array, // (out, ceil(n / 32))
     out: number,
@@ -42,7 +45,7 @@ export interface CalibrationKernels {
     target: Float32Array, // (out, n), changed in place
     weights: Float32Array, // (out, n)
     cross: Float64Array, // (n, n): D
-    factor: Float64Array, // (n, n): U
+    factor: Float64Array, // (n, n): U, and Uᵀ below the diagonal
     drift: Float64Array | undefined, // (out, n)
     out: number,
     n: number,

@@ -82,19 +82,24 @@ int factor_moment(const KernelTable& kernels, double* moment, int n) {
       }
     });
   }
-  for (int i = 1; i < n; i++) std::fill(row(i), row(i) + i, 0.0);
+  for (int i = 1; i < n; i++)
+    for (int k = 0; k < i; k++) row(i)[k] = row(k)[i];
   return -1;
 }
 
 void choose_signs(const KernelTable& kernels, const FeedbackJob& job) {
   const size_t words = (static_cast<size_t>(job.n) + 31) / 32;
   std::fill(job.signs, job.signs + job.out * words, 0u);
-  each_block(job.out, (static_cast<size_t>(kRows) * job.n + 1) / 2, [&](double* buffer, int first, int rows) {
+  std::vector<double> diagonal(job.n);
+  for (int k = 0; k < job.n; k++) diagonal[k] = job.factor[static_cast<size_t>(k) * job.n + k];
+  each_block(job.out, (static_cast<size_t>(kRows + 1) * job.n + 1) / 2, [&](double* buffer, int first, int rows) {
     float* left = reinterpret_cast<float*>(buffer);
+    float* feedback = left + static_cast<size_t>(kRows) * job.n;
     const float* target = job.target + static_cast<size_t>(first) * job.n;
     std::copy(target, target + static_cast<size_t>(rows) * job.n, left);
     for (int j = 0; j < job.n; j++) {
-      const float* feedback = job.feedback + static_cast<size_t>(j) * job.n;
+      const double* factor = job.factor + static_cast<size_t>(j) * job.n;
+      for (int k = j + 1; k < job.n; k++) feedback[k] = static_cast<float>(factor[k] / diagonal[k]);
       for (int r = 0; r < rows; r++) {
         float* row = left + static_cast<size_t>(r) * job.n;
         const bool positive = row[j] >= 0.0f;
@@ -159,10 +164,6 @@ void refine_signs(const KernelTable& kernels, const RefineJob& job) {
 void correct_targets(const KernelTable& kernels, const CorrectionJob& job) {
   const int n = job.n;
   const auto at = [n](int i) { return static_cast<size_t>(i) * n; };
-  // Uᵀ, so that both triangles are read row by row.
-  std::vector<double> transposed(at(n));
-  for (int i = 0; i < n; i++)
-    for (int k = i; k < n; k++) transposed[at(k) + i] = job.factor[at(i) + k];
   each_block(job.out, static_cast<size_t>(kRows) * n, [&](double* sums, int first, int rows) {
     multiply_rows(kernels, sums, job.cross, n, first, rows, [&](int i, int j) { return static_cast<double>(job.weights[at(i) + j]); });
     if (job.drift != nullptr)
@@ -171,8 +172,8 @@ void correct_targets(const KernelTable& kernels, const CorrectionJob& job) {
     for (int j = n - 1; j >= 0; j--)
       for (int r = 0; r < rows; r++) {
         double* row = sums + at(r);
-        row[j] /= transposed[at(j) + j];
-        kernels.add_scaled(row, transposed.data() + at(j), -row[j], j);
+        row[j] /= job.factor[at(j) + j];
+        kernels.add_scaled(row, job.factor + at(j), -row[j], j);
       }
     for (int j = 0; j < n; j++)
       for (int r = 0; r < rows; r++) {

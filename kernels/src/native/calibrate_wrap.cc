@@ -36,20 +36,20 @@ Napi::Value factor_moment_of(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, factor_moment(default_table(env), moment.data, n));
 }
 
-// target (out, n), feedback (n, n), scale (out), signs (out, ceil(n / 32)), out, n
+// target (out, n), factor (n, n), scale (out), signs (out, ceil(n / 32)), out, n
 Napi::Value choose_signs_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   FeedbackJob job = {};
   job.out = integer(env, info[4], 1, 1 << 30, "out");
   job.n = integer(env, info[5], 1, kMostColumns, "n");
   const auto target = view<float>(env, info[0], "target");
-  const auto feedback = view<float>(env, info[1], "feedback");
+  const auto factor = view<double>(env, info[1], "factor");
   const auto scale = view<float>(env, info[2], "scale");
   const auto signs = view<uint32_t>(env, info[3], "signs");
-  require(env, target.length == area(job.out, job.n) && feedback.length == area(job.n, job.n), "target or feedback doesn't fit out and n");
+  require(env, target.length == area(job.out, job.n) && factor.length == area(job.n, job.n), "target or factor doesn't fit out and n");
   require(env, scale.length == static_cast<size_t>(job.out) && signs.length == sign_words(job.out, job.n), "scale or signs doesn't fit out and n");
   job.target = target.data;
-  job.feedback = feedback.data;
+  job.factor = factor.data;
   job.scale = scale.data;
   job.signs = signs.data;
   choose_signs(default_table(env), job);

@@ -16,12 +16,21 @@ export interface InputStatistics {
   readonly n: number;
   /** H = E[x̂ x̂ᵀ] + δI, (n, n). */
   readonly moment: Float64Array;
-  /** U with H = U Uᵀ, upper triangular, (n, n). */
+  /** U with H = U Uᵀ, upper triangular, and Uᵀ below the diagonal, (n, n). */
   readonly factor: Float64Array;
   /** D = E[(x − x̂) x̂ᵀ], (n, n). */
   readonly cross: Float64Array;
-  /** E[(h − ĥ) x̂ᵀ], (hidden, n), where the output is added to the residual stream: h is the stream in the fine-tune, ĥ in the compressed model. */
-  readonly drift: Float64Array | undefined;
+  /** Where the output is added to the residual stream. */
+  readonly drift: Drift | undefined;
+  readonly tokens: number;
+}
+
+/** How far the residual stream ĥ of the compressed model is from the fine-tune's h. */
+export interface Drift {
+  /** R = E[(h − ĥ) x̂ᵀ], (hidden, n). */
+  readonly cross: Float64Array;
+  /** E[‖h − ĥ‖²] */
+  readonly squared: number;
 }
 
 /** A halt of the walk: linear layers that are about to be computed from one input. */
@@ -76,16 +85,17 @@ export class CalibrationWalk {
     const factor = moment.slice();
     if (factorMoment(factor, n) !== -1)
       throw new Problem(`the inputs of ${stage.stems.join(', ')} are not finite on the calibration prompts`);
-    return { n, moment, factor, cross, drift };
+    const tokens = this.#weights.length;
+    return { n, moment, factor, cross, drift, tokens };
   }
 
-  async #drift(stage: WalkStage, reference: WalkStage, input: Float32Array): Promise<Float64Array | undefined> {
+  async #drift(stage: WalkStage, reference: WalkStage, input: Float32Array): Promise<Drift | undefined> {
     if (stage.addedTo === undefined || reference.addedTo === undefined) return undefined;
     const lost = difference(await reference.addedTo(), await stage.addedTo());
     const hidden = lost.length / this.#weights.length;
-    const drift = new Float64Array(hidden * stage.inDim);
-    addMoment(drift, this.#weighted(lost, hidden), input, hidden, stage.inDim);
-    return drift;
+    const cross = new Float64Array(hidden * stage.inDim);
+    addMoment(cross, this.#weighted(lost, hidden), input, hidden, stage.inDim);
+    return { cross, squared: lost.reduce((sum, value) => sum + value * value, 0) };
   }
 
   close(): void {

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { DELTA_FORMAT, type Digest, encodeHeader, MAX_PLANES, Problem } from '@signpost/contracts';
 import type { Checkpoint, ParamDelta } from '@signpost/engine';
 import manifest from '../../package.json' with { type: 'json' };
+import type { CalibratedScale } from '../calibrate/fit.ts';
 import { tokenWeights } from '../calibrate/importance.ts';
 import type { CalibrationSet } from '../calibrate/prompts.ts';
 import { CalibrationWalk } from '../calibrate/statistics.ts';
@@ -32,7 +33,7 @@ export interface PackOptions {
   readonly exact?: ExactDtype;
   readonly planes?: PlaneBudget;
   readonly policy?: readonly PolicyRule[];
-  /** Signs and scales are then fitted to the activations on these prompts; row scales only. */
+  /** Signs and scales are then fitted to the activations on these prompts; row and row-col scales only. */
   readonly calibration?: CalibrationSet;
   /** How much work a killed run may lose. */
   readonly journalIntervalMs?: number;
@@ -186,15 +187,20 @@ async function planesByStem(
 }
 
 function openSource(base: Checkpoint, tuned: Checkpoint, settings: Settings): { source: ParamSource; close(): void } {
-  const { calibration } = settings;
+  const { calibration, exact } = settings;
   if (calibration === undefined) return { source: new PlainSource(settings), close() {} };
   const walk = new CalibrationWalk(base, tuned, calibration);
-  return { source: new CalibratedSource(walk, settings), close: () => walk.close() };
+  return { source: new CalibratedSource(walk, exact, calibratedScale(settings.scale)), close: () => walk.close() };
+}
+
+/** @throws Problem for a scale that isn't fitted to activations. */
+function calibratedScale(scale: ScaleKind): CalibratedScale {
+  if (scale === 'row' || scale === 'row-col') return scale;
+  throw new Problem(`calibration fits scales "row" and "row-col"; it can't be combined with scale "${scale}"`);
 }
 
 function checkSettings({ scale, planes }: Settings, calibration: CalibrationSet | undefined): void {
-  if (calibration !== undefined && scale !== 'row')
-    throw new Problem(`calibration fits row scales; it can't be combined with scale "${scale}"`);
+  if (calibration !== undefined) calibratedScale(scale);
   if (scale === 'matrix-norm' && planes !== 1)
     throw new Problem(
       'scale "matrix-norm" keeps the norm of the difference with one plane; further planes need another scale',
@@ -274,6 +280,7 @@ async function readBack(writer: DeltaWriter, index: number, param: PlannedParam,
   const planes = Array.from({ length: layout.planesOf(param.stem) }, () => ({
     signs: new Uint32Array(take(signBytes)),
     rowScale: new Float32Array(take(4 * param.out)),
+    ...(layout.scale === 'row-col' ? { colScale: new Float32Array(take(4 * param.inDim)) } : {}),
   }));
   return { planes };
 }

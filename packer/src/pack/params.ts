@@ -2,9 +2,18 @@
  * The parts of a delta, parameter by parameter in execution order: computed plainly, or by calibration on what the layers before have become.
  */
 import type { ParamDelta } from '@signpost/engine';
-import { MatrixFit } from '../calibrate/fit.ts';
+import { addPlane, type CalibratedScale, MatrixFit } from '../calibrate/fit.ts';
 import type { CalibrationStage, CalibrationWalk } from '../calibrate/statistics.ts';
-import { binarise, brainOf, differenceOf, type Exact, exactDifference, floatsOf, type Plane } from './difference.ts';
+import {
+  binarise,
+  brainOf,
+  differenceOf,
+  type Exact,
+  exactDifference,
+  floatsOf,
+  type Plane,
+  squareSum,
+} from './difference.ts';
 import type { Layout, PlannedMatrix, PlannedParam } from './plan.ts';
 
 /** One parameter's part of a delta. */
@@ -58,13 +67,15 @@ export class CalibratedSource implements ParamSource {
   readonly #walk: CalibrationWalk;
   readonly #stages: Generator<CalibrationStage, void, void>;
   readonly #exact: Layout['exact'];
+  readonly #scale: CalibratedScale;
   #stage: CalibrationStage | undefined;
   #fit: Promise<MatrixFit> | undefined;
 
-  constructor(walk: CalibrationWalk, { exact }: Pick<Layout, 'exact'>) {
+  constructor(walk: CalibrationWalk, exact: Layout['exact'], scale: CalibratedScale) {
     this.#walk = walk;
     this.#stages = walk.stages();
     this.#exact = exact;
+    this.#scale = scale;
   }
 
   pack(param: PlannedParam, planes: number): Promise<PackedParam> {
@@ -97,7 +108,7 @@ export class CalibratedSource implements ParamSource {
   #fitOf(stem: string): Promise<MatrixFit> {
     const stage = this.#reach(stem);
     // Layers that share an input share what is known of it.
-    this.#fit ??= stage.statistics().then((statistics) => new MatrixFit(statistics));
+    this.#fit ??= stage.statistics().then((statistics) => new MatrixFit(statistics, this.#scale));
     return this.#fit;
   }
 
@@ -114,16 +125,6 @@ export class CalibratedSource implements ParamSource {
 }
 
 function relativeError(difference: Float32Array, planes: readonly Plane[], { inDim }: PlannedMatrix): number {
-  const words = Math.ceil(inDim / 32);
-  let [whole, left] = [0, 0];
-  difference.forEach((value, at) => {
-    const [row, column] = [Math.floor(at / inDim), at % inDim];
-    const rest = planes.reduce((sum, { signs, rowScale }) => {
-      const isPositive = ((signs[row * words + (column >> 5)] ?? 0) >>> (column & 31)) & 1;
-      return sum - (isPositive ? 1 : -1) * (rowScale[row] ?? 0);
-    }, value);
-    whole += value * value;
-    left += rest * rest;
-  });
-  return Math.sqrt(left / whole);
+  const left = planes.reduce((rest, plane) => addPlane(rest, plane, inDim, -1), difference);
+  return Math.sqrt(squareSum(left) / squareSum(difference));
 }
