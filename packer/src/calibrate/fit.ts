@@ -138,7 +138,6 @@ function makeUp({ n, cross, factor, tokens }: InputStatistics, drift: Drift): Fl
   const share = drift.squared > 0 ? explained / drift.squared : 0;
   const adjusted = 1 - (1 - share) / (1 - n / tokens);
   const alpha = tokens > n && share > 0 ? Math.max(0, adjusted / share) : 0;
-  if ((globalThis as any).AL) console.log(n, tokens, share, alpha);
   return predicted.map((value) => alpha * value);
 }
 
