@@ -74,6 +74,11 @@ export async function forward<A extends Activations>(
   return device.read(space.logits);
 }
 
+/** A layer's matrices by the input they share, in the order of `layerStages`. */
+export function groupsOf({ q, k, v, o, gate, up, down }: LayerParams) {
+  return [[q.weight, k.weight, v.weight], [o.weight], [gate.weight, up.weight], [down.weight]] as const;
+}
+
 /**
  * One layer, halting before each group of linear layers that share an input: there their weights may still be changed.
  *
@@ -100,7 +105,7 @@ function* attentionBlock<A extends Activations>(
   kvLayer: number,
 ): Generator<Stage<A>, void, void> {
   device.rmsNorm(space.normed, space.x, layer.inputNorm, config.rmsNormEps);
-  yield { params: [layer.q.weight, layer.k.weight, layer.v.weight], input: space.normed };
+  yield { params: groupsOf(layer)[0], input: space.normed };
   device.linear(space.q, space.normed, layer.q.weight, layer.q.bias);
   device.linear(space.k, space.normed, layer.k.weight, layer.k.bias);
   device.linear(space.v, space.normed, layer.v.weight, layer.v.bias);
@@ -110,7 +115,7 @@ function* attentionBlock<A extends Activations>(
   device.rope(space.k, rope);
   device.storeKv(kvLayer, space.k, space.v);
   device.attention(space.attended, space.q, kvLayer, config.headDim ** -0.5, config.slidingWindow);
-  yield { params: [layer.o.weight], input: space.attended, addedTo: space.x };
+  yield { params: groupsOf(layer)[1], input: space.attended, addedTo: space.x };
   device.linear(space.projected, space.attended, layer.o.weight, layer.o.bias);
   device.add(space.x, space.projected);
 }
@@ -122,11 +127,11 @@ function* mlpBlock<A extends Activations>(
   layer: LayerParams,
 ): Generator<Stage<A>, void, void> {
   device.rmsNorm(space.normed, space.x, layer.postNorm, config.rmsNormEps);
-  yield { params: [layer.gate.weight, layer.up.weight], input: space.normed };
+  yield { params: groupsOf(layer)[2], input: space.normed };
   device.linear(space.gate, space.normed, layer.gate.weight, layer.gate.bias);
   device.linear(space.up, space.normed, layer.up.weight, layer.up.bias);
   device.swiglu(space.gate, space.gate, space.up);
-  yield { params: [layer.down.weight], input: space.gate, addedTo: space.x };
+  yield { params: groupsOf(layer)[3], input: space.gate, addedTo: space.x };
   device.linear(space.projected, space.gate, layer.down.weight, layer.down.bias);
   device.add(space.x, space.projected);
 }

@@ -62,10 +62,10 @@ export class CalibrationWalk {
     this.#compressed.load(stem, delta);
   }
 
-  *stages(): Generator<CalibrationStage, void, void> {
+  async *stages(): AsyncGenerator<CalibrationStage, void, void> {
     const tuned = this.#tuned.stages();
-    for (const stage of this.#compressed.stages()) {
-      const reference = tuned.next().value;
+    for await (const stage of this.#compressed.stages()) {
+      const reference = (await tuned.next()).value;
       if (reference === undefined) throw new Error('the fine-tune has fewer layers than the base');
       yield { stems: stage.stems, statistics: () => this.#statistics(stage, reference) };
     }
@@ -73,41 +73,45 @@ export class CalibrationWalk {
 
   async #statistics(stage: WalkStage, reference: WalkStage): Promise<InputStatistics> {
     const n = stage.inDim;
-    const input = await stage.input();
-    const lost = difference(await reference.input(), input);
-    const compressed = this.#weighted(input, n);
-    const moment = new Float64Array(n * n);
-    addMoment(moment, compressed, compressed, n, n);
-    const cross = new Float64Array(n * n);
-    addMoment(cross, this.#weighted(lost, n), compressed, n, n);
-    const drift = await this.#drift(stage, reference, compressed);
+    const [moment, cross] = [new Float64Array(n * n), new Float64Array(n * n)];
+    let drift: Drift | undefined;
+    const theirs = reference.inputs();
+    let row = 0;
+    for await (const ours of stage.inputs()) {
+      const tuned = (await theirs.next()).value;
+      if (tuned === undefined) throw new Error('the fine-tune’s walk has fewer chunks');
+      const weights = this.#weights.subarray(row, row + ours.input.length / n);
+      row += weights.length;
+      const lost = weighted(difference(tuned.input, ours.input), weights);
+      const input = weighted(ours.input, weights);
+      addMoment(moment, input, input, n, n);
+      addMoment(cross, lost, input, n, n);
+      if (ours.addedTo === undefined || tuned.addedTo === undefined) continue;
+      const stream = weighted(difference(tuned.addedTo, ours.addedTo), weights);
+      const hidden = stream.length / weights.length;
+      drift ??= { cross: new Float64Array(hidden * n), squared: 0 };
+      addMoment(drift.cross, stream, input, hidden, n);
+      drift = { ...drift, squared: stream.reduce((sum, value) => sum + value * value, drift.squared) };
+    }
     damp(moment, n);
     const factor = moment.slice();
     if (factorMoment(factor, n) !== -1)
       throw new Problem(`the inputs of ${stage.stems.join(', ')} are not finite on the calibration prompts`);
-    const tokens = this.#weights.length;
-    return { n, moment, factor, cross, drift, tokens };
-  }
-
-  async #drift(stage: WalkStage, reference: WalkStage, input: Float32Array): Promise<Drift | undefined> {
-    if (stage.addedTo === undefined || reference.addedTo === undefined) return undefined;
-    const lost = difference(await reference.addedTo(), await stage.addedTo());
-    const hidden = lost.length / this.#weights.length;
-    const cross = new Float64Array(hidden * stage.inDim);
-    addMoment(cross, this.#weighted(lost, hidden), input, hidden, stage.inDim);
-    return { cross, squared: lost.reduce((sum, value) => sum + value * value, 0) };
+    return { n, moment, factor, cross, drift, tokens: this.#weights.length };
   }
 
   close(): void {
     this.#compressed.close();
     this.#tuned.close();
   }
+}
 
-  #weighted(x: Float32Array, n: number): Float32Array {
-    for (const [row, weight] of this.#weights.entries())
-      for (let i = row * n; i < (row + 1) * n; i++) x[i] = (x[i] ?? 0) * weight;
-    return x;
-  }
+/** Multiplies each row by its weight, in place. */
+function weighted(x: Float32Array, weights: Float32Array): Float32Array {
+  const n = x.length / weights.length;
+  for (const [row, weight] of weights.entries())
+    for (let i = row * n; i < (row + 1) * n; i++) x[i] = (x[i] ?? 0) * weight;
+  return x;
 }
 
 function difference(x: Float32Array, y: Float32Array): Float32Array {

@@ -123,7 +123,7 @@ async function write(
     for (const [index, param] of planned.entries()) {
       settings.signal?.throwIfAborted();
       const before = writer.written[index];
-      if (before !== undefined) source.skip(param, await readBack(writer, index, param, layout));
+      if (before !== undefined) await source.skip(param, await readBack(writer, index, param, layout));
       else {
         const packed = await source.pack(param, layout.planesOf(param.stem));
         const error = packed.kind === '1bit' ? packed.errors.relative : undefined;

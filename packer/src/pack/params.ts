@@ -37,7 +37,7 @@ export interface ParamSource {
   /** Packs with more planes than will be kept, to see what each saves; what comes after sees the first alone. */
   measure(param: PlannedParam, planes: number): Promise<PackedParam>;
   /** Takes a parameter that was packed before, in place of `pack`. */
-  skip(param: PlannedParam, delta: ParamDelta): void;
+  skip(param: PlannedParam, delta: ParamDelta): Promise<void>;
 }
 
 /** By the difference alone. */
@@ -59,13 +59,13 @@ export class PlainSource implements ParamSource {
     return this.pack(param, planes);
   }
 
-  skip(): void {}
+  async skip(): Promise<void> {}
 }
 
 /** By the difference and the inputs of each layer; the walk goes on through what has been packed. */
 export class CalibratedSource implements ParamSource {
   readonly #walk: CalibrationWalk;
-  readonly #stages: Generator<CalibrationStage, void, void>;
+  readonly #stages: AsyncGenerator<CalibrationStage, void, void>;
   readonly #exact: Layout['exact'];
   readonly #scale: CalibratedScale;
   #stage: CalibrationStage | undefined;
@@ -100,21 +100,21 @@ export class CalibratedSource implements ParamSource {
     return { kind: '1bit', planes: fitted.planes, errors: { relative, squared: fitted.errors } };
   }
 
-  skip({ stem, kind }: PlannedParam, delta: ParamDelta): void {
-    if (kind === '1bit') this.#reach(stem);
+  async skip({ stem, kind }: PlannedParam, delta: ParamDelta): Promise<void> {
+    if (kind === '1bit') await this.#reach(stem);
     this.#walk.load(stem, delta);
   }
 
-  #fitOf(stem: string): Promise<MatrixFit> {
-    const stage = this.#reach(stem);
+  async #fitOf(stem: string): Promise<MatrixFit> {
+    const stage = await this.#reach(stem);
     // Layers that share an input share what is known of it.
     this.#fit ??= stage.statistics().then((statistics) => new MatrixFit(statistics, this.#scale));
     return this.#fit;
   }
 
-  #reach(stem: string): CalibrationStage {
+  async #reach(stem: string): Promise<CalibrationStage> {
     while (this.#stage?.stems.includes(stem) !== true) {
-      const next = this.#stages.next();
+      const next = await this.#stages.next();
       if (next.done === true)
         throw new Error(`${stem} is no linear layer that the model comes to, or stands out of order`);
       this.#stage = next.value;

@@ -202,6 +202,10 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     this.#current = { batch, rows: batch.logitRows };
   }
 
+  write(x: ReferenceActivations, values: Float32Array): void {
+    x.data.set(values.subarray(0, this.#step.rows.length * x.cols));
+  }
+
   async read(x: ReferenceActivations): Promise<Float32Array> {
     return x.data.slice(0, this.#step.rows.length * x.cols);
   }
