@@ -4,7 +4,15 @@
  *
  * Cases take turns within a round, so that what else runs on the machine meets all of them; medians over rounds are printed.
  */
-import { activationStride, instructionSets, NATIVE_DTYPE, NativeDevice, sumWords, threads } from '@signpost/kernels';
+import {
+  activationStride,
+  instructionSets,
+  NATIVE_DTYPE,
+  NATIVE_FORMAT,
+  NativeDevice,
+  sumWords,
+  threads,
+} from '@signpost/kernels';
 
 const ROUNDS = 15;
 const SLOTS = 8;
@@ -58,7 +66,12 @@ function createDevice({ out, inDim }: Shape, matrices: number, weights: Uint8Arr
   const signs = fillWords(new Uint32Array(matrices * SLOTS * words), 0xffffffff, 0);
   const rowScale = new Float32Array(out).fill(1e-3);
   for (let matrix = 0; matrix < matrices; matrix++) {
-    device.loadParam(matrix, NATIVE_DTYPE.BF16, weights.subarray(matrix * bytes, (matrix + 1) * bytes));
+    device.loadParam(
+      matrix,
+      NATIVE_DTYPE.BF16,
+      weights.subarray(matrix * bytes, (matrix + 1) * bytes),
+      NATIVE_FORMAT.stored,
+    );
     for (let slot = 0; slot < SLOTS; slot++) {
       const start = (matrix * SLOTS + slot) * words;
       device.addPlane(slot, matrix, signs.subarray(start, start + words), rowScale, undefined);

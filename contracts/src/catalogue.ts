@@ -8,6 +8,9 @@ import { Problem } from './problem.ts';
 export const CATALOGUE_KEY = 'catalogue.json';
 export const DEFAULT_CHANNEL = 'stable';
 
+/** Bytes of header that a region reads and keeps for an expert with a tokenizer of its own. */
+export const MAX_TOKENIZER_HEADER = 4 * 2 ** 20;
+
 const DIGEST_PREFIX = /^[0-9a-f]{8,64}$/;
 
 /** Expert names: what may stand before `@`, `:` or `+` in a model name. `base` and `auto` are taken. */
@@ -26,6 +29,13 @@ const versionSchema = z.strictObject({
   key: z.string().min(1),
   bytes: z.number().int().positive(),
   method: z.string(),
+  /**
+   * Of an expert whose tokenizer isn't quite its base's: the delta file's header, which says how it differs and is needed before a prompt can be encoded.
+   * A reference, not the thing: templates are long, and the catalogue is read every few seconds.
+   */
+  tokenizer: z
+    .strictObject({ headerBytes: z.number().int().positive().max(MAX_TOKENIZER_HEADER), headerDigest: digestSchema })
+    .optional(),
   published: z.iso.datetime(),
 });
 export type ExpertVersion = z.output<typeof versionSchema>;

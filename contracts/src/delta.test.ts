@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { checkParamLayout, DELTA_FORMAT, deltaLayout, deltaStem, signWords } from './delta.ts';
+import { checkDeltaFits, checkParamLayout, DELTA_FORMAT, deltaLayout, deltaStem, signWords } from './delta.ts';
+import type { Digest } from './digest.ts';
 import type { SafetensorsHeader, TensorSpec } from './safetensors.ts';
+import { MAX_ADDED_ROWS } from './tokenizer-changes.ts';
 
 const DIGEST = 'a'.repeat(64);
 const METADATA = {
@@ -50,6 +52,43 @@ describe('a delta layout', () => {
     expect(() => deltaLayout(header([], { ...METADATA, base: 'no' }), 'test')).toThrow(/base: expected a sha256/);
     expect(() => deltaLayout(header([], { ...METADATA, errors: '{' }), 'test')).toThrow(
       /errors: not the JSON expected/,
+    );
+  });
+
+  it('has as many added rows in the head as in the embedding, and no more than allowed', () => {
+    const rows = (name: string, count: number): TensorSpec => ({
+      name: `${name}.added`,
+      dtype: 'BF16',
+      shape: [count, 4],
+    });
+    const embedding = 'model.embed_tokens';
+    const layout = deltaLayout(header([rows(embedding, 3), rows('lm_head', 3)]), 'test');
+    expect([layout.addedRows, layout.params.map(({ added }) => added?.shape)]).toEqual([
+      3,
+      [
+        [3, 4],
+        [3, 4],
+      ],
+    ]);
+    expect(deltaLayout(header([sign(0), scale(0)]), 'test').addedRows).toBe(0);
+    const refuse = (tensors: TensorSpec[], message: RegExp) =>
+      expect(() => deltaLayout(header(tensors), 'test')).toThrow(message);
+    refuse([rows(embedding, 3), rows('lm_head', 2)], /2 rows are added to lm_head, and 3 to model\.embed_tokens/);
+    refuse([rows('lm_head', 2)], /2 rows are added to lm_head, and 0 to/);
+    refuse([rows(embedding, MAX_ADDED_ROWS + 1)], /is \[4097,4\]; 1 to 4096 rows/);
+    refuse([rows(embedding, 0)], /is \[0,4\]; 1 to 4096 rows/);
+    refuse([{ ...rows(embedding, 2), dtype: 'F32' }], /is F32, expected BF16/);
+    const base = [
+      { name: 'model.embed_tokens.weight', shape: [7, 4] },
+      { name: 'lm_head.weight', shape: [7, 4] },
+    ];
+    const fit = (params: typeof base, ...tensors: TensorSpec[]) =>
+      checkDeltaFits(deltaLayout(header(tensors), 'test'), DIGEST as Digest, params, 'test');
+    expect(() => fit(base, rows(embedding, 3), rows('lm_head', 3))).not.toThrow();
+    expect(() => fit(base, rows(embedding, 3))).toThrow(/added to model\.embed_tokens alone/);
+    expect(() => fit(base.slice(0, 1), rows(embedding, 3))).not.toThrow();
+    expect(() => fit(base, { ...rows(embedding, 3), shape: [3, 5] }, rows('lm_head', 3))).toThrow(
+      /embed_tokens\.added is \[3,5\], the base needs \[3,4\]/,
     );
   });
 

@@ -1,9 +1,14 @@
 /**
  * What crosses a boundary, as schemas and types. No I/O.
  */
+export * from './bearer.ts';
 export * from './catalogue.ts';
 export * from './delta.ts';
 export * from './digest.ts';
+export * from './generation/chat.ts';
+export * from './generation/completions.ts';
+export type { GenerationFields } from './generation/fields.ts';
+export * from './generation/tokenize.ts';
 export * from './heartbeat.ts';
 export * from './model-name.ts';
 export * from './openai.ts';
@@ -14,3 +19,4 @@ export { compilePattern, type Pattern, patternSchema } from './routing/pattern.t
 export * from './routing/rules.ts';
 export * from './safetensors.ts';
 export * from './signed-catalogue.ts';
+export * from './tokenizer-changes.ts';

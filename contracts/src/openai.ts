@@ -1,134 +1,19 @@
 /**
- * The part of the OpenAI wire format in use, as the edge and the backend both accept and produce it.
- *
- * Fields that would change the answer and aren't implemented are refused by name, so that no app believes in a setting that is
- * ignored; fields that only describe the caller (`user`, `metadata`, `store`) pass.
+ * What all endpoints of OpenAI's wire format share, as the edge and the backend both accept and produce it: errors, usage, models, bodies. What is
+ * asked and answered is under `generation/`.
  */
-import { z } from 'zod';
+import type { z } from 'zod';
 import { describeIssues, Problem } from './problem.ts';
-
-const contentSchema = z.union([
-  z.string(),
-  z
-    .array(
-      z.object({ type: z.literal('text', { error: 'only parts of type "text" are supported' }), text: z.string() }),
-    )
-    .transform((parts) => parts.map((part) => part.text).join('')),
-]);
-
-const messageSchema = z.object({
-  role: z
-    .enum(['system', 'developer', 'user', 'assistant'])
-    .transform((role) => (role === 'developer' ? 'system' : role)),
-  content: contentSchema,
-});
-export type ChatMessage = z.output<typeof messageSchema>;
-
-const refuse = (what: string) => z.null({ error: `${what} is not supported` }).optional();
-
-const samplingFields = {
-  model: z.string().min(1).max(512),
-  stream: z.boolean().nullish(),
-  stream_options: z.object({ include_usage: z.boolean().optional() }).nullish(),
-  temperature: z.number().min(0).max(2).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
-  seed: z.number().int().nullish(),
-  stop: z.union([z.string().min(1), z.array(z.string().min(1)).max(4)]).nullish(),
-  n: z.literal(1, { error: 'only n = 1 is supported' }).nullish(),
-  frequency_penalty: z.literal(0, { error: 'only 0 is supported' }).nullish(),
-  presence_penalty: z.literal(0, { error: 'only 0 is supported' }).nullish(),
-  logit_bias: z
-    .record(z.string(), z.number())
-    .refine((bias) => Object.keys(bias).length === 0, 'is not supported')
-    .nullish(),
-};
-
-export const chatRequestSchema = z.object({
-  ...samplingFields,
-  messages: z.array(messageSchema).min(1, 'must hold at least one message'),
-  max_tokens: z.number().int().positive().nullish(),
-  max_completion_tokens: z.number().int().positive().nullish(),
-  logprobs: z.literal(false, { error: 'is supported by /v1/completions only' }).nullish(),
-  tools: z.array(z.unknown()).max(0, 'tool calls are not supported').nullish(),
-  response_format: z.object({ type: z.literal('text', { error: 'only "text" is supported' }) }).nullish(),
-  functions: refuse('function calling'),
-});
-export type ChatRequest = z.output<typeof chatRequestSchema>;
-
-export const completionRequestSchema = z.object({
-  ...samplingFields,
-  /** Text, or token ids. */
-  prompt: z.union([z.string().min(1), z.array(z.number().int().nonnegative()).min(1)], {
-    error: 'must be a non-empty string or array of token ids',
-  }),
-  /** 0 scores the prompt without generating (with `echo` and `logprobs`). */
-  max_tokens: z.number().int().nonnegative().nullish(),
-  /** Return the prompt, and with `logprobs` its tokens' log-probabilities. */
-  echo: z.boolean().nullish(),
-  logprobs: z.union([z.literal(0), z.literal(1)], { error: 'only 0 and 1 are supported' }).nullish(),
-  best_of: z.literal(1, { error: 'only 1 is supported' }).nullish(),
-  suffix: refuse('suffix'),
-});
-export type CompletionRequest = z.output<typeof completionRequestSchema>;
 
 export interface Usage {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
   readonly total_tokens: number;
+  /** `cached_tokens`: those whose keys and values were at hand from an earlier request. */
+  readonly prompt_tokens_details?: { readonly cached_tokens: number };
 }
 
-export type FinishReason = 'stop' | 'length';
-
-export interface ChatCompletion {
-  readonly id: string;
-  readonly object: 'chat.completion';
-  readonly created: number;
-  readonly model: string;
-  readonly choices: readonly {
-    readonly index: 0;
-    readonly message: { readonly role: 'assistant'; readonly content: string };
-    readonly logprobs: null;
-    readonly finish_reason: FinishReason;
-  }[];
-  readonly usage: Usage;
-}
-
-export interface ChatCompletionChunk {
-  readonly id: string;
-  readonly object: 'chat.completion.chunk';
-  readonly created: number;
-  readonly model: string;
-  readonly choices: readonly {
-    readonly index: 0;
-    readonly delta: { readonly role?: 'assistant'; readonly content?: string };
-    readonly logprobs: null;
-    readonly finish_reason: FinishReason | null;
-  }[];
-  readonly usage?: Usage | null;
-}
-
-/** Log-probabilities in the completions shape: one entry a token; the first prompt token has none. */
-export interface CompletionLogprobs {
-  readonly tokens: readonly string[];
-  readonly token_logprobs: readonly (number | null)[];
-  readonly text_offset: readonly number[];
-  readonly top_logprobs: readonly (Readonly<Record<string, number>> | null)[] | null;
-}
-
-/** Whole and streamed completions share this shape. */
-export interface Completion {
-  readonly id: string;
-  readonly object: 'text_completion';
-  readonly created: number;
-  readonly model: string;
-  readonly choices: readonly {
-    readonly index: 0;
-    readonly text: string;
-    readonly logprobs: CompletionLogprobs | null;
-    readonly finish_reason: FinishReason | null;
-  }[];
-  readonly usage?: Usage | null;
-}
+export type FinishReason = 'stop' | 'length' | 'tool_calls';
 
 export interface ModelCard {
   readonly id: string;
@@ -180,18 +65,21 @@ export class ApiError extends Error {
   readonly code: string;
   readonly status: number;
   readonly param: string | null;
+  /** When it is worth another try, where that is known. */
+  readonly retryAfterSeconds: number | undefined;
 
   constructor(
     type: ErrorType,
     code: string,
     message: string,
-    options: { param?: string; status?: number; cause?: unknown } = {},
+    options: { param?: string; status?: number; cause?: unknown; retryAfterSeconds?: number } = {},
   ) {
     super(message, { cause: options.cause });
     this.type = type;
     this.code = code;
     this.status = options.status ?? STATUS[type];
     this.param = options.param ?? null;
+    this.retryAfterSeconds = options.retryAfterSeconds;
   }
 
   body(): ErrorBody {
@@ -199,7 +87,8 @@ export class ApiError extends Error {
   }
 
   toResponse(headers: Record<string, string> = {}): Response {
-    return Response.json(this.body(), { status: this.status, headers });
+    const retry = this.retryAfterSeconds === undefined ? {} : { 'retry-after': String(this.retryAfterSeconds) };
+    return Response.json(this.body(), { status: this.status, headers: { ...retry, ...headers } });
   }
 
   /** Any thrown value as an ApiError: a `Problem` is the caller's to mend, anything else is ours and keeps its details to the log. */

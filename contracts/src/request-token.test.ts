@@ -6,7 +6,7 @@ const key = signingKey('k'.repeat(32));
 const request = { region: 'eu', method: 'POST', path: '/v1/chat/completions', body: '{"a":1}' };
 
 async function outcome(changed: Partial<typeof request>, header?: string, seen = new SeenTokens()): Promise<string> {
-  const authorization = header ?? `Bearer ${await signRequest(key, request)}`;
+  const authorization = header ?? `Bearer ${await signRequest(key, request, { tenant: 'acme' })}`;
   try {
     await verifyRequest(key, authorization, { ...request, ...changed }, seen);
     return 'accepted';
@@ -20,7 +20,7 @@ async function outcome(changed: Partial<typeof request>, header?: string, seen =
 describe('region tokens', () => {
   it('are accepted for the request they were made for, once', async () => {
     const seen = new SeenTokens();
-    const header = `Bearer ${await signRequest(key, request)}`;
+    const header = `Bearer ${await signRequest(key, request, { tenant: 'acme' })}`;
     expect(await outcome({}, header, seen)).toBe('accepted');
     expect(await outcome({}, header, seen)).toMatch(/used before/);
   });
@@ -34,14 +34,21 @@ describe('region tokens', () => {
 
   it('are refused when missing, forged, or old', async () => {
     expect(await outcome({}, 'Basic x')).toMatch(/missing/);
-    expect(await outcome({}, `Bearer ${await signRequest(signingKey('x'.repeat(32)), request)}`)).toMatch(/SIGNATURE/);
-    const header = `Bearer ${await signRequest(key, request)}`;
+    expect(
+      await outcome({}, `Bearer ${await signRequest(signingKey('x'.repeat(32)), request, { tenant: 'acme' })}`),
+    ).toMatch(/SIGNATURE/);
+    const header = `Bearer ${await signRequest(key, request, { tenant: 'acme' })}`;
     vi.useFakeTimers({ now: Date.now() + 60_000 });
     try {
       expect(await outcome({}, header)).toMatch(/EXPIRED/);
     } finally {
       vi.useRealTimers();
     }
+  });
+
+  it.each(['acme', undefined])('tell the tenant %s', async (tenant) => {
+    const header = `Bearer ${await signRequest(key, request, { tenant })}`;
+    expect(await verifyRequest(key, header, request, new SeenTokens())).toEqual({ tenant });
   });
 
   it('need a secret of 32 bytes', () => {

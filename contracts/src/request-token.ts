@@ -19,12 +19,19 @@ export interface SignedRequest {
   readonly body: string;
 }
 
+/** What the edge vouches for beside the request itself. */
+export interface Caller {
+  /** On whose behalf; undefined for an anonymous app. */
+  readonly tenant: string | undefined;
+}
+
 const claimsSchema = z.object({
   jti: z.string().min(16),
   exp: z.number(),
   method: z.string(),
   path: z.string(),
   body: digestSchema,
+  tenant: z.string().min(1).max(256).optional(),
 });
 
 /** The shared secret as key bytes. @throws Error when it is shorter than 32 bytes. */
@@ -37,9 +44,9 @@ export function signingKey(secret: string): Uint8Array {
   return key;
 }
 
-export async function signRequest(key: Uint8Array, request: SignedRequest): Promise<string> {
+export async function signRequest(key: Uint8Array, request: SignedRequest, { tenant }: Caller): Promise<string> {
   const body: Digest = await sha256(new TextEncoder().encode(request.body));
-  return new SignJWT({ method: request.method, path: request.path, body })
+  return new SignJWT({ method: request.method, path: request.path, body, ...(tenant === undefined ? {} : { tenant }) })
     .setProtectedHeader({ alg: 'HS256' })
     .setAudience(request.region)
     .setJti(crypto.randomUUID())
@@ -64,13 +71,13 @@ export class SeenTokens {
   }
 }
 
-/** @throws ApiError (401) when the token is missing, wrong, expired, for another request, or used before. */
+/** Who a request comes from. @throws ApiError (401) when the token is missing, wrong, expired, for another request, or used before. */
 export async function verifyRequest(
   key: Uint8Array,
   authorization: string | null,
   request: SignedRequest,
   seen: SeenTokens,
-): Promise<void> {
+): Promise<Caller> {
   const refuse = (why: string) => new ApiError('authentication_error', 'invalid_region_token', `region token: ${why}`);
   const token = /^Bearer (?<token>\S+)$/.exec(authorization ?? '')?.groups?.token;
   if (token === undefined) throw refuse('missing; this region answers requests signed by its edge');
@@ -83,7 +90,7 @@ export async function verifyRequest(
   });
   const parsed = claimsSchema.safeParse(claims.payload);
   if (!parsed.success) throw refuse('lacks a claim');
-  const { jti, exp, method, path, body } = parsed.data;
+  const { jti, exp, method, path, body, tenant } = parsed.data;
   if (
     method !== request.method ||
     path !== request.path ||
@@ -92,4 +99,5 @@ export async function verifyRequest(
     throw refuse('made for another request');
   }
   if (!seen.add(jti, exp, Date.now() / 1000)) throw refuse('used before');
+  return { tenant };
 }

@@ -94,7 +94,7 @@ describe('forwarding', () => {
   it('sends the app’s body with only the model replaced, signed for the nearest region', async () => {
     const sent = chat('3 + 4 =', { temperature: 0, metadata: { a: [1, { b: null }] }, some_future_field: 'kept' });
     const answer = await post('/v1/chat/completions', sent, {
-      headers: { 'x-request-id': 'req-1', traceparent: '00-ab-cd-01' },
+      headers: { 'x-request-id': 'req-1', traceparent: '00-ab-cd-01', 'x-signpost-timeout-ms': '5000' },
     });
     expect(await answer.json()).toEqual({ choices: [{ message: { role: 'assistant', content: 'hello' } }] });
     expect(answer.headers.get('x-signpost-region')).toBe('near');
@@ -105,13 +105,15 @@ describe('forwarding', () => {
     expect(path).toBe('/prefix/v1/chat/completions');
     expect(headers['x-request-id']).toBe('req-1');
     expect(headers.traceparent).toBe('00-ab-cd-01');
+    expect(headers['x-signpost-timeout-ms']).toBe('5000');
     expect(headers.authorization).not.toContain(KEY);
-    await verifyRequest(
+    const caller = await verifyRequest(
       signingKey(SECRET),
       headers.authorization ?? null,
       { region: 'near', method, path, body },
       new SeenTokens(),
     );
+    expect(caller).toEqual({ tenant: 'acme' });
   });
 
   it('hands an explicitly named model on as it is, and the region’s refusal back', async () => {

@@ -83,6 +83,7 @@ export class Gateway {
         path,
         body: upstreamBody(ask, resolution.model, resolution.maxTokens),
         delivery: ask.delivery,
+        tenant: asker.tenant,
         headers: passedOn(request, context),
         signal: request.signal,
       },
@@ -100,7 +101,7 @@ export class Gateway {
 
   /** The nearest region's models, and `auto`. */
   async #models(request: Request, context: RequestContext): Promise<Response> {
-    const { place } = await this.#asker(request, context);
+    const { place, tenant } = await this.#asker(request, context);
     const plan = planRegions(this.#parts.settings.regions, place, undefined);
     const response = await this.#forward(
       {
@@ -108,6 +109,7 @@ export class Gateway {
         path: '/v1/models',
         body: '',
         delivery: 'stream',
+        tenant,
         headers: passedOn(request, context),
         signal: request.signal,
       },
@@ -171,10 +173,10 @@ export class Gateway {
   }
 }
 
-/** Headers of the app that go on to the region: identity of the request and its trace, nothing of the app's own. */
+/** Headers of the app that go on to the region: the request's identity, trace and deadline, nothing of the app's own. */
 function passedOn(request: Request, { requestId }: RequestContext): Record<string, string> {
   const passed: Record<string, string> = { 'x-request-id': requestId };
-  for (const name of ['traceparent', 'tracestate']) {
+  for (const name of ['traceparent', 'tracestate', 'x-signpost-timeout-ms']) {
     const value = request.headers.get(name);
     if (value !== null) passed[name] = value;
   }

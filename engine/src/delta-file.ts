@@ -32,6 +32,11 @@ export class DeltaFile {
     return this.#layout.metadata;
   }
 
+  /** Rows that the expert adds to the embedding. */
+  get addedRows(): number {
+    return this.#layout.addedRows;
+  }
+
   get bytes(): number {
     return this.#bytes.byteLength;
   }
@@ -47,15 +52,18 @@ export class DeltaFile {
 
   /** Each parameter's delta by checkpoint stem, in file order. Arrays are views of the file's bytes where alignment allows. */
   *params(): Generator<{ stem: string; delta: ParamDelta }> {
-    for (const { stem, planes, exact, exactScale } of this.#layout.params) {
+    for (const { stem, planes, exact, exactScale, added } of this.#layout.params) {
       const signPlanes = planes.map(({ sign, rowScale, colScale }): SignPlane => {
         const plane = { signs: this.#words(sign), rowScale: this.#floats(rowScale) };
         return colScale === undefined ? plane : { ...plane, colScale: this.#floats(colScale) };
       });
       yield {
         stem,
-        delta:
-          exact === undefined ? { planes: signPlanes } : { planes: signPlanes, exact: this.#exact(exact, exactScale) },
+        delta: {
+          planes: signPlanes,
+          ...(exact === undefined ? {} : { exact: this.#exact(exact, exactScale) }),
+          ...(added === undefined ? {} : { added: this.#halves(added) }),
+        },
       };
     }
   }

@@ -1,16 +1,23 @@
 /**
  * The regional backend: one base, experts paged in from a store, an OpenAI-compatible API.
  */
-import { type Heartbeat, Problem, signingKey } from '@signpost/contracts';
-import { type DeviceName, Tokenizer } from '@signpost/engine';
+import { randomUUID } from 'node:crypto';
+import { type Digest, type Heartbeat, hashKey, Problem, signingKey } from '@signpost/contracts';
+import { type DeviceName, Tokenizer, type WeightFormat } from '@signpost/engine';
 import { openStore, readTrustedKeys } from '@signpost/store';
 import { type Logger, pino } from 'pino';
+import manifest from '../package.json' with { type: 'json' };
 import { CatalogueWatch } from './experts/catalogue-watch.ts';
+import { ExpertTokenizers } from './experts/tokenizers.ts';
 import { EngineClient } from './runner/engine-client.ts';
+import type { EngineObserver } from './runner/request-watch.ts';
 import { createApp } from './server/app.ts';
 import { Heartbeats } from './server/heartbeat.ts';
 import { HttpServer } from './server/http-server.ts';
+import { Metrics } from './server/metrics.ts';
+import { modelNames } from './server/models.ts';
 import { answerStarting } from './server/starting.ts';
+import { startTracing } from './server/tracing.ts';
 
 export interface BackendOptions {
   /** Base checkpoint folder. */
@@ -24,9 +31,13 @@ export interface BackendOptions {
   readonly port?: number;
   /** Shared with the edge, at least 32 bytes; without it the server listens on this machine only. */
   readonly secret?: string;
+  /** What metrics are read with; needed where there is a `secret`, else everybody on this machine may read them. */
+  readonly metricsKey?: string;
   /** Files of public keys; with one or more, only a catalogue that one of them signed is taken. */
   readonly catalogueKey?: readonly string[];
   readonly device?: DeviceName;
+  /** How the base's weights are held in memory: as the checkpoint stores them, in 8 bits, or in 4. */
+  readonly weights?: WeightFormat;
   /** Expert slots. */
   readonly slots?: number;
   /** Tokens that the KV cache holds. */
@@ -35,28 +46,46 @@ export interface BackendOptions {
   readonly maxStepTokens?: number;
   /** Most sequences that run at once. */
   readonly maxSequences?: number;
+  /** Most experts that one step reads. */
+  readonly maxStepExperts?: number;
+  /** Tokens of a block of the KV cache. */
+  readonly blockTokens?: number;
   /** Requests in flight beyond which new ones are refused. */
   readonly maxRequests?: number;
+  /** Prompt tokens in wait for their first step beyond which new requests are refused. */
+  readonly maxQueuedTokens?: number;
+  /** What a request may take, from its arrival to its last token. */
+  readonly requestTimeoutMs?: number;
   /** Most tokens of a chat answer whose request doesn't say. */
   readonly defaultMaxTokens?: number;
   readonly logLevel?: string;
+  /** Whether the log tells what was asked, too. */
+  readonly logPrompts?: boolean;
   /** Takes the log, a JSON line at a time; standard output when left out. */
   readonly onLog?: (line: string) => void;
 }
 
-type Defaults = Required<Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret' | 'catalogueKey' | 'onLog'>>;
+type Defaults = Required<
+  Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret' | 'metricsKey' | 'catalogueKey' | 'onLog'>
+>;
 
 export const BACKEND_DEFAULTS: Defaults = {
   host: '127.0.0.1',
   port: 8000,
   device: 'cpu',
+  weights: 'bf16',
   slots: 8,
   kvTokens: 16_384,
   maxStepTokens: 256,
   maxSequences: 64,
+  maxStepExperts: 8,
+  blockTokens: 16,
   maxRequests: 256,
+  maxQueuedTokens: 65_536,
+  requestTimeoutMs: 600_000,
   defaultMaxTokens: 1_024,
   logLevel: 'info',
+  logPrompts: false,
 };
 
 export interface BackendHandle {
@@ -84,29 +113,43 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
   const http = new HttpServer(answerStarting);
   const url = await http.listen(settings.host, settings.port);
   try {
+    const store = openStore(settings.store);
     const catalogue = new CatalogueWatch(
-      openStore(settings.store),
+      store,
       (problem) => log.error({ problem }, 'the catalogue is not usable; the last good one stays'),
       trust,
     );
     const tokenizer = await Tokenizer.load(settings.base);
-    const engine = await startEngine(settings, log);
+    const metrics = new Metrics({
+      region: settings.region,
+      blockTokens: settings.blockTokens,
+      stats: () => engine.stats(),
+      modelNames: (digest) => (catalogue.current === undefined ? [] : modelNames(catalogue.current, digest)),
+    });
+    const engine = await startEngine(settings, metrics, log);
+    const tracing = await startTracing({ region: settings.region, version: manifest.version });
     let draining = false;
     const isDraining = () => draining;
     const heartbeats = new Heartbeats(settings.region, engine, isDraining);
     const app = createApp({
       engine,
-      tokenizer,
+      tokenizers: new ExpertTokenizers(store, { tokenizer, vocabSize: engine.facts.vocabSize }),
       catalogue,
       defaultMaxTokens: settings.defaultMaxTokens,
       region: settings.region,
       signingKey: key,
       heartbeats,
+      metrics,
+      metricsKey: await metricsKey(settings),
+      tracing,
       log,
+      logPrompts: settings.logPrompts,
       isDraining,
     });
     http.serve((request) => app.fetch(request));
-    log.info({ url, base: engine.facts.base, startMs: Math.round(performance.now() - started) }, 'ready');
+    const { base, weightBytes, loadMs } = engine.facts;
+    const startMs = Math.round(performance.now() - started);
+    log.info({ url, base, weights: settings.weights, weightBytes, loadMs, startMs }, 'ready');
     async function stop(limitMs: number): Promise<void> {
       draining = true;
       log.info({ limitMs }, 'draining');
@@ -114,6 +157,7 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
       // Fails what is left, so that it gets an error rather than silence.
       await engine.close();
       await http.close();
+      await tracing.close();
       log.info('stopped');
     }
     let stopping: Promise<void> | undefined;
@@ -146,25 +190,56 @@ function edgeKey({ secret, host }: { secret?: string; host: string }): Uint8Arra
   );
 }
 
+/** The hash of the key that metrics are read with; of one that nobody knows where others reach the server and none was set. */
+async function metricsKey({ metricsKey: key, secret }: BackendOptions): Promise<Digest | undefined> {
+  if (key !== undefined) return hashKey(key);
+  return secret === undefined ? undefined : hashKey(randomUUID());
+}
+
 function createLog({ logLevel, region, onLog }: Defaults & BackendOptions): Logger {
   const options = { level: logLevel, base: { region } };
   return onLog === undefined ? pino(options) : pino(options, { write: onLog });
 }
 
 function checkSizes(settings: Defaults): void {
-  for (const name of ['kvTokens', 'maxStepTokens', 'maxSequences', 'maxRequests', 'defaultMaxTokens'] as const) {
+  const sizes = [
+    'kvTokens',
+    'maxStepTokens',
+    'maxSequences',
+    'maxStepExperts',
+    'blockTokens',
+    'maxRequests',
+    'maxQueuedTokens',
+    'requestTimeoutMs',
+    'defaultMaxTokens',
+  ] as const;
+  for (const name of sizes) {
     if (!(settings[name] >= 1))
       throw new Problem(`${name} is ${settings[name]}; at least 1 is needed to serve anything`);
   }
 }
 
 /** What a user can mend is a Problem on the other side of the thread's border, too. */
-async function startEngine(settings: Defaults & BackendOptions, log: Logger): Promise<EngineClient> {
-  const { base, store, device, slots, kvTokens, maxStepTokens, maxSequences, maxRequests } = settings;
+async function startEngine(
+  settings: Defaults & BackendOptions,
+  observer: EngineObserver,
+  log: Logger,
+): Promise<EngineClient> {
+  const { base, store, device, weights, slots, kvTokens } = settings;
+  const { maxStepTokens, maxSequences, maxStepExperts, blockTokens } = settings;
+  const { maxRequests, maxQueuedTokens, requestTimeoutMs: timeoutMs } = settings;
   try {
     return await EngineClient.start(
-      { base, store, device, slots, kvTokens, maxStepTokens, maxSequences },
-      { maxRequests, onDeath: (error) => log.fatal({ err: error }, 'the engine thread is gone; restart this region') },
+      { base, store, device, weights, slots, kvTokens, maxStepTokens, maxSequences, maxStepExperts, blockTokens },
+      {
+        maxRequests,
+        maxQueuedTokens,
+        timeoutMs,
+        observer,
+        onLoading: (bytes, totalBytes) =>
+          log.info({ bytes, totalBytes, percent: Math.round((100 * bytes) / totalBytes), weights }, 'loading the base'),
+        onDeath: (error) => log.fatal({ err: error }, 'the engine thread is gone; restart this region'),
+      },
     );
   } catch (cause) {
     if (cause instanceof Error) throw new Problem(cause.message, { cause });

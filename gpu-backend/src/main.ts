@@ -10,6 +10,8 @@ import { BACKEND_DEFAULTS, type BackendOptions, startBackend } from './index.ts'
 interface Flags extends BackendOptions {
   /** Seconds. */
   readonly drainLimit: number;
+  /** Seconds. */
+  readonly requestTimeout: number;
   readonly threads?: number;
 }
 
@@ -41,11 +43,35 @@ const program = new Command('signpost-backend')
       .choices(['cpu', 'reference'])
       .default(BACKEND_DEFAULTS.device),
   )
+  .addOption(
+    new Option('--weights <format>', "how the base's weights are held: as stored, or in 8 or 4 bits")
+      .choices(['bf16', 'q8', 'q4'])
+      .default(BACKEND_DEFAULTS.weights),
+  )
   .option('--slots <n>', 'experts resident at once', count, BACKEND_DEFAULTS.slots)
   .option('--kv-tokens <n>', 'tokens that the KV cache holds', count, BACKEND_DEFAULTS.kvTokens)
   .option('--max-step-tokens <n>', 'most tokens computed in one step', count, BACKEND_DEFAULTS.maxStepTokens)
   .option('--max-sequences <n>', 'most sequences that run at once', count, BACKEND_DEFAULTS.maxSequences)
+  .option(
+    '--max-step-experts <n>',
+    'most experts that one step reads; further ones take turns',
+    count,
+    BACKEND_DEFAULTS.maxStepExperts,
+  )
+  .option('--block-tokens <n>', 'tokens of a block of the KV cache', count, BACKEND_DEFAULTS.blockTokens)
   .option('--max-requests <n>', 'requests in flight beyond which new ones get 429', count, BACKEND_DEFAULTS.maxRequests)
+  .option(
+    '--max-queued-tokens <n>',
+    'prompt tokens that wait beyond which new requests get 429',
+    count,
+    BACKEND_DEFAULTS.maxQueuedTokens,
+  )
+  .option(
+    '--request-timeout <seconds>',
+    'how long a request may take before it fails with 504',
+    count,
+    BACKEND_DEFAULTS.requestTimeoutMs / 1000,
+  )
   .option(
     '--default-max-tokens <n>',
     "longest chat answer where the request doesn't say",
@@ -63,11 +89,18 @@ const program = new Command('signpost-backend')
       .choices(['silent', 'error', 'warn', 'info', 'debug'])
       .default(BACKEND_DEFAULTS.logLevel),
   )
-  .action(async ({ drainLimit, threads, ...options }: Flags) => {
+  .option('--log-prompts', 'tell prompts in the log, too', BACKEND_DEFAULTS.logPrompts)
+  .action(async ({ drainLimit, requestTimeout, threads, ...options }: Flags) => {
     // Where the kernels look when their pool starts, which is with the first op.
     if (threads !== undefined) process.env.SIGNPOST_THREADS = String(threads);
-    const secret = process.env.SIGNPOST_REGION_SECRET;
-    const backend = await startBackend({ ...options, ...(secret === undefined ? {} : { secret }) });
+    const { SIGNPOST_REGION_SECRET: secret, SIGNPOST_METRICS_KEY: metricsKey } = process.env;
+    const requestTimeoutMs = requestTimeout * 1000;
+    const backend = await startBackend({
+      ...options,
+      requestTimeoutMs,
+      ...(secret === undefined ? {} : { secret }),
+      ...(metricsKey === undefined ? {} : { metricsKey }),
+    });
     let isStopping = false;
     const stop = () => {
       // A second signal ends it at once.

@@ -162,7 +162,12 @@ describe('completions', () => {
     short?.token_logprobs.slice(1).forEach((value, i) => {
       expect(value).toBeCloseTo(long?.token_logprobs[i + 1] ?? Number.NaN, 4);
     });
-    expect(long?.top_logprobs.slice(1).every((entry) => Object.keys(entry as object).length === 1)).toBe(true);
+    // The likeliest one, and the token itself where it is another.
+    for (const [i, entry] of long?.top_logprobs.slice(1).entries() ?? []) {
+      const values = Object.values(entry as Record<string, number>);
+      expect(values.length).toBeLessThanOrEqual(2);
+      expect(values).toContain(long?.token_logprobs[i + 1]);
+    }
   });
 
   it('echo the prompt and stream', async () => {
@@ -180,13 +185,20 @@ describe('completions', () => {
 });
 
 describe('a client that goes away', () => {
-  const slow = { model: 'base', messages: user('Once upon a time'), max_tokens: 900, temperature: 1, seed: 3 };
+  const slow = {
+    model: 'base',
+    messages: user('Once upon a time'),
+    max_tokens: 900,
+    temperature: 1,
+    seed: 3,
+    ignore_eos: true,
+  };
 
   it.each([true, false])('frees its blocks (streamed: %s)', async (stream) => {
     const controller = new AbortController();
     const request = post(PATH, { ...slow, stream }, { signal: controller.signal });
     if (stream) await (await request).body?.getReader().read();
-    else await expect.poll(async () => (await backend.heartbeat()).running).toBe(1);
+    else await expect.poll(async () => (await backend.heartbeat()).running, { interval: 2 }).toBe(1);
     controller.abort();
     await request.catch(() => undefined);
     await expect.poll(async () => (await backend.heartbeat()).running, { timeout: 2_000 }).toBe(0);
@@ -353,7 +365,11 @@ describe('a server with a secret', () => {
       const body = JSON.stringify({ model: 'base', messages: user('hi'), max_tokens: 1 });
       const send = (headers: Record<string, string>) =>
         fetch(`${signed.url}${PATH}`, { method: 'POST', body, headers }).then(({ status }) => status);
-      const token = await signRequest(signingKey(SECRET), { region: 'eu', method: 'POST', path: PATH, body });
+      const token = await signRequest(
+        signingKey(SECRET),
+        { region: 'eu', method: 'POST', path: PATH, body },
+        { tenant: undefined },
+      );
       expect([
         await send({}),
         await send({ authorization: `Bearer ${token}` }),
@@ -373,7 +389,7 @@ describe('a server with a secret', () => {
       /can't listen on 127\.0\.0\.1:\d+ \(EADDRINUSE\)/,
     );
     await writeFile(join(dir, 'config.json'), '{}');
-    await expect(startBackend({ ...options, base: dir })).rejects.toThrow(/tokenizer_config\.json|config\.json/);
+    await expect(startBackend({ ...options, base: dir })).rejects.toThrow(/tokenizer(_config)?\.json/);
   });
 });
 

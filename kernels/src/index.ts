@@ -2,8 +2,7 @@
  * The native kernels' face: typed arrays in, numbers out. Built by `npm ci` from `src/native`; one source for every instruction set, the
  * best one of this machine (or `SIGNPOST_ISA`) chosen at run time. `SIGNPOST_THREADS` bounds the pool, which all Node threads share.
  *
- * A device holds on to the arrays of its parameters and deltas until they are replaced, cleared or closed. Their memory must stay where it
- * is: a buffer that was loaded must not be transferred to another thread, and a mapped file must not be truncated.
+ * What is loaded into a device is copied, on huge pages: reading 4 KiB pages costs a fifth of the machine's bandwidth or more.
  * Every size and index is checked; what is wrong throws a RangeError.
  */
 import { createRequire } from 'node:module';
@@ -14,14 +13,22 @@ export type InstructionSet = 'avx512' | 'avx2' | 'neon' | 'portable';
 /** How elements of a raw buffer are to be read. */
 export const NATIVE_DTYPE = { BF16: 0, F16: 1, F32: 2 } as const;
 
+/** How a parameter is held: as it is, or in groups of 32 columns with an F16 scale each, of 8 or 4 bits a weight. */
+export const NATIVE_FORMAT = { stored: 0, q8: 3, q4: 4 } as const;
+
 /**
  * One model's memory and ops. A matrix of activations is a Float32Array whose rows are `activationStride(cols)` apart, zero beyond `cols`.
  *
  * A row's result has the same bits whatever other rows are in the batch, with any number of threads, as a decode step or in a prefill chunk.
  */
 export interface NativeDevice {
-  /** `dtype` BF16 or F32. */
-  loadParam(param: number, dtype: number, data: Uint8Array): void;
+  /**
+   * Copies a parameter into memory of the device's own, converted by all threads. `format`: of a matrix any, of a vector `stored`. F16 that is
+   * stored so becomes F32.
+   */
+  loadParam(param: number, dtype: number, data: Uint8Array, format: number): void;
+  /** Bytes of all parameters loaded. */
+  paramBytes(): number;
   addPlane(
     slot: number,
     param: number,
@@ -31,6 +38,8 @@ export interface NativeDevice {
   ): void;
   /** `exact`: BF16 bits in the parameter's shape. */
   addExact(slot: number, param: number, exact: Uint16Array): void;
+  /** `rows`: BF16 bits of rows below the matrix's own, (k, in); they are copied. */
+  addRows(slot: number, param: number, rows: Uint16Array): void;
   clearParam(slot: number, param: number): void;
   begin(
     tokens: Int32Array, // (rows)
@@ -47,13 +56,15 @@ export interface NativeDevice {
   rmsNorm(out: Float32Array, x: Float32Array, cols: number, param: number, eps: number): void;
   /** `bias` -1 for none. */
   linear(out: Float32Array, outCols: number, x: Float32Array, inCols: number, param: number, bias: number): void;
+  /** As `linear`, with the added rows below, and −∞ beyond a row's own: `outCols` may be more than the matrix's rows. */
+  head(out: Float32Array, outCols: number, x: Float32Array, inCols: number, param: number): void;
   rope(x: Float32Array, cols: number, cos: Float32Array, sin: Float32Array, headDim: number): void;
   storeKv(layer: number, keys: Float32Array, values: Float32Array): void;
   attention(out: Float32Array, queries: Float32Array, cols: number, layer: number, scale: number, window: number): void;
   swiglu(out: Float32Array, gate: Float32Array, up: Float32Array, cols: number): void;
   add(x: Float32Array, y: Float32Array, cols: number): void;
   gather(out: Float32Array, x: Float32Array, cols: number): void;
-  /** Frees the cache and lets go of every array; whatever is called afterwards throws. */
+  /** Frees all memory; whatever is called afterwards throws. */
   close(): void;
 }
 
@@ -91,6 +102,8 @@ interface Addon extends CalibrationKernels {
   ): void;
   /** The sum of a buffer's 64-bit words, modulo 2^64, read by all threads: what the machine's read bandwidth is measured with. */
   sumWords(data: Uint8Array): bigint;
+  /** A buffer, of at most 1 GiB, in memory such as a device has for its weights. */
+  weightMemory(bytes: number): ArrayBuffer;
   setThreads(count: number): void;
   threads(): number;
   instructionSets(): InstructionSet[];
@@ -106,6 +119,7 @@ export const {
   threads,
   instructionSets,
   sumWords,
+  weightMemory,
   addMoment,
   factorMoment,
   chooseSigns,

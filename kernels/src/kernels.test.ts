@@ -172,8 +172,8 @@ describe('the addon', () => {
 
   it('refuses arguments of the wrong kind instead of crashing', () => {
     const device = new NativeDevice(Int32Array.of(4, 32), 1, Int32Array.of(1, 1, 4, 1, 2));
-    expect(() => device.loadParam(0, 2, new Uint8Array(4))).toThrow(/has 4 bytes, its shape needs 512/);
-    expect(() => device.loadParam(7, 2, new Uint8Array(4))).toThrow(/param must be an integer from 0 to 0/);
+    expect(() => device.loadParam(0, 2, new Uint8Array(4), 0)).toThrow(/has 4 bytes, its shape needs 512/);
+    expect(() => device.loadParam(7, 2, new Uint8Array(4), 0)).toThrow(/param must be an integer from 0 to 0/);
     expect(() => device.embed(new Float32Array(32), 32, 0)).toThrow(/not loaded/);
     expect(() => Reflect.apply(device.embed, device, [[], 32, 0])).toThrow(/not the typed array expected/);
     expect(() => Reflect.apply(device.begin, device, [])).toThrow(RangeError);

@@ -37,7 +37,7 @@ async function collectGarbage(): Promise<void> {
 describe('a native device', () => {
   it('keeps the arrays it was given until they are replaced', async () => {
     const device = new NativeDevice(Int32Array.of(512, 4096), 1, KV);
-    device.loadParam(0, 2, ones(512, 4096));
+    device.loadParam(0, 2, ones(512, 4096), 0);
     device.addPlane(0, 0, new Uint32Array(512 * 128).fill(0xffffffff), new Float32Array(512).fill(2), undefined);
     await collectGarbage();
     // What was freed would be handed out again here.
@@ -52,7 +52,7 @@ describe('a native device', () => {
 
   it('keeps the step before when it refuses a batch', () => {
     const device = new NativeDevice(Int32Array.of(4, 32), 0, KV);
-    device.loadParam(0, 2, ones(4, 32));
+    device.loadParam(0, 2, ones(4, 32), 0);
     begin(device, 2, Int32Array.of(0));
     // A million sequences, the last with a block that does not exist.
     const starts = new Int32Array(1_000_001);
@@ -87,7 +87,7 @@ describe('a native device', () => {
 
   it('refuses everything once closed', () => {
     const device = new NativeDevice(Int32Array.of(4, 32), 0, KV);
-    device.loadParam(0, 2, ones(4, 32));
+    device.loadParam(0, 2, ones(4, 32), 0);
     begin(device, 1, Int32Array.of(0));
     device.close();
     expect(() => device.linear(new Float32Array(32), 4, new Float32Array(32), 32, 0, -1)).toThrow(/is closed/);
@@ -100,7 +100,7 @@ describe('the pool', () => {
     const source = `
       const { NativeDevice, setThreads } = require(${JSON.stringify(ADDON)});
       const device = new NativeDevice(Int32Array.of(256, 256), 0, Int32Array.of(1, 1, 1, 1, 2));
-      device.loadParam(0, 2, new Uint8Array(new Float32Array(256 * 256).fill(1).buffer));
+      device.loadParam(0, 2, new Uint8Array(new Float32Array(256 * 256).fill(1).buffer), 0);
       const [zero, one, none] = [Int32Array.of(0), Int32Array.of(0, 1), new Int32Array(0)];
       device.begin(zero, zero, one, zero, 1, new Int32Array(2), none, new Float32Array(0), none);
       const y = new Float32Array(256);

@@ -7,10 +7,13 @@ import {
   CATALOGUE_KEY,
   type Catalogue,
   catalogueSchema,
+  type DeltaLayout,
+  deltaLayout,
   EMPTY_CATALOGUE,
   type ExpertVersion,
   openCatalogue,
   Problem,
+  parseHeader,
   parseWith,
   type SigningKey,
   sha256,
@@ -192,4 +195,24 @@ export async function readExpert(store: ObjectStore, version: ExpertVersion): Pr
     );
   }
   return data;
+}
+
+/**
+ * Reads the header of an expert's delta file, where the catalogue refers to it.
+ *
+ * @throws Problem when it isn't the one that was published, or no delta file's; ObjectMissing when it is gone.
+ */
+export async function readExpertHeader(
+  store: ObjectStore,
+  { key, bytes }: ExpertVersion,
+  { headerBytes, headerDigest }: NonNullable<ExpertVersion['tokenizer']>,
+): Promise<DeltaLayout> {
+  const where = `${store.url}/${key}`;
+  const { data } = await store.read(key, { start: 0, end: headerBytes });
+  const digest = await sha256(data);
+  if (digest !== headerDigest)
+    throw new Problem(
+      `${where} has a header with digest ${digest}, the catalogue says ${headerDigest}: altered; publish it again`,
+    );
+  return deltaLayout(parseHeader(data.subarray(8), bytes, where), where);
 }

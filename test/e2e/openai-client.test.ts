@@ -105,6 +105,84 @@ describe('the openai client', () => {
     expect(ids).toEqual(expect.arrayContaining(['auto', 'base', 'chat', 'math', 'code']));
   });
 
+  it('gets several choices, each with its index, whole and streamed', async () => {
+    const request = {
+      model: 'base',
+      messages: user('Tell me about a red house.'),
+      temperature: 1,
+      seed: 5,
+      max_tokens: 10,
+      n: 3,
+    };
+    const { choices } = await client.chat.completions.create(request);
+    expect(choices.map(({ index }) => index)).toEqual([0, 1, 2]);
+    const streamed = ['', '', ''];
+    for await (const chunk of await client.chat.completions.create({ ...request, stream: true })) {
+      for (const { index, delta } of chunk.choices) streamed[index] += delta.content ?? '';
+    }
+    expect(streamed).toEqual(choices.map(({ message }) => message.content));
+    expect(new Set(streamed).size).toBe(3);
+  });
+
+  it('gets log-probabilities with alternatives and bytes', async () => {
+    const request = {
+      model: 'base',
+      messages: user('Hello 🙂'),
+      temperature: 0,
+      max_tokens: 8,
+      logprobs: true,
+      top_logprobs: 4,
+    };
+    const { choices } = await client.chat.completions.create(request);
+    const entries = choices[0]?.logprobs?.content ?? [];
+    expect(entries).toHaveLength(8);
+    for (const { token, logprob, bytes, top_logprobs } of entries) {
+      expect(top_logprobs).toHaveLength(4);
+      // Greedy: the token is the likeliest.
+      expect(top_logprobs[0]).toMatchObject({ token, logprob, bytes });
+    }
+    const bytes = entries.flatMap((entry) => entry.bytes ?? []);
+    expect(new TextDecoder().decode(Uint8Array.from(bytes))).toContain(choices[0]?.message.content);
+    const streamed = [];
+    for await (const chunk of await client.chat.completions.create({ ...request, stream: true }))
+      streamed.push(...(chunk.choices[0]?.logprobs?.content ?? []));
+    expect(streamed).toEqual(entries);
+  });
+
+  it('gets JSON that follows its schema', async () => {
+    const schema = {
+      type: 'object',
+      properties: { city: { type: 'string', maxLength: 10 }, population: { type: 'integer', minimum: 0 } },
+      required: ['city', 'population'],
+      additionalProperties: false,
+    };
+    for (const seed of [1, 2, 3]) {
+      const { choices } = await client.chat.completions.create({
+        model: 'chat',
+        messages: user('Name a city.'),
+        temperature: 1.5,
+        seed,
+        max_tokens: 120,
+        response_format: { type: 'json_schema', json_schema: { name: 'city', strict: true, schema } },
+      });
+      expect(choices[0]?.finish_reason).toBe('stop');
+      const value = JSON.parse(choices[0]?.message.content ?? '') as { city: string; population: number };
+      expect(Object.keys(value)).toEqual(['city', 'population']);
+      expect(value.city.length).toBeLessThanOrEqual(10);
+      expect(value.population).toBeGreaterThanOrEqual(0);
+    }
+  });
+
+  it('is told which model takes no tools, and what in a schema is not supported', async () => {
+    const tools = [{ type: 'function' as const, function: { name: 'now', parameters: { type: 'object' } } }];
+    const ask = (more: object) => client.chat.completions.create({ model: 'base', messages: user('hi'), ...more });
+    await expect(ask({ tools })).rejects.toMatchObject({ status: 400, param: 'tools' });
+    const schema = { type: 'array', uniqueItems: true };
+    await expect(
+      ask({ response_format: { type: 'json_schema', json_schema: { name: 'x', schema } } }),
+    ).rejects.toMatchObject({ status: 400, param: 'response_format', message: expect.stringMatching(/uniqueItems/) });
+  });
+
   it('that goes away stops the generation', async () => {
     const controller = new AbortController();
     const requestId = 'goes-away';

@@ -6,6 +6,7 @@ import {
   type CompletionRequest,
   chatRequestSchema,
   completionRequestSchema,
+  promptsOf,
   readBody,
 } from '@signpost/contracts';
 import { z } from 'zod';
@@ -17,7 +18,7 @@ export interface Ask {
   /** As the app wrote it. */
   readonly model: string;
   readonly delivery: 'stream' | 'whole';
-  /** The last user message, or the text to complete. Empty where there is none (token ids). */
+  /** The last user message, or the (first) text to complete. Empty where there is none (token ids). */
   readonly prompt: string;
   /** The body as the app sent it, fields unknown to us included. */
   readonly body: Readonly<Record<string, unknown>>;
@@ -32,7 +33,7 @@ const chat = chatRequestSchema.transform((request) => ({
 const completion = completionRequestSchema.transform((request) => ({
   path: '/v1/completions' as const,
   ...common(request),
-  prompt: typeof request.prompt === 'string' ? request.prompt : '',
+  prompt: promptsOf(request.prompt).find((prompt) => typeof prompt === 'string') ?? '',
 }));
 
 /** Either kind, told apart by its fields, so that errors name what is wrong with the one that was meant. */

@@ -3,7 +3,7 @@
  *
  * Keys are kept as sha256 hashes only; a presented key is hashed and compared with every one in constant time.
  */
-import { ApiError, sha256 } from '@signpost/contracts';
+import { ApiError, bearerHash, equalInConstantTime } from '@signpost/contracts';
 import type { Settings } from '../settings/settings.ts';
 
 /**
@@ -19,9 +19,9 @@ export async function authenticate(
     if (anonymous === 'allowed') return undefined;
     throw refuse('missing_api_key', 'no API key; send it as "Authorization: Bearer <key>"');
   }
-  const key = /^Bearer +(?<key>\S+)$/i.exec(authorization)?.groups?.key;
-  if (key === undefined) throw refuse('invalid_api_key', 'the Authorization header is not of the form "Bearer <key>"');
-  const tenant = findTenant(tenants, await sha256(new TextEncoder().encode(key)));
+  const hash = await bearerHash(authorization);
+  if (hash === undefined) throw refuse('invalid_api_key', 'the Authorization header is not of the form "Bearer <key>"');
+  const tenant = findTenant(tenants, hash);
   if (tenant !== undefined) return tenant;
   // Official clients insist on sending some key, so where everybody is served an unknown one is nobody's.
   if (anonymous === 'allowed') return undefined;
@@ -33,13 +33,6 @@ function findTenant(tenants: ReadonlyMap<string, string>, digest: string): strin
   let found: string | undefined;
   for (const [known, tenant] of tenants) if (equalInConstantTime(known, digest)) found = tenant;
   return found;
-}
-
-/** Whether two strings are the same, in time that depends on their lengths alone. */
-export function equalInConstantTime(a: string, b: string): boolean {
-  let difference = a.length ^ b.length;
-  for (let i = 0; i < Math.max(a.length, b.length); i++) difference |= (a.charCodeAt(i) || 0) ^ (b.charCodeAt(i) || 0);
-  return difference === 0;
 }
 
 function refuse(code: string, message: string): ApiError {

@@ -18,6 +18,7 @@ export interface UpstreamRequest {
   /** Empty for GET. */
   readonly body: string;
   readonly delivery: 'stream' | 'whole';
+  readonly tenant: string | undefined;
   /** Passed on as they are. */
   readonly headers: Readonly<Record<string, string>>;
   /** Aborted when the app is gone. */
@@ -123,7 +124,7 @@ async function upstreamHeaders(
   path: string,
   key: Uint8Array | undefined,
 ): Promise<Record<string, string>> {
-  const { method, body } = request;
+  const { method, body, tenant } = request;
   return {
     ...request.headers,
     // Compressed event streams arrive in lumps.
@@ -131,7 +132,7 @@ async function upstreamHeaders(
     ...(method === 'POST' ? { 'content-type': 'application/json' } : {}),
     ...(key === undefined
       ? {}
-      : { authorization: `Bearer ${await signRequest(key, { region: region.name, method, path, body })}` }),
+      : { authorization: `Bearer ${await signRequest(key, { region: region.name, method, path, body }, { tenant })}` }),
   };
 }
 

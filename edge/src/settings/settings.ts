@@ -81,7 +81,7 @@ export function readSettings(variables: Variables): Settings {
   };
 }
 
-const tenantsSchema = z.record(digestSchema, z.string().min(1));
+const tenantsSchema = z.record(digestSchema, z.string().min(1).max(256));
 
 function parseVariable<T>(name: string, schema: z.ZodType<T>, text: string | undefined): T {
   if (text === undefined || text === '') throw misconfigured(`the variable ${name} is not set`);

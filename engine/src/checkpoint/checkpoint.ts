@@ -17,7 +17,7 @@ import {
   sha256,
   type TensorInfo,
 } from '@signpost/contracts';
-import { MAP_GRANULE, mapFile } from '@signpost/kernels';
+import { MAP_GRANULE, mapFile, releaseMapped } from '@signpost/kernels';
 import { z } from 'zod';
 import type { ParamDtype, ParamSpec } from '../device/device.ts';
 import { readJson } from '../read-json.ts';
@@ -77,6 +77,12 @@ export class Checkpoint {
         return tensor.data;
       },
     };
+  }
+
+  /** Lets go of the memory behind one parameter's mapped bytes; whoever reads them again gets them from the file. */
+  release({ name }: ParamSpec): void {
+    const tensor = this.tensors.get(name);
+    if (tensor?.path !== undefined) releaseMapped(tensor.data);
   }
 }
 

@@ -6,7 +6,20 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CpuDevice } from './cpu/cpu-device.ts';
 import type { Activations, Device, StepBatch } from './device.ts';
-import { batchOf, configOf, fill, HEADS, KV, noise, PARAM, type Shape, SLOTS, shape, VOCAB } from './fixtures.ts';
+import {
+  ADDING_SLOT,
+  batchOf,
+  configOf,
+  fill,
+  HEADS,
+  KV,
+  noise,
+  PARAM,
+  type Shape,
+  SLOTS,
+  shape,
+  VOCAB,
+} from './fixtures.ts';
 import { ReferenceDevice } from './reference/reference-device.ts';
 
 /** Runs every op once; each result by name. */
@@ -39,6 +52,13 @@ async function runOps<A extends Activations>(
   results.gather = await device.read(last);
   device.linear(y, last, PARAM.matrix);
   results['linear after gather'] = await device.read(y);
+  // Wider than any row's own, and tied: the embedding is the head.
+  const logits = make(outDim + of.added + 2);
+  device.head(logits, last, PARAM.matrix);
+  results.head = await device.read(logits);
+  const tied = make(VOCAB + of.added);
+  device.head(tied, last, PARAM.embedding);
+  results['tied head'] = await device.read(tied);
   return results;
 }
 
@@ -81,8 +101,9 @@ async function runAttention<A extends Activations>(
 
 function expectNear(got: Float32Array | undefined, want: Float32Array, name: string): void {
   expect(got?.length, name).toBe(want.length);
-  const size = want.reduce((max, value) => Math.max(max, Math.abs(value)), 1e-3);
+  const size = want.reduce((max, value) => (Number.isFinite(value) ? Math.max(max, Math.abs(value)) : max), 1e-3);
   want.forEach((value, i) => {
+    if (value === Number.NEGATIVE_INFINITY && got?.[i] === value) return;
     if (!(Math.abs((got?.[i] ?? Number.NaN) - value) <= 3e-5 * size))
       throw new Error(`${name}[${i}] is ${got?.[i]}, the reference has ${value}`);
   });
@@ -127,11 +148,14 @@ describe.each(instructionSets())('the cpu device (%s)', (instructionSet) => {
           mixtureWeights: batch.mixtureWeights.slice(from, to),
           logitRows: Int32Array.of(0),
         });
-        for (const name of ['embed', 'rmsNorm', 'linear', 'swiglu', 'add']) {
+        const expectSame = (name: string, at: number) => {
           const values = alone[name] ?? new Float32Array();
           const cols = values.length;
-          expect(together[name]?.slice(row * cols, (row + 1) * cols), name).toEqual(values);
-        }
+          expect(together[name]?.slice(at * cols, (at + 1) * cols), name).toEqual(values);
+        };
+        for (const name of ['embed', 'rmsNorm', 'linear', 'swiglu', 'add']) expectSame(name, row);
+        const logitRow = batch.logitRows.indexOf(row);
+        if (logitRow !== -1) for (const name of ['head', 'tied head']) expectSame(name, logitRow);
       }),
       { numRuns: 100 },
     );
@@ -143,10 +167,12 @@ const PLAIN: Shape = {
   inDim: 40,
   outDim: 8,
   dtype: 'BF16',
+  format: 'stored',
   planes: 1,
   scale: 'row',
   isExact: false,
   hasBias: false,
+  added: 2,
   sequences: [
     { rows: 3, past: 0, experts: [0] },
     { rows: 1, past: 5, experts: [] },
@@ -187,7 +213,7 @@ describe.each([
     expect(() => device.linear(device.activations(4, 9), device.activations(4, 40), PARAM.matrix)).toThrow(
       /is \(8, 40\), the activations are 40 to 9/,
     );
-    expect(() => device.loadParam(PARAM.norm, 'BF16', new Uint8Array(10))).toThrow(RangeError);
+    expect(() => device.loadParam(PARAM.norm, 'BF16', new Uint8Array(10), 'stored')).toThrow(RangeError);
     const plane = { signs: new Uint32Array(8 * 2), rowScale: new Float32Array(8) };
     expect(() => device.loadDelta(0, PARAM.matrix, { planes: [{ ...plane, rowScale: new Float32Array(7) }] })).toThrow(
       RangeError,
@@ -195,7 +221,30 @@ describe.each([
     expect(() => device.loadDelta(0, PARAM.matrix, { planes: [{ ...plane, signs: new Uint32Array(8) }] })).toThrow(
       RangeError,
     );
+    const ragged = new Uint16Array(41);
+    expect(() => device.loadDelta(0, PARAM.matrix, { planes: [], added: ragged })).toThrow(/no whole rows/);
     expect(() => device.loadDelta(SLOTS, PARAM.matrix, { planes: [plane] })).toThrow(/slot 3 does not exist/);
     expect(() => device.loadDelta(0, 5, { planes: [plane] })).toThrow(RangeError);
+  });
+
+  it('tokens of another expert, logits without room for added rows, and mixtures of two experts that add rows', () => {
+    const device = create();
+    fill(device, PLAIN);
+    const added = (experts: readonly number[], token: number) => {
+      const shape = { ...PLAIN, sequences: [{ rows: 1, past: 0, experts }] };
+      device.begin({ ...batchOf(shape), tokens: Int32Array.of(token) });
+      return device.activations(1, 40);
+    };
+    device.embed(added([0, ADDING_SLOT], VOCAB + 1), PARAM.embedding);
+    expect(() => device.embed(added([ADDING_SLOT], VOCAB + 2), PARAM.embedding)).toThrow(/token 13 does not exist/);
+    expect(() => device.embed(added([0], VOCAB), PARAM.embedding)).toThrow(/token 11 does not exist/);
+    const x = added([ADDING_SLOT], 0);
+    expect(() => device.head(device.activations(1, 9), x, PARAM.matrix)).toThrow(/10 outputs, there is room for 9/);
+    device.head(device.activations(1, 10), x, PARAM.matrix);
+    device.loadDelta(0, PARAM.matrix, { planes: [], added: new Uint16Array(40) });
+    const both = added([0, ADDING_SLOT], 0);
+    expect(() => device.head(device.activations(1, 10), both, PARAM.matrix)).toThrow(/two experts .* add rows/);
+    device.clearSlot(0);
+    device.head(device.activations(1, 10), both, PARAM.matrix);
   });
 });

@@ -9,6 +9,12 @@
 /** Storage types a base parameter may have. */
 export type ParamDtype = 'BF16' | 'F16' | 'F32';
 
+/**
+ * How a base parameter is held: as it is stored, or as 8- or 4-bit values in groups of 32 columns, each with an F16 scale (see quantize.ts). Only
+ * matrices may be quantised.
+ */
+export type ParamFormat = 'stored' | 'q8' | 'q4';
+
 /** One base parameter: a matrix `(out, in)` row-major, or a vector `(n)`. Its index in the model's list is its id. */
 export interface ParamSpec {
   /** Checkpoint name, e.g. `model.layers.3.mlp.up_proj.weight`. */
@@ -23,10 +29,14 @@ export interface SignPlane {
   readonly colScale?: Float32Array; // (in)
 }
 
-/** What an expert adds to one parameter: any number of 1-bit planes, and at most one exact BF16 difference. */
+/**
+ * What an expert adds to one parameter: any number of 1-bit planes, and at most one exact BF16 difference. To a matrix of tokens (an embedding, a
+ * head) also whole rows below the base's, for tokens that the base doesn't have.
+ */
 export interface ParamDelta {
   readonly planes: readonly SignPlane[];
   readonly exact?: Uint16Array; // BF16 bits, in the parameter's shape
+  readonly added?: Uint16Array; // BF16 bits, (k, in)
 }
 
 /** Sizes a device needs before anything is loaded. */
@@ -82,14 +92,16 @@ export interface RopeTable {
 
 /**
  * A device. Ops act on the rows of the batch given to `begin`, in the order they are called, and may be queued until `read`.
- * `W[r]` below is the parameter as row `r` sees it: base + Σ weight · (Σ planes + exact) over the row's mixture.
+ * `W[r]` below is the parameter as row `r` sees it: base + Σ weight · (Σ planes + exact) over the row's mixture. Below the base's rows it has those
+ * that an expert of the mixture added. There is no base for them to differ from, so they count whole, whatever the expert's weight, and at most one
+ * expert of a mixture may have any.
  * Loading into a slot never disturbs other slots; a slot's parameters may be loaded in any order.
  */
 export interface Device<A extends Activations = Activations> {
   readonly name: string;
 
-  /** Makes a base parameter resident. `data` may be memory-mapped; it must stay valid until `close`. Throws on a wrong size. */
-  loadParam(param: number, dtype: ParamDtype, data: Uint8Array): void;
+  /** Makes a base parameter resident: a copy. `data` may be memory-mapped. Throws on a wrong size. */
+  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void;
   /** Puts one parameter's delta into a slot, replacing what was there. Throws on wrong shapes. */
   loadDelta(slot: number, param: number, delta: ParamDelta): void;
   /** Empties a slot. */
@@ -99,7 +111,7 @@ export interface Device<A extends Activations = Activations> {
 
   /** Starts a step: checks every index of the batch against the device's sizes (throws RangeError), then uploads it. */
   begin(batch: StepBatch): void;
-  /** out[r] = W[r][tokens[r]], a row of the embedding matrix. */
+  /** out[r] = W[r][tokens[r]], a row of the embedding matrix. Throws RangeError for a token that row `r`'s matrix doesn't have. */
   embed(out: A, param: number): void;
   /**
    * out = x · W[r] / rms(x), over consecutive groups of `n` columns, where `n` is the parameter's length (a whole row for the
@@ -108,6 +120,11 @@ export interface Device<A extends Activations = Activations> {
   rmsNorm(out: A, x: A, param: number, eps: number): void;
   /** out = W[r] x (+ b[r]). `bias` is a vector parameter. Acts on the batch's rows, or on `logitRows` after `gather`. */
   linear(out: A, x: A, param: number, bias?: number): void;
+  /**
+   * out[r] = W[r] x, the added rows included, and −∞ in the columns beyond row `r`'s own: `out` may be wider than the base's rows, and must be as wide
+   * as any row's. Throws RangeError when it isn't, or two experts of a row's mixture have added rows.
+   */
+  head(out: A, x: A, param: number): void;
   /** Rotates consecutive heads of `x` in place by each row's position (halves convention: i pairs with i + headDim / 2). */
   rope(x: A, table: RopeTable): void;
   /** Writes each row's keys and values into the blocks of its sequence at its position. */
@@ -125,8 +142,14 @@ export interface Device<A extends Activations = Activations> {
   gather(out: A, x: A): void;
   /** Sets the rows of the batch, (rows, cols): what `read` gave for them. */
   write(x: A, values: Float32Array): void;
-  /** Values of the rows that ops act on at this point, (rows, cols), in a buffer of its own. */
-  read(x: A): Promise<Float32Array>;
+  /**
+   * Values of the rows that ops act on at this point, (rows, cols): in the first values of `into`, or in a buffer of their own. @throws
+   * RangeError when `into` is too small.
+   */
+  read(x: A, into?: Float32Array): Promise<Float32Array>;
+
+  /** Bytes of base parameters that are resident. */
+  readonly paramBytes: number;
 
   /** Frees what the device holds; it can't be used afterwards. */
   close(): void;

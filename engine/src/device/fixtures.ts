@@ -2,7 +2,7 @@
  * Made-up models and batches for the device tests.
  */
 import fc from 'fast-check';
-import type { Device, DeviceConfig, ParamDelta, ParamDtype, StepBatch } from './device.ts';
+import type { Device, DeviceConfig, ParamDelta, ParamDtype, ParamFormat, StepBatch } from './device.ts';
 import { floatToBrain } from './float.ts';
 
 /** A seeded stream of numbers in [-1, 1). */
@@ -21,15 +21,20 @@ export interface Shape {
   readonly inDim: number;
   readonly outDim: number;
   readonly dtype: ParamDtype;
+  /** Of the matrices. */
+  readonly format: ParamFormat;
   readonly planes: number;
   readonly scale: 'row' | 'matrix' | 'row-col';
   readonly isExact: boolean;
   readonly hasBias: boolean;
+  /** Rows that the expert in `ADDING_SLOT` adds to the embedding and the matrix. */
+  readonly added: number;
   /** Rows of each sequence, and tokens before them. */
   readonly sequences: readonly { readonly rows: number; readonly past: number; readonly experts: readonly number[] }[];
 }
 
 export const SLOTS = 3;
+export const ADDING_SLOT = 1;
 export const KV = { layers: 1, blocks: 24, blockTokens: 4, kvHeads: 2, headDim: 6 };
 export const HEADS = 4;
 
@@ -47,10 +52,12 @@ export const shape: fc.Arbitrary<Shape> = fc.record({
   ),
   outDim: fc.integer({ min: 1, max: 75 }),
   dtype: fc.constantFrom<ParamDtype>('BF16', 'F16', 'F32'),
+  format: fc.constantFrom<ParamFormat>('stored', 'q8', 'q4'),
   planes: fc.nat(2),
   scale: fc.constantFrom('row', 'matrix', 'row-col'),
   isExact: fc.boolean(),
   hasBias: fc.boolean(),
+  added: fc.nat(5),
   sequences: fc.array(sequence, { minLength: 1, maxLength: 4 }),
 });
 
@@ -88,21 +95,27 @@ function deltaOf({ planes, scale, isExact }: Shape, [out, inDim]: readonly numbe
     };
     return scale === 'row-col' ? { ...plane, colScale: Float32Array.from({ length: columns }, next) } : plane;
   });
-  return isExact
-    ? { planes: list, exact: Uint16Array.from({ length: rows * (inDim ?? 1) }, () => floatToBrain(next())) }
-    : { planes: list };
+  return isExact ? { planes: list, exact: brains(rows * (inDim ?? 1), next) } : { planes: list };
 }
 
 export function fill(device: Device, of: Shape): void {
   const next = noise(of.seed);
   for (const [param, { shape }] of configOf(of).params.entries()) {
     const count = shape.reduce((product, dim) => product * dim, 1);
-    device.loadParam(param, of.dtype, paramBytes(of.dtype, count, next));
-    for (let slot = 0; slot < SLOTS; slot++) device.loadDelta(slot, param, deltaOf(of, shape, next));
+    device.loadParam(param, of.dtype, paramBytes(of.dtype, count, next), shape.length === 1 ? 'stored' : of.format);
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const adds = slot === ADDING_SLOT && (param === PARAM.embedding || param === PARAM.matrix);
+      const added = adds ? { added: brains(of.added * of.inDim, next) } : {};
+      device.loadDelta(slot, param, { ...deltaOf(of, shape, next), ...added });
+    }
   }
 }
 
-export function batchOf({ sequences, seed }: Shape): StepBatch {
+function brains(count: number, next: () => number): Uint16Array {
+  return Uint16Array.from({ length: count }, () => floatToBrain(next()));
+}
+
+export function batchOf({ sequences, seed, added }: Shape): StepBatch {
   const next = noise(seed + 1);
   const rows = sequences.flatMap(({ rows: count, past, experts }) =>
     Array.from({ length: count }, (_, i) => ({ position: past + i, experts })),
@@ -115,7 +128,9 @@ export function batchOf({ sequences, seed }: Shape): StepBatch {
   const mixtureStart = [0];
   for (const { experts } of rows) mixtureStart.push((mixtureStart.at(-1) ?? 0) + experts.length);
   return {
-    tokens: Int32Array.from(rows, () => Math.floor((next() + 1) * 0.5 * VOCAB)),
+    tokens: Int32Array.from(rows, ({ experts }) =>
+      Math.floor((next() + 1) * 0.5 * (VOCAB + (experts.includes(ADDING_SLOT) ? added : 0))),
+    ),
     positions: Int32Array.from(rows, ({ position }) => position),
     sequenceStart: Int32Array.from(starts),
     blockTable,

@@ -114,10 +114,12 @@ describe.each(instructionSets())('on the cpu (%s), bits do not depend on the bat
           inDim: 4,
           outDim: 4,
           dtype: 'F32',
+          format: 'stored',
           planes: 0,
           scale: 'row',
           isExact: false,
           hasBias: false,
+          added: 0,
           sequences: [],
         });
         const total = sizes.reduce((sum, size) => sum + size, 0);

@@ -19,7 +19,7 @@ export interface Workspace<A extends Activations> {
   readonly gate: A; // (rows, ffn)
   readonly up: A; // (rows, ffn)
   readonly last: A; // (logit rows, hidden)
-  readonly logits: A; // (logit rows, vocab)
+  readonly logits: A; // (logit rows, vocab and the most rows that an expert adds to it)
 }
 
 export function createWorkspace<A extends Activations>(
@@ -53,7 +53,7 @@ export interface Stage<A extends Activations> {
   readonly addedTo?: A;
 }
 
-/** Runs one step. Gives the logits of the batch's `logitRows`, (n, vocab). */
+/** Runs one step. Gives the logits of the batch's `logitRows`, (n, width of `space.logits`), in the first values of `into` where it is given. */
 export async function forward<A extends Activations>(
   device: Device<A>,
   config: ModelConfig,
@@ -61,6 +61,7 @@ export async function forward<A extends Activations>(
   rope: RopeTable,
   space: Workspace<A>,
   batch: StepBatch,
+  into?: Float32Array,
 ): Promise<Float32Array> {
   device.begin(batch);
   device.embed(space.x, params.embedding);
@@ -70,8 +71,8 @@ export async function forward<A extends Activations>(
   if (batch.logitRows.length === 0) return new Float32Array(0);
   device.gather(space.last, space.x);
   device.rmsNorm(space.last, space.last, params.norm, config.rmsNormEps);
-  device.linear(space.logits, space.last, params.head);
-  return device.read(space.logits);
+  device.head(space.logits, space.last, params.head);
+  return device.read(space.logits, into);
 }
 
 /** A layer's matrices by the input they share, in the order of `layerStages`. */

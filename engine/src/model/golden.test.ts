@@ -5,9 +5,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openCheckpoint } from '../checkpoint/checkpoint.ts';
-import { logProbability } from '../sampling/sampler.ts';
+import { argmax, logProbability } from '../sampling/logprobs.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { Model } from './model.ts';
+import type { WeightFormat } from './params.ts';
 import { Session } from './session.ts';
 
 interface GoldenCase {
@@ -25,15 +26,18 @@ const GOLDEN = join(ROOT, 'test/golden/models');
 const DEMO = join(ROOT, 'models/demo');
 const TOLERANCE = { reference: 1e-3, cpu: 1e-2 } as const;
 const BLOCKS = 16;
+/** Logits that 8-bit weights may change places. */
+const NEAR = 0.1;
 
 const open: Model[] = [];
 afterAll(() => {
   for (const model of open) model.close();
 });
 
-async function load(dir: string, device: 'reference' | 'cpu'): Promise<Model> {
+async function load(dir: string, device: 'reference' | 'cpu', weights: WeightFormat = 'bf16'): Promise<Model> {
   const model = await Model.load(await openCheckpoint(dir), {
     device,
+    weights,
     slots: 0,
     kvBlocks: BLOCKS,
     blockTokens: 8,
@@ -73,6 +77,57 @@ describe.each(['reference', 'cpu'] as const)('on %s', (device) => {
     const model = await load(name === 'base' ? join(DEMO, 'base') : join(DEMO, 'experts', name), device);
     for (const golden of cases[name] ?? []) await check(model, golden, TOLERANCE[device]);
   });
+});
+
+describe.each(['q8', 'q4'] as const)('with %s weights', (weights) => {
+  const { cases } = JSON.parse(readFileSync(join(DEMO, 'golden.json'), 'utf8')) as {
+    cases: Record<string, GoldenCase[]>;
+  };
+  const dirOf = (name: string) => (name === 'base' ? join(DEMO, 'base') : join(DEMO, 'experts', name));
+
+  it('cpu gives the logits of the reference, and less memory', async () => {
+    const [cpu, reference, full] = [
+      await load(dirOf('base'), 'cpu', weights),
+      await load(dirOf('base'), 'reference', weights),
+      await load(dirOf('base'), 'cpu'),
+    ];
+    const { input_ids } = cases.base?.[0] ?? { input_ids: [] };
+    const [got, want] = [
+      await new Session(cpu, BLOCKS).append(input_ids, 'all'),
+      await new Session(reference, BLOCKS).append(input_ids, 'all'),
+    ];
+    expect(got.length).toBe(input_ids.length * cpu.config.vocabSize);
+    want.forEach((value, i) => {
+      if (!(Math.abs(value - (got[i] ?? Number.NaN)) < TOLERANCE.cpu))
+        throw new Error(`logit ${i} is ${got[i]}, the reference has ${value}`);
+    });
+    expect(cpu.weightBytes / full.weightBytes).toBeLessThan(weights === 'q8' ? 0.54 : 0.4);
+  });
+
+  // With 4 bits more answers differ, and nobody promises which.
+  it.runIf(weights === 'q8').each(Object.keys(cases))(
+    'the demo model %s chooses the tokens of transformers where its second choice is not near',
+    async (name) => {
+      const [model, full] = [await load(dirOf(name), 'cpu', weights), await load(dirOf(name), 'cpu')];
+      let [near, rows] = [0, 0];
+      for (const { input_ids, greedy } of cases[name] ?? []) {
+        const ids = [...input_ids, ...greedy.slice(0, -1)];
+        const [got, want] = [
+          await new Session(model, BLOCKS).append(ids, 'all'),
+          await new Session(full, BLOCKS).append(ids, 'all'),
+        ];
+        greedy.forEach((token, i) => {
+          const at = (input_ids.length - 1 + i) * model.config.vocabSize;
+          const row = (logits: Float32Array) => logits.subarray(at, at + model.config.vocabSize);
+          const [best = 0, second = 0] = row(want).toSorted((x, y) => y - x);
+          rows++;
+          if (best - second < NEAR) near++;
+          else expect(argmax(row(got)), `token ${i} of ${greedy}`).toBe(token);
+        });
+      }
+      expect(near).toBeLessThan(rows / 10);
+    },
+  );
 });
 
 describe('the demo tokenizer', () => {

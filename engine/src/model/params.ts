@@ -4,7 +4,7 @@
  * The order is that of the delta file: embedding, then layer by layer norm, q k v, o, norm, gate up, down; final norm, head.
  */
 import type { ModelConfig } from '../checkpoint/config.ts';
-import type { ParamSpec } from '../device/device.ts';
+import type { ParamFormat, ParamSpec } from '../device/device.ts';
 
 /** A matrix with its optional bias, as ids in the parameter list. */
 interface LinearParams {
@@ -71,4 +71,16 @@ export function modelParams(config: ModelConfig): ModelParams {
 /** Whether a parameter is one of the linear layers' matrices: what "all linear layers" means to the packer. */
 export function isLinearWeight(name: string): boolean {
   return /\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight$/.test(name);
+}
+
+/** How a model's weights are held: `bf16` as the checkpoint stores them, which is BF16 almost always; `q8` and `q4` in 8 or 4 bits. */
+export type WeightFormat = 'bf16' | 'q8' | 'q4';
+
+/**
+ * How one parameter is held. Norms and biases stay what they are: they are small, and act on everything. With 4-bit weights, embedding and head
+ * have 8: errors there reach every token.
+ */
+export function paramFormat({ name, shape }: ParamSpec, weights: WeightFormat): ParamFormat {
+  if (weights === 'bf16' || shape.length === 1) return 'stored';
+  return isLinearWeight(name) ? weights : 'q8';
 }

@@ -2,7 +2,7 @@
  * One sequence on a model of its own: what tests, benchmarks and calibration use where there is no scheduler.
  */
 import type { StepBatch } from '../device/device.ts';
-import { argmax } from '../sampling/sampler.ts';
+import { argmax } from '../sampling/logprobs.ts';
 import type { Model } from './model.ts';
 
 /** One expert's part in what a sequence is answered by. */

@@ -1,87 +1,190 @@
 /**
  * From logits to the next token.
+ *
+ * In vLLM's order (vllm/v1/sample/sampler.py): logit bias and minimum length, repetition penalty, frequency and presence penalty, grammar mask;
+ * then, unless greedy, temperature, min_p, top_k, top_p (of what top_k left, renormalised), and a draw. The draw is the inverse of the cumulated
+ * probabilities in order of id, at a number that only the seed, the choice and the token's place in the answer decide: a sequence draws the same
+ * whatever shares its batch, and goes on the same after it was preempted or resumed elsewhere.
  */
+import { argmax } from './logprobs.ts';
+import type { SamplingParams } from './params.ts';
+import { uniform } from './philox.ts';
+import { selectLikeliest } from './select.ts';
 
-export interface SamplingParams {
-  /** 0 takes the likeliest token. */
-  readonly temperature: number;
-  /** The smallest set of likeliest tokens whose probabilities reach this is drawn from. */
-  readonly topP: number;
-  /** The same seed draws the same tokens from the same logits. */
-  readonly seed: number;
+/** Which tokens may come next; follows the answer. */
+export interface TokenConstraint {
+  /** Bit `id % 32` of word `id / 32`. At least one is set; overwritten by the next call. */
+  allowed(): Uint32Array; // (ceil(vocab / 32))
+  /** Moves on by a token that was allowed. */
+  accept(token: number): void;
+}
+
+/** What a sampler is told about its sequence beside the parameters. */
+export interface SamplerContext {
+  readonly prompt: readonly number[];
+  /** The answer's tokens so far, where it is resumed. */
+  readonly generated: readonly number[];
+  /** Tokens that end the answer. */
+  readonly stopIds: readonly number[];
+  readonly constraint?: TokenConstraint | undefined;
+}
+
+/** Buffers of one vocabulary's size, shared by all samplers of a thread. */
+export class SamplingScratch {
+  #logits = new Float32Array(0);
+  #weights = new Float64Array(0);
+  #ids = new Int32Array(0);
+
+  constructor(vocabSize: number) {
+    this.fit(vocabSize);
+  }
+
+  get logits(): Float32Array /* (vocab) */ {
+    return this.#logits;
+  }
+  get weights(): Float64Array /* (vocab) */ {
+    return this.#weights;
+  }
+  get ids(): Int32Array /* (vocab) */ {
+    return this.#ids;
+  }
+
+  /** For logits of this size from now on: experts that add tokens make them wider. */
+  fit(vocabSize: number): void {
+    if (this.#logits.length === vocabSize) return;
+    this.#logits = new Float32Array(vocabSize);
+    this.#weights = new Float64Array(vocabSize);
+    this.#ids = new Int32Array(vocabSize);
+  }
 }
 
 export class Sampler {
   readonly #params: SamplingParams;
-  #state: number;
+  readonly #scratch: SamplingScratch;
+  readonly #stopIds: readonly number[];
+  readonly #constraint: TokenConstraint | undefined;
+  /** Tokens of prompt and answer; only kept for the penalty that needs it. */
+  readonly #seen: Set<number> | undefined;
+  /** How often a token stands in the answer; only kept for the penalties that need it. */
+  readonly #counts: Map<number, number> | undefined;
+  #generated = 0;
 
-  constructor(params: SamplingParams) {
+  constructor(params: SamplingParams, scratch: SamplingScratch, context: SamplerContext) {
     this.#params = params;
-    this.#state = params.seed | 0;
+    this.#scratch = scratch;
+    this.#stopIds = context.stopIds;
+    this.#constraint = context.constraint;
+    this.#seen = params.repetitionPenalty === 1 ? undefined : new Set(context.prompt);
+    this.#counts = params.presencePenalty === 0 && params.frequencyPenalty === 0 ? undefined : new Map();
+    for (const token of context.generated) this.#record(token);
   }
 
+  /** Chooses the next token and remembers it. The logits are left as they are. */
   next(logits: Float32Array /* (vocab) */): number {
-    const { temperature, topP } = this.#params;
-    return temperature === 0 ? argmax(logits) : this.#draw(logits, temperature, topP);
+    const { temperature, seed, choice } = this.#params;
+    const adjusted = this.#adjust(logits);
+    const token = temperature === 0 ? argmax(adjusted) : this.#draw(adjusted, uniform(seed, choice, this.#generated));
+    this.#record(token);
+    return token;
   }
 
-  #draw(logits: Float32Array, temperature: number, topP: number): number {
-    const top = logits[argmax(logits)] ?? 0;
-    const weights = Float64Array.from(logits, (logit) => Math.exp((logit - top) / temperature));
-    const order = topP < 1 ? likeliest(weights, topP) : undefined;
-    const total =
-      order === undefined
-        ? weights.reduce((sum, w) => sum + w, 0)
-        : order.reduce((sum, id) => sum + (weights[id] ?? 0), 0);
-    let left = this.#random() * total;
-    const ids = order ?? weights.keys();
-    let last = 0;
-    for (const id of ids) {
+  #record(token: number): void {
+    this.#generated++;
+    this.#seen?.add(token);
+    this.#counts?.set(token, (this.#counts.get(token) ?? 0) + 1);
+    if (!this.#stopIds.includes(token)) this.#constraint?.accept(token);
+  }
+
+  /** The logits after bias, penalties and masks: a copy, where there are any. */
+  #adjust(raw: Float32Array): Float32Array {
+    const { logitBias, minTokens, repetitionPenalty, frequencyPenalty, presencePenalty } = this.#params;
+    const isShort = this.#generated < minTokens;
+    const isPlain =
+      logitBias.length === 0 &&
+      !isShort &&
+      this.#seen === undefined &&
+      this.#counts === undefined &&
+      this.#constraint === undefined;
+    if (isPlain) return raw;
+    const logits = this.#scratch.logits.subarray(0, raw.length);
+    logits.set(raw);
+    for (const [id, bias] of logitBias) logits[id] = (logits[id] ?? 0) + bias;
+    for (const id of this.#seen ?? []) {
+      const logit = logits[id] ?? 0;
+      logits[id] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+    }
+    for (const [id, count] of this.#counts ?? [])
+      logits[id] = (logits[id] ?? 0) - frequencyPenalty * count - presencePenalty;
+    if (isShort) for (const id of this.#stopIds) logits[id] = Number.NEGATIVE_INFINITY;
+    if (this.#constraint !== undefined) applyMask(logits, this.#constraint.allowed());
+    return logits;
+  }
+
+  /** Draws at `u` in [0, 1). */
+  #draw(logits: Float32Array, u: number): number {
+    const { temperature, topP, topK, minP } = this.#params;
+    const { weights, ids } = this.#scratch;
+    const best = argmax(logits);
+    const top = logits[best] ?? 0;
+    // What is at least as likely as this token, or of equals comes first, is in; never a masked one.
+    let cutLogit = minP > 0 ? top + temperature * Math.log(minP) : -Number.MAX_VALUE;
+    let cutId = logits.length;
+    if (topK > 0 && topK < logits.length) {
+      const count = gather(ids, logits, cutLogit, cutId);
+      if (count > topK) {
+        cutId = ids[selectLikeliest(ids, count, logits, topK) - 1] ?? best;
+        cutLogit = logits[cutId] ?? 0;
+      }
+    }
+    let total = 0;
+    for (let id = 0; id < logits.length; id++) {
+      const logit = logits[id] ?? 0;
+      if (logit < cutLogit || (logit === cutLogit && id > cutId)) continue;
+      const weight = Math.exp((logit - top) / temperature);
+      weights[id] = weight;
+      total += weight;
+    }
+    if (topP < 1) {
+      const count = gather(ids, logits, cutLogit, cutId);
+      const kept = selectLikeliest(ids, count, logits, topP * total, weights);
+      cutId = ids[kept - 1] ?? best;
+      cutLogit = logits[cutId] ?? 0;
+      total = 0;
+      for (let i = 0; i < kept; i++) total += weights[ids[i] ?? 0] ?? 0;
+    }
+    let left = u * total;
+    let last = best;
+    for (let id = 0; id < logits.length; id++) {
+      const logit = logits[id] ?? 0;
+      if (logit < cutLogit || (logit === cutLogit && id > cutId)) continue;
+      const weight = weights[id] ?? 0;
+      if (weight === 0) continue;
       last = id;
-      left -= weights[id] ?? 0;
+      left -= weight;
       if (left < 0) break;
     }
     return last;
   }
-
-  /** Uniform in [0, 1). mulberry32: 32 bits of state, enough for one answer's draws. */
-  #random(): number {
-    this.#state = (this.#state + 0x6d2b79f5) | 0;
-    let t = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  }
 }
 
-/** Index of the largest value, the first of equals. */
-export function argmax(values: Float32Array): number {
-  let best = 0;
-  let top = values[0] ?? Number.NEGATIVE_INFINITY;
-  for (let i = 1; i < values.length; i++) {
-    const value = values[i] ?? Number.NEGATIVE_INFINITY;
-    if (value > top) {
-      best = i;
-      top = value;
+/** Writes the ids that are in, in order; returns how many. */
+function gather(ids: Int32Array, logits: Float32Array, cutLogit: number, cutId: number): number {
+  let count = 0;
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id] ?? 0;
+    if (logit > cutLogit || (logit === cutLogit && id <= cutId)) ids[count++] = id;
+  }
+  return count;
+}
+
+function applyMask(logits: Float32Array, allowed: Uint32Array): void {
+  // Tokens beyond the mask are no text that a grammar could allow.
+  for (let word = 0; word * 32 < logits.length; word++) {
+    const bits = allowed[word] ?? 0;
+    if (bits === 0xffffffff) continue;
+    const end = Math.min(logits.length, word * 32 + 32);
+    for (let id = word * 32; id < end; id++) {
+      if (((bits >>> (id & 31)) & 1) === 0) logits[id] = Number.NEGATIVE_INFINITY;
     }
   }
-  return best;
-}
-
-/** Natural logarithm of the probability that softmax gives token `id`. */
-export function logProbability(logits: Float32Array /* (vocab) */, id: number): number {
-  const top = logits[argmax(logits)] ?? 0;
-  let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - top);
-  return (logits[id] ?? Number.NEGATIVE_INFINITY) - top - Math.log(sum);
-}
-
-function likeliest(weights: Float64Array, topP: number): number[] {
-  const order = [...weights.keys()].sort((a, b) => (weights[b] ?? 0) - (weights[a] ?? 0));
-  const enough = topP * weights.reduce((sum, w) => sum + w, 0);
-  let sum = 0;
-  const end = order.findIndex((id) => {
-    sum += weights[id] ?? 0;
-    return sum >= enough;
-  });
-  return end === -1 ? order : order.slice(0, end + 1);
 }

@@ -12,16 +12,21 @@ const MAX_PENDING_TOKENS = 8;
 
 export class StreamDecoder {
   readonly #decode: (ids: readonly number[]) => string;
+  /** Special tokens that are text here. */
+  readonly #marks: ReadonlyMap<number, string>;
   /** Ids since the last clean border; the first `#emitted` of them have been given out and stay as context. */
   #ids: number[] = [];
   #emitted = 0;
 
-  constructor(decode: (ids: readonly number[]) => string) {
+  constructor(decode: (ids: readonly number[]) => string, marks: ReadonlyMap<number, string> = new Map()) {
     this.#decode = decode;
+    this.#marks = marks;
   }
 
   /** Text that became certain with this token: often its own, '' in the middle of a character. */
   push(id: number): string {
+    const mark = this.#marks.get(id);
+    if (mark !== undefined) return this.flush() + mark;
     this.#ids.push(id);
     const text = this.#pending();
     if (text.endsWith(REPLACEMENT) && this.#ids.length - this.#emitted < MAX_PENDING_TOKENS) return '';
@@ -30,7 +35,7 @@ export class StreamDecoder {
     return text;
   }
 
-  /** What was held back, at the end of an answer. */
+  /** What was held back, at the end of an answer or of what can be decoded by itself. */
   flush(): string {
     const text = this.#pending();
     this.#ids = [];

@@ -1,56 +1,45 @@
 /**
  * Text to token ids and back, by a checkpoint's own `tokenizer.json` and chat template.
  */
-import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { Tokenizer as HfTokenizer } from '@huggingface/tokenizers';
-import { type ChatMessage, Problem, parseWith } from '@signpost/contracts';
-import { z } from 'zod';
-import { readJson } from '../read-json.ts';
+import { type ChatMessage, type ChatTool, Problem, type TokenizerChanges } from '@signpost/contracts';
+import { CALL_MARKS, type ToolCallFormat, toolCallFormat } from '../grammar/tool-calls.ts';
+import { readTokenizerFiles, type TokenizerFiles, type TokenizerJson } from './files.ts';
 import { StreamDecoder } from './stream-decoder.ts';
+import { tokenBytes } from './token-bytes.ts';
 
-const token = z.union([z.string(), z.looseObject({ content: z.string() }).transform((added) => added.content)]);
-const tokenizerConfigSchema = z.looseObject({
-  bos_token: token.nullish(),
-  eos_token: token.nullish(),
-  chat_template: z.union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))]).nullish(),
-});
-const generationConfigSchema = z.looseObject({
-  eos_token_id: z
-    .union([
-      z
-        .number()
-        .int()
-        .transform((id) => [id]),
-      z.array(z.number().int()),
-    ])
-    .nullish(),
-});
+/** What a tokenizer is made of; with an expert's changes, its own. */
+interface Parts extends Pick<TokenizerFiles, 'bosToken' | 'eosToken' | 'chatTemplate'> {
+  readonly tokenizer: TokenizerJson;
+  readonly config: object;
+  readonly eosIds: readonly number[];
+}
+
+/** How many vocabularies are kept; those of experts in use stay with them. */
+const MAX_EXTENDED = 8;
 
 export class Tokenizer {
   readonly #tokenizer: HfTokenizer;
   readonly #template: Template | undefined;
-  readonly #special: { readonly bos_token: string; readonly eos_token: string };
+  readonly #parts: Parts;
   readonly #dir: string;
+  #bytes: readonly (Uint8Array | undefined)[] | undefined;
+  /** With further tokens, by the JSON of those: a vocabulary is large, and many experts add the same. */
+  readonly #extended: Map<string, HfTokenizer>;
   /** Tokens that end an answer: of `generation_config.json` and the tokenizer's own. */
   readonly eosIds: ReadonlySet<number>;
   /** What an answer was trained to end with: the tokenizer's own end token, else the first of `eosIds`. */
   readonly endOfTurn: number | undefined;
 
-  private constructor(
-    dir: string,
-    tokenizer: HfTokenizer,
-    config: z.output<typeof tokenizerConfigSchema>,
-    template: string | undefined,
-    eosIds: readonly number[],
-  ) {
+  private constructor(dir: string, tokenizer: HfTokenizer, parts: Parts, extended: Map<string, HfTokenizer>) {
+    const { chatTemplate, eosToken, eosIds } = parts;
     this.#dir = dir;
     this.#tokenizer = tokenizer;
-    this.#template = template === undefined ? undefined : new Template(template);
-    this.#special = { bos_token: config.bos_token ?? '', eos_token: config.eos_token ?? '' };
-    const own = config.eos_token == null ? undefined : tokenizer.token_to_id(config.eos_token);
+    this.#parts = parts;
+    this.#extended = extended;
+    this.#template = chatTemplate === undefined ? undefined : new Template(chatTemplate);
+    const own = eosToken === undefined ? undefined : tokenizer.token_to_id(eosToken);
     this.eosIds = new Set(own === undefined ? eosIds : [...eosIds, own]);
     this.endOfTurn = own ?? eosIds[0];
   }
@@ -61,18 +50,44 @@ export class Tokenizer {
    * @throws Problem when a file is missing or malformed.
    */
   static async load(dir: string): Promise<Tokenizer> {
-    const configPath = join(dir, 'tokenizer_config.json');
-    const rawConfig = await readJson(configPath);
-    const config = parseWith(tokenizerConfigSchema, rawConfig, configPath);
-    const json = await readJson(join(dir, 'tokenizer.json'));
-    if (typeof json !== 'object' || json === null) throw new Problem(`${join(dir, 'tokenizer.json')} is no tokenizer`);
-    return new Tokenizer(
-      dir,
-      new HfTokenizer(json, rawConfig ?? {}),
-      config,
-      await chatTemplate(dir, config),
-      await generationEos(dir),
-    );
+    const { tokenizer, config, generationEosIds, configEosIds, ...files } = await readTokenizerFiles(dir);
+    if (tokenizer === undefined) throw new Problem(`${dir} has no tokenizer.json`);
+    if (typeof config !== 'object' || config === null) throw new Problem(`${dir} has no tokenizer_config.json`);
+    const parts = { ...files, tokenizer, config, eosIds: generationEosIds ?? configEosIds ?? [] };
+    return new Tokenizer(dir, new HfTokenizer(tokenizer, config), parts, new Map());
+  }
+
+  /**
+   * The tokenizer of an expert whose own differs from this one by `changes`.
+   *
+   * @throws Problem when its chat template can't be parsed.
+   */
+  withChanges(changes: TokenizerChanges | undefined): Tokenizer {
+    if (changes === undefined) return this;
+    const { chatTemplate, bosToken, eosToken, eosIds } = this.#parts;
+    const parts = {
+      ...this.#parts,
+      chatTemplate: changes.chat_template ?? chatTemplate,
+      bosToken: changes.bos_token ?? bosToken,
+      eosToken: changes.eos_token ?? eosToken,
+      eosIds: changes.eos_token_id ?? eosIds,
+    };
+    if (changes.chat_template !== undefined) checkChatTemplate(changes.chat_template, 'the expert');
+    return new Tokenizer(this.#dir, this.#extendedBy(changes), parts, this.#extended);
+  }
+
+  #extendedBy({ added_tokens: added }: TokenizerChanges): HfTokenizer {
+    if (added === undefined) return this.#tokenizer;
+    const key = JSON.stringify(added);
+    const { tokenizer, config } = this.#parts;
+    const known = this.#extended.get(key);
+    if (known !== undefined) return known;
+    const added_tokens = [...(tokenizer.added_tokens ?? []), ...added];
+    const extended = new HfTokenizer({ ...tokenizer, added_tokens }, config);
+    const [oldest] = this.#extended.keys();
+    if (this.#extended.size >= MAX_EXTENDED && oldest !== undefined) this.#extended.delete(oldest);
+    this.#extended.set(key, extended);
+    return extended;
   }
 
   /** Token ids of a text; special tokens written in it are recognised, and the tokenizer's own frame (a leading BOS, say) is added. */
@@ -87,28 +102,62 @@ export class Tokenizer {
 
   /** Text of token ids; special tokens are left out. */
   decode(ids: readonly number[]): string {
-    if (ids.length === 0) return '';
-    return this.#tokenizer.decode([...ids], { skip_special_tokens: true, clean_up_tokenization_spaces: false });
+    return this.#decode(ids, true);
+  }
+
+  /** Text of token ids, special ones included. */
+  decodeAll(ids: readonly number[]): string {
+    return this.#decode(ids, false);
+  }
+
+  #decode(ids: readonly number[], skip_special_tokens: boolean): string {
+    // A vocabulary may be padded: rows that stand for nothing.
+    const known = ids.filter((id) => this.#tokenizer.id_to_token(id) !== undefined);
+    if (known.length === 0) return '';
+    return this.#tokenizer.decode(known, { skip_special_tokens, clean_up_tokenization_spaces: false });
   }
 
   /** One token by itself, special ones included: for log-probabilities. */
   tokenText(id: number): string {
-    return this.#tokenizer.decode([id], { skip_special_tokens: false, clean_up_tokenization_spaces: false });
+    return this.#decode([id], false);
   }
 
-  /** Token ids of a conversation, ready for the assistant's turn. @throws Problem when there is no template, or it refuses the messages. */
-  encodeChat(messages: readonly ChatMessage[]): number[] {
+  /** One token's bytes: a character may span several tokens. */
+  bytesOf(id: number): Uint8Array {
+    this.#bytes ??= bytesOrNone(this.#parts.tokenizer, this.#dir);
+    return this.#bytes[id] ?? new TextEncoder().encode(this.tokenText(id));
+  }
+
+  /** How the chat template has tools called; undefined where it doesn't take any. */
+  get toolFormat(): ToolCallFormat | 'unknown' | undefined {
+    return toolCallFormat(this.#parts.chatTemplate ?? '');
+  }
+
+  /** Whether the chat template knows what a tool answered, and which calls an assistant made. */
+  get takesToolMessages(): boolean {
+    return /tool_calls/.test(this.#parts.chatTemplate ?? '');
+  }
+
+  /**
+   * Token ids of a conversation, ready for the assistant's turn.
+   *
+   * @throws Problem when there is no template, or it refuses the messages.
+   */
+  encodeChat(messages: readonly ChatMessage[], tools?: readonly ChatTool[]): number[] {
     // The template writes its own BOS where the model wants one.
-    return this.encodePart(this.chatPrompt(messages));
+    return this.encodePart(this.chatPrompt(messages, tools));
   }
 
-  chatPrompt(messages: readonly ChatMessage[]): string {
+  chatPrompt(messages: readonly ChatMessage[], tools?: readonly ChatTool[]): string {
     if (this.#template === undefined) throw new Problem(`${this.#dir} has no chat template; use /v1/completions`);
     try {
       return this.#template.render({
-        messages: messages.map((message) => ({ ...message })),
+        messages: messages.map(templateMessage),
+        // Some templates ask whether there are any by `tools is not none`.
+        ...(tools === undefined || tools.length === 0 ? {} : { tools }),
         add_generation_prompt: true,
-        ...this.#special,
+        bos_token: this.#parts.bosToken ?? '',
+        eos_token: this.#parts.eosToken ?? '',
       });
     } catch (cause) {
       throw new Problem(`the chat template refused the messages: ${cause instanceof Error ? cause.message : cause}`, {
@@ -117,26 +166,61 @@ export class Tokenizer {
     }
   }
 
-  /** A decoder for ids that arrive one at a time. */
-  stream(): StreamDecoder {
-    return new StreamDecoder((ids) => this.decode(ids));
+  /** The token that begins calls in this format, where it is a special one: no text, so that no grammar can spell it. */
+  callMark(format: ToolCallFormat): number | undefined {
+    const [mark = ''] = CALL_MARKS[format];
+    const id = this.#tokenizer.token_to_id(mark);
+    return id !== undefined && this.decode([id]) === '' ? id : undefined;
+  }
+
+  /** A decoder for ids that arrive one at a time. With a format of tool calls its special tokens are text, too. */
+  stream(format?: ToolCallFormat): StreamDecoder {
+    const marks = new Map<number, string>();
+    for (const mark of format === undefined ? [] : CALL_MARKS[format]) {
+      const id = this.#tokenizer.token_to_id(mark);
+      if (id !== undefined) marks.set(id, mark);
+    }
+    return new StreamDecoder((ids) => this.decode(ids), marks);
   }
 }
 
-async function chatTemplate(dir: string, config: z.output<typeof tokenizerConfigSchema>): Promise<string | undefined> {
-  const path = join(dir, 'chat_template.jinja');
-  if (existsSync(path)) return readFile(path, 'utf8');
-  const template = config.chat_template ?? undefined;
-  if (template === undefined || typeof template === 'string') return template;
-  return template.find(({ name }) => name === 'default')?.template;
+/** A message as templates expect it: arguments of calls as values, not as text. */
+function templateMessage(message: ChatMessage): Record<string, unknown> {
+  if (message.role !== 'assistant' || message.tool_calls == null) return { ...message };
+  const tool_calls = message.tool_calls.map(({ function: { name, arguments: text }, ...call }) => {
+    const parsed = parseArguments(text);
+    return { ...call, function: { name, arguments: parsed } };
+  });
+  return { ...message, tool_calls };
 }
 
-async function generationEos(dir: string): Promise<readonly number[]> {
-  for (const file of ['generation_config.json', 'config.json']) {
-    const path = join(dir, file);
-    if (!existsSync(path)) continue;
-    const { eos_token_id: ids } = parseWith(generationConfigSchema, await readJson(path), path);
-    if (ids != null) return ids;
+function parseArguments(text: string): unknown {
+  try {
+    return text === '' ? {} : JSON.parse(text);
+  } catch (cause) {
+    throw new Problem(`the arguments of a tool call are not JSON: ${text.slice(0, 100)}`, { cause });
   }
-  return [];
+}
+
+function bytesOrNone(tokenizer: TokenizerJson, where: string): readonly (Uint8Array | undefined)[] {
+  try {
+    return tokenBytes(tokenizer, where);
+  } catch (error) {
+    if (error instanceof Problem) return [];
+    throw error;
+  }
+}
+
+/** @throws Problem when it is not the Jinja that this engine renders. */
+export function checkChatTemplate(template: string, where: string): void {
+  try {
+    new Template(template);
+  } catch (cause) {
+    throw new Problem(
+      `${where}: the chat template can't be parsed: ${cause instanceof Error ? cause.message : cause}`,
+      {
+        cause,
+      },
+    );
+  }
 }

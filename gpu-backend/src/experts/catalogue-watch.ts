@@ -34,6 +34,11 @@ export class CatalogueWatch {
     this.#trust = trust;
   }
 
+  /** The one in force, without a look at the store; undefined before the first. */
+  get current(): Catalogue | undefined {
+    return this.#current?.catalogue;
+  }
+
   /** @throws ApiError (503) when none has ever been read. */
   async catalogue(): Promise<Catalogue> {
     const current = this.#current;

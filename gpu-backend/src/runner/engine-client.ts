@@ -6,6 +6,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { ApiError } from '@signpost/contracts';
+import { Admission, type AdmissionLimits } from './admission.ts';
 import type {
   EngineFacts,
   EngineOptions,
@@ -15,10 +16,14 @@ import type {
   GenerationRequest,
   ToWorker,
 } from './protocol.ts';
+import { type EngineObserver, type RequestSummary, RequestWatch } from './request-watch.ts';
 
-export interface EngineClientOptions {
-  /** Requests in flight beyond which new ones are refused. */
-  readonly maxRequests: number;
+export interface EngineClientOptions extends AdmissionLimits {
+  /** What a request may take at most; as long as it likes if left out. */
+  readonly timeoutMs?: number;
+  readonly observer?: EngineObserver;
+  /** Told now and then how much of the base is in. */
+  readonly onLoading?: (bytes: number, totalBytes: number) => void;
   /** Told once when the thread ends without having been asked to. */
   readonly onDeath: (error: Error) => void;
 }
@@ -37,6 +42,7 @@ export class EngineClient {
   readonly facts: EngineFacts;
   readonly #worker: Worker;
   readonly #options: EngineClientOptions;
+  readonly #admission: Admission;
   readonly #listeners = new Map<number, Listener>();
   readonly #calls = new Map<number, Call>();
   #lastId = 0;
@@ -48,6 +54,7 @@ export class EngineClient {
     this.#worker = worker;
     this.facts = facts;
     this.#options = options;
+    this.#admission = new Admission(options);
     worker.on('message', (message: FromWorker) => this.#receive(message));
     worker.on('error', (error) => this.#die(error));
     worker.on('exit', (code) => this.#die(new Error(`the engine thread ended with code ${code}`)));
@@ -57,7 +64,11 @@ export class EngineClient {
   static async start(engine: EngineOptions, options: EngineClientOptions): Promise<EngineClient> {
     const worker = new Worker(new URL('./worker-entry.mjs', import.meta.url), { workerData: engine });
     const message = await new Promise<FromWorker>((resolve, reject) => {
-      worker.once('message', resolve);
+      worker.on('message', function onMessage(first: FromWorker) {
+        if (first.kind === 'loading') return options.onLoading?.(first.bytes, first.totalBytes);
+        worker.off('message', onMessage);
+        resolve(first);
+      });
       worker.once('error', reject);
       worker.once('exit', (code) => reject(new Error(`the engine thread ended with code ${code} while it started`)));
     });
@@ -72,26 +83,33 @@ export class EngineClient {
   /**
    * Runs a request. The events end with `finished`. Leaving the loop early, or the signal, aborts the request.
    *
-   * @throws ApiError (429) at once when the region is full, or what the request failed with; the `signal`'s reason when it aborts.
+   * @param onEnd told once what became of it, if it was admitted.
+   * @throws ApiError (429) at once when the region is full, (504) when its time is up, or what the request failed with; the `signal`'s reason when it aborts.
    */
   async *generate(
     request: Omit<GenerationRequest, 'id'>,
     signal: AbortSignal,
+    onEnd?: (summary: RequestSummary) => void,
   ): AsyncGenerator<Exclude<GenerationEvent, { kind: 'failed' }>> {
     if (this.#death !== undefined) throw engineGone(this.#death);
     signal.throwIfAborted();
     // Counted where a request is taken, so that no burst slips through between the check and the count.
-    if (this.#listeners.size >= this.#options.maxRequests) throw regionFull(this.#listeners.size);
+    const ticket = this.#admission.enter(request.prompt.length + request.generated.length);
     const id = ++this.#lastId;
+    const { observer } = this.#options;
+    const watch = new RequestWatch(request);
     const queue: GenerationEvent[] = [];
     let wake: (() => void) | undefined;
     this.#listeners.set(id, (event) => {
+      if (event.kind === 'started') ticket.start();
+      watch.see(event, observer);
       queue.push(event);
       wake?.();
     });
     const onAbort = () => wake?.();
     signal.addEventListener('abort', onAbort);
-    this.#send({ kind: 'submit', request: { ...request, id } });
+    const timeoutMs = shorter(request.timeoutMs, this.#options.timeoutMs);
+    this.#send({ kind: 'submit', request: { ...request, id, timeoutMs } });
     try {
       for (;;) {
         signal.throwIfAborted();
@@ -113,6 +131,10 @@ export class EngineClient {
     } finally {
       signal.removeEventListener('abort', onAbort);
       this.#listeners.delete(id);
+      ticket.leave();
+      const summary = watch.end(signal.aborted ? 'abort' : 'stop');
+      observer?.onRequestEnd(summary);
+      onEnd?.(summary);
       // Without effect where the request has ended.
       if (this.isAlive) this.#send({ kind: 'abort', id });
     }
@@ -147,12 +169,14 @@ export class EngineClient {
   #receive(message: FromWorker): void {
     switch (message.kind) {
       case 'events':
+        if (message.step !== undefined) this.#options.observer?.onStep(message.step);
         for (const { id, event } of message.events) this.#listeners.get(id)?.(event);
         return;
       case 'stats':
         this.#calls.get(message.call)?.resolve(message.stats);
         this.#calls.delete(message.call);
         return;
+      case 'loading':
       case 'ready':
         return;
       default:
@@ -174,19 +198,15 @@ export class EngineClient {
   }
 }
 
+function shorter(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
+}
+
 function engineGone(cause: Error): ApiError {
   return new ApiError(
     'server_error',
     'engine_gone',
     'the engine of this region has stopped; another region may answer',
     { status: 503, cause },
-  );
-}
-
-function regionFull(inFlight: number): ApiError {
-  return new ApiError(
-    'rate_limit_error',
-    'region_full',
-    `this region has ${inFlight} requests in flight, as many as it takes; try again soon`,
   );
 }

@@ -3,15 +3,15 @@
  * row in the wrong block, or one expert in the wrong slot, changes the answer.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Digest, ExpertVersion } from '@signpost/contracts';
-import type { StepBatch } from '@signpost/engine';
+import { type Digest, type ExpertVersion, Problem } from '@signpost/contracts';
+import { Grammars, type StepBatch, samplingParams } from '@signpost/engine';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Residency } from '../experts/residency.ts';
 import { BlockManager } from '../schedule/block-manager.ts';
 import { Scheduler } from '../schedule/scheduler.ts';
 import { EngineLoop, type StepModel } from './engine-loop.ts';
-import type { GenerationEvent } from './protocol.ts';
+import type { GenerationEvent, GenerationRequest } from './protocol.ts';
 
 const BLOCK_TOKENS = 4;
 const VOCAB = 97;
@@ -25,6 +25,9 @@ interface Arrival {
   readonly turn: number;
   readonly prompt: readonly number[];
   readonly maxTokens: number;
+  readonly tenant: string;
+  /** Tokens of its answer that an earlier run has made. */
+  readonly resumesAfter: number;
   readonly experts: readonly number[];
   readonly scores: boolean;
   /** Turns after which the client leaves. */
@@ -33,11 +36,18 @@ interface Arrival {
 
 const mostly = <T>(usual: fc.Arbitrary<T>, seldom: fc.Arbitrary<T>): fc.Arbitrary<T> =>
   fc.oneof({ weight: 5, arbitrary: usual }, { weight: 1, arbitrary: seldom });
+const token = fc.integer({ min: 6, max: VOCAB - 1 });
+/** Some begin alike, for three blocks at most, and some are the same. */
+const prompt = fc
+  .tuple(fc.nat(12), fc.array(token, { maxLength: 8 }))
+  .map(([shared, own]) => [...Array.from({ length: shared }, (_, i) => 10 + i), ...own, 50]);
 const arrivals: fc.Arbitrary<Arrival[]> = fc.array(
   fc.record({
     turn: fc.nat(12),
-    prompt: fc.array(fc.integer({ min: 6, max: VOCAB - 1 }), { minLength: 1, maxLength: 20 }),
+    prompt,
     maxTokens: fc.integer({ min: 1, max: 12 }),
+    tenant: fc.constantFrom('', 'a', 'b'),
+    resumesAfter: mostly(fc.constant(0), fc.nat(12)),
     experts: fc.uniqueArray(mostly(fc.nat(BROKEN - 1), fc.constant(BROKEN)), { maxLength: 2 }),
     scores: fc.boolean(),
     leaves: mostly<number | undefined>(fc.constant(undefined), fc.nat(40)),
@@ -50,6 +60,7 @@ const sizes = fc.record({
   blocks: fc.integer({ min: 8, max: 12 }),
   maxStepTokens: fc.integer({ min: 1, max: 24 }),
   maxSequences: fc.integer({ min: 1, max: 6 }),
+  maxStepExperts: fc.integer({ min: 1, max: 3 }),
   /** Turns that the loads take, one after the other. */
   loads: fc.array(fc.nat(12), { minLength: 1, maxLength: 8 }),
 });
@@ -65,9 +76,12 @@ const versionOf = (expert: number): ExpertVersion => ({
 });
 const weightOf = (expert: number) => 1 + expert / 4;
 
-/** What a cell of the cache holds: a number made of the token and the experts that computed it. */
-function cell(token: number, mixture: readonly (readonly [Digest | undefined, number])[]): number {
-  return mixture.reduce((hash, [digest, weight]) => (hash * 31 + Number(digest) * 7 + weight * 4) % 65_521, token + 1);
+/** What a cell of the cache holds: a number made of the cell before it, the token and the experts that computed it. */
+function cell(before: number, token: number, mixture: readonly (readonly [Digest | undefined, number])[]): number {
+  return mixture.reduce(
+    (hash, [digest, weight]) => (hash * 31 + Number(digest) * 7 + weight * 4) % 65_521,
+    (before * 131 + token + 1) % 65_521,
+  );
 }
 
 /** The token after these cells. */
@@ -76,11 +90,11 @@ function follow(cells: readonly number[]): number {
 }
 
 class CellModel implements StepModel {
-  readonly config = { vocabSize: VOCAB };
+  readonly logitWidth = VOCAB;
   readonly slots: (Digest | undefined)[] = [];
   readonly #cells: number[] = [];
 
-  async forward(batch: StepBatch): Promise<Float32Array> {
+  async forward(batch: StepBatch, into: Float32Array): Promise<Float32Array> {
     await turn();
     const sequenceOf: number[] = [];
     for (let s = 0; s + 1 < batch.sequenceStart.length; s++) {
@@ -89,10 +103,12 @@ class CellModel implements StepModel {
         const terms = [...Array(batch.mixtureSlots.length).keys()]
           .slice(batch.mixtureStart[row], batch.mixtureStart[row + 1])
           .map((i) => [this.slots[batch.mixtureSlots[i] ?? -1], batch.mixtureWeights[i] ?? 0] as const);
-        this.#cells[this.#at(batch, s, batch.positions[row] ?? -1)] = cell(batch.tokens[row] ?? -1, terms);
+        const position = batch.positions[row] ?? -1;
+        const before = position === 0 ? 0 : (this.#cells[this.#at(batch, s, position - 1)] ?? Number.NaN);
+        this.#cells[this.#at(batch, s, position)] = cell(before, batch.tokens[row] ?? -1, terms);
       }
     }
-    const logits = new Float32Array(batch.logitRows.length * VOCAB);
+    const logits = into.subarray(0, batch.logitRows.length * VOCAB).fill(0);
     for (const [i, row] of batch.logitRows.entries()) {
       const length = (batch.positions[row] ?? -1) + 1;
       const cells = Array.from({ length }, (_, p) => this.#cells[this.#at(batch, sequenceOf[row] ?? -1, p)] ?? -1);
@@ -109,15 +125,17 @@ class CellModel implements StepModel {
 }
 
 /** What a request is answered with when it is alone in the world. */
-function oracle({ prompt, maxTokens, experts }: Arrival): number[] {
+function oracle({ prompt, maxTokens, experts }: Pick<Arrival, 'prompt' | 'maxTokens' | 'experts'>): number[] {
   const mixture = experts.map((expert) => [digestOf(expert), weightOf(expert)] as const);
-  const cells = prompt.map((token) => cell(token, mixture));
+  const cells: number[] = [];
+  const push = (token: number) => cells.push(cell(cells.at(-1) ?? 0, token, mixture));
+  prompt.forEach(push);
   const answer: number[] = [];
   while (answer.length < maxTokens) {
     const token = follow(cells);
     if (token === STOP) break;
     answer.push(token);
-    cells.push(cell(token, mixture));
+    push(token);
   }
   return answer;
 }
@@ -146,6 +164,7 @@ async function simulate(list: readonly Arrival[], size: typeof sizes extends fc.
     model,
     blocks,
     scheduler,
+    grammars: new Grammars(new Problem('no formats here')),
     residency,
     emit: (batch) => {
       for (const { id, event } of batch) events[id]?.push(event);
@@ -154,13 +173,15 @@ async function simulate(list: readonly Arrival[], size: typeof sizes extends fc.
   const open = new Set(list.keys());
   for (let now = 0; open.size > 0 || filling.size > 0; now++) {
     expect(now, 'turns').toBeLessThan(TURN_LIMIT);
-    for (const [id, { turn: arrival, leaves, ...request }] of list.entries()) {
+    for (const [id, { turn: arrival, leaves, resumesAfter, ...request }] of list.entries()) {
       if (arrival === now) {
         void loop.submit({
           ...request,
           id,
+          generated: oracle(request).slice(0, resumesAfter),
+          timeoutMs: undefined,
           mixture: request.experts.map((expert) => ({ version: versionOf(expert), weight: weightOf(expert) })),
-          sampling: { temperature: 0, topP: 1, seed: 0 },
+          sampling: samplingParams({ temperature: 0 }),
           stopIds: [STOP],
           scoresPrompt: request.scores,
           logprobs: 0,
@@ -183,8 +204,21 @@ async function simulate(list: readonly Arrival[], size: typeof sizes extends fc.
   return events;
 }
 
+const BASE_REQUEST: Omit<GenerationRequest, 'id'> = {
+  prompt: [9],
+  generated: [],
+  tenant: '',
+  timeoutMs: undefined,
+  maxTokens: 1,
+  mixture: [],
+  sampling: samplingParams({ temperature: 0 }),
+  stopIds: [],
+  scoresPrompt: false,
+  logprobs: undefined,
+};
+
 describe('the engine loop', () => {
-  it('answers each request as if it were alone, whatever else arrives, leaves, is preempted, paged in or broken', async () => {
+  it('answers each request as if it were alone, whatever else arrives, leaves, shares its prefix, is preempted, resumed, paged in or broken', async () => {
     await fc.assert(
       fc.asyncProperty(arrivals, sizes, async (list, size) => {
         const events = await simulate(list, size);
@@ -202,8 +236,13 @@ describe('the engine loop', () => {
             continue;
           }
           const answer = oracle(arrival);
-          expect(own.flatMap((event) => (event.kind === 'token' ? event.token : []))).toEqual(answer);
-          expect(last).toEqual({ kind: 'finished', reason: answer.length < arrival.maxTokens ? 'stop' : 'length' });
+          expect(own.flatMap((event) => (event.kind === 'token' ? event.token : []))).toEqual(
+            answer.slice(arrival.resumesAfter),
+          );
+          expect(last).toMatchObject({
+            kind: 'finished',
+            reason: answer.length < arrival.maxTokens ? 'stop' : 'length',
+          });
           const scored = own.flatMap((event) => (event.kind === 'scored' ? event.scores : []));
           expect(scored).toHaveLength(arrival.scores ? arrival.prompt.length : 0);
         }
@@ -212,39 +251,72 @@ describe('the engine loop', () => {
     );
   });
 
-  it('fails the requests of a step that can not be computed, with the cause for the log, and goes on', async () => {
+  it('answers the base while every slot is taken and experts wait for one; its load says who', async () => {
+    const blocks = new BlockManager(8, BLOCK_TOKENS);
+    const model = new CellModel();
+    const events: GenerationEvent[][] = [[], [], []];
+    const loop = new EngineLoop({
+      grammars: new Grammars(new Problem('no formats here')),
+      model,
+      blocks,
+      scheduler: new Scheduler(blocks, { maxStepTokens: 8, maxSequences: 2, maxLogitRows: 2, maxStepExperts: 1 }),
+      // The one slot is being filled for ever.
+      residency: new Residency({ slots: 1, load: () => new Promise(() => undefined) }),
+      emit: (batch) => {
+        for (const { id, event } of batch) events[id]?.push(event);
+      },
+    });
+    const request = { ...BASE_REQUEST, prompt: [9, 8, 7] };
+    for (const id of [0, 1]) void loop.submit({ ...request, id, mixture: [{ version: versionOf(id), weight: 1 }] });
+    await loop.submit({ ...request, id: 2 });
+    await expect.poll(() => events[2]?.at(-1)?.kind).toBe('finished');
+    expect(events.slice(0, 2)).toEqual([[], []]);
+    expect(loop.stats()).toMatchObject({
+      waiting: 2,
+      experts: [0, 1].map((expert) => ({ digest: digestOf(expert), running: 0, waiting: 1 })),
+    });
+  });
+
+  it.each([
+    ['goes on', false],
+    ['goes on also where the request left meanwhile', true],
+  ])('fails the requests of a step that can not be computed, with the cause for the log, and %s', async (_, leaves) => {
     const blocks = new BlockManager(8, BLOCK_TOKENS);
     const events: GenerationEvent[] = [];
     let isBroken = true;
     const model = new CellModel();
-    const loop = new EngineLoop({
+    const loop: EngineLoop = new EngineLoop({
       model: {
-        config: model.config,
-        forward: (batch) => (isBroken ? Promise.reject(new Error('device lost')) : model.forward(batch)),
+        logitWidth: model.logitWidth,
+        forward: async (batch, into) => {
+          if (!isBroken) return model.forward(batch, into);
+          if (leaves) loop.abort(1);
+          isBroken = false;
+          throw new Error('device lost');
+        },
       },
       blocks,
-      scheduler: new Scheduler(blocks, { maxStepTokens: 8, maxSequences: 2, maxLogitRows: 2 }),
+      scheduler: new Scheduler(blocks, { maxStepTokens: 8, maxSequences: 2, maxLogitRows: 2, maxStepExperts: 1 }),
+      grammars: new Grammars(new Problem('no formats here')),
       residency: new Residency({ slots: 1, load: async () => undefined }),
       emit: (batch) => events.push(...batch.map(({ event }) => event)),
     });
-    const request = {
-      prompt: [9],
-      maxTokens: 1,
-      mixture: [],
-      sampling: { temperature: 0, topP: 1, seed: 0 },
-      stopIds: [],
-      scoresPrompt: false,
-      logprobs: undefined,
-    };
+    // Two full blocks: what a broken step was to compute must not be taken for computed by the next.
+    const request = { ...BASE_REQUEST, prompt: [9, 8, 7, 6, 9, 8, 7, 6] };
     await loop.submit({ ...request, id: 1 });
-    await expect.poll(() => events.length).toBe(1);
-    expect(events[0]).toMatchObject({
-      kind: 'failed',
-      error: { code: 'internal_error', detail: expect.stringContaining('device lost') },
-    });
+    await expect.poll(() => isBroken).toBe(false);
+    await turn();
+    expect(events.slice(1)).toMatchObject(
+      leaves
+        ? []
+        : [{ kind: 'failed', error: { code: 'internal_error', detail: expect.stringContaining('device lost') } }],
+    );
     expect(blocks.free).toBe(8);
-    isBroken = false;
     await loop.submit({ ...request, id: 2 });
-    await expect.poll(() => events.at(-1)).toEqual({ kind: 'finished', reason: 'length' });
+    await expect.poll(() => events.at(-1)).toMatchObject({ kind: 'finished', reason: 'length' });
+    expect(events.find((event) => event.kind === 'token')).toEqual({
+      kind: 'token',
+      token: oracle({ ...request, experts: [] })[0],
+    });
   });
 });

@@ -3,20 +3,31 @@
  *
  * Between two steps the thread's messages are read, so an abort frees its blocks within one step.
  */
-import { ApiError } from '@signpost/contracts';
-import { argmax, logProbability, Sampler, type StepBatch } from '@signpost/engine';
+import { ApiError, type Digest } from '@signpost/contracts';
+import { type Grammars, Sampler, SamplingScratch, type StepBatch, scoreToken, type TokenScore } from '@signpost/engine';
 import type { Lease, Residency } from '../experts/residency.ts';
 import type { BlockManager } from '../schedule/block-manager.ts';
-import type { Chunk, Scheduler } from '../schedule/scheduler.ts';
+import type { Scheduler } from '../schedule/scheduler.ts';
 import { Sequence } from '../schedule/sequence.ts';
-import { buildStepBatch } from '../schedule/step-batch.ts';
-import type { EngineStats, GenerationEvent, GenerationRequest, SerialisedError, TokenScore } from './protocol.ts';
+import { logitCount, StepBatchBuilder } from '../schedule/step-batch.ts';
+import type { Chunk } from '../schedule/step-budget.ts';
+import type {
+  EngineStats,
+  ExpertLoad,
+  GenerationEvent,
+  GenerationRequest,
+  RequestEvent,
+  RequestTimings,
+  SerialisedError,
+  StepStats,
+} from './protocol.ts';
 
 /** The part of a model that the loop needs. */
 export interface StepModel {
-  readonly config: { readonly vocabSize: number };
-  /** Logits (n, vocab) of the batch's `logitRows`. */
-  forward(batch: StepBatch): Promise<Float32Array>;
+  /** Columns of the logits of the next step: the vocabulary, and what the experts now loaded add to it. */
+  readonly logitWidth: number;
+  /** Logits (n, logitWidth) of the batch's `logitRows`, in the first values of `into`. */
+  forward(batch: StepBatch, into: Float32Array): Promise<Float32Array>;
 }
 
 export interface EngineParts {
@@ -24,17 +35,26 @@ export interface EngineParts {
   readonly blocks: BlockManager;
   readonly scheduler: Scheduler;
   readonly residency: Residency;
-  /** Takes the events of one step (or of one failure). */
-  readonly emit: (events: { id: number; event: GenerationEvent }[]) => void;
+  readonly grammars: Pick<Grammars, 'constraint'>;
+  /** Takes what happened in one step, or outside of any. */
+  readonly emit: (events: readonly RequestEvent[], step?: StepStats) => void;
 }
+
+/** What a timer of Node's can count; a longer one would go off at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** A request from its submission to its last event. */
 interface Job {
   readonly request: GenerationRequest;
   readonly abort: AbortController;
-  readonly sampler: Sampler;
-  /** Prompt tokens whose scores have been sent; after preemption they are computed once more. */
-  scored: number;
+  /** Once it is known that the answer can be held to its format. */
+  sampler: Sampler | undefined;
+  /** By `performance.now()`; what follows counts from here. */
+  readonly submitted: number;
+  deadline: NodeJS.Timeout | undefined;
+  slottedMs: number;
+  startedMs: number | undefined;
+  firstTokenMs: number | undefined;
   /** Once its experts are in. */
   admitted?: { readonly sequence: Sequence; readonly lease: Lease };
 }
@@ -42,10 +62,15 @@ interface Job {
 export class EngineLoop {
   readonly #parts: EngineParts;
   readonly #jobs = new Map<number, Job>();
+  readonly #scratch: SamplingScratch;
+  readonly #batches = new StepBatchBuilder();
+  /** Grows to the most logits that a step has asked for. */
+  #logits = new Float32Array(0);
   #isRunning = false;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
+    this.#scratch = new SamplingScratch(parts.model.logitWidth);
   }
 
   stats(): EngineStats {
@@ -53,33 +78,61 @@ export class EngineLoop {
     const { slots, slotsFree, resident, loading } = residency.state;
     return {
       running: scheduler.running,
-      waiting: this.#jobs.size - scheduler.running,
+      waiting: this.#waiting,
+      experts: this.#expertLoads(),
       kvBlocks: blocks.blocks,
       kvBlocksFree: blocks.free,
       slots,
       slotsFree,
       resident,
       loading,
+      preemptionsTotal: scheduler.preemptions,
+      prefixQueriesTotal: blocks.prefix.queries,
+      prefixHitsTotal: blocks.prefix.hits,
     };
   }
 
   /** Takes a request; everything else that happens to it is an event. */
   async submit(request: GenerationRequest): Promise<void> {
-    const job: Job = { request, abort: new AbortController(), sampler: new Sampler(request.sampling), scored: 0 };
+    const job: Job = {
+      request,
+      abort: new AbortController(),
+      sampler: undefined,
+      submitted: performance.now(),
+      deadline: undefined,
+      slottedMs: 0,
+      startedMs: undefined,
+      firstTokenMs: undefined,
+    };
     this.#jobs.set(request.id, job);
+    if (request.timeoutMs !== undefined)
+      job.deadline = setTimeout(() => this.#expire(job), Math.min(request.timeoutMs, LONGEST_TIMER_MS));
     try {
+      job.sampler = this.#sampler(request);
       const lease = await this.#parts.residency.acquire(
         request.mixture.map(({ version }) => version),
         job.abort.signal,
       );
       if (job.abort.signal.aborted) return lease.release();
-      const mixture = request.mixture.map(({ weight }, i) => ({ slot: lease.slots[i] ?? -1, weight }));
+      job.slottedMs = since(job);
+      const mixture = request.mixture.map(({ weight, version }, i) => ({
+        slot: lease.slots[i] ?? -1,
+        weight,
+        digest: version.digest,
+      }));
       job.admitted = { sequence: new Sequence({ ...request, mixture }), lease };
       this.#parts.scheduler.add(job.admitted.sequence);
       void this.#run();
     } catch (error) {
       if (!job.abort.signal.aborted) this.#fail(job, error);
     }
+  }
+
+  /** @throws Problem for a format that isn't supported, or that the answer so far doesn't follow. */
+  #sampler(request: GenerationRequest): Sampler {
+    const { grammar, stopIds } = request;
+    const constraint = grammar && this.#parts.grammars.constraint(grammar, stopIds);
+    return new Sampler(request.sampling, this.#scratch, { ...request, constraint });
   }
 
   /** Ends a request without a further event. Unknown ids are ignored: its last event may be on its way. */
@@ -90,14 +143,45 @@ export class EngineLoop {
     job.abort.abort(new Error('aborted'));
   }
 
+  /** In the scheduler, or for a slot. */
+  get #waiting(): number {
+    return this.#jobs.size - this.#parts.scheduler.running;
+  }
+
+  #expertLoads(): ExpertLoad[] {
+    const loads = new Map<Digest, { running: number; waiting: number }>();
+    for (const { request, admitted } of this.#jobs.values()) {
+      const isRunning = admitted !== undefined && admitted.sequence.phase !== 'waiting';
+      for (const { version } of request.mixture) {
+        const load = loads.get(version.digest) ?? { running: 0, waiting: 0 };
+        load[isRunning ? 'running' : 'waiting']++;
+        loads.set(version.digest, load);
+      }
+    }
+    return Array.from(loads, ([digest, load]) => ({ digest, ...load }));
+  }
+
   async #run(): Promise<void> {
     if (this.#isRunning) return;
     this.#isRunning = true;
     try {
       for (;;) {
+        const { preemptions } = this.#parts.scheduler;
+        const { queries, hits } = this.#parts.blocks.prefix;
+        const started = performance.now();
         const chunks = this.#parts.scheduler.schedule();
         if (chunks.length === 0) return;
-        await this.#step(chunks);
+        const events = await this.#step(chunks);
+        this.#parts.emit(events, {
+          durationMs: performance.now() - started,
+          ...stepTokens(chunks),
+          running: this.#parts.scheduler.running,
+          waiting: this.#waiting,
+          kvBlocksFree: this.#parts.blocks.free,
+          preemptions: this.#parts.scheduler.preemptions - preemptions,
+          prefixQueries: this.#parts.blocks.prefix.queries - queries,
+          prefixHits: this.#parts.blocks.prefix.hits - hits,
+        });
         await new Promise((resolve) => setImmediate(resolve));
       }
     } finally {
@@ -105,50 +189,67 @@ export class EngineLoop {
     }
   }
 
-  async #step(chunks: readonly Chunk[]): Promise<void> {
+  async #step(chunks: readonly Chunk[]): Promise<RequestEvent[]> {
+    const started = chunks.flatMap(({ sequence }) => this.#start(sequence));
+    if (started.length > 0) this.#parts.emit(started);
+    const events: RequestEvent[] = [];
+    const width = this.#parts.model.logitWidth;
+    const wanted = chunks.reduce((sum, chunk) => sum + logitCount(chunk), 0) * width;
+    if (this.#logits.length < wanted) this.#logits = new Float32Array(wanted);
+    this.#scratch.fit(width);
     let logits: Float32Array;
     try {
-      logits = await this.#parts.model.forward(buildStepBatch(chunks));
+      logits = await this.#parts.model.forward(this.#batches.build(chunks), this.#logits);
     } catch (error) {
       // A step that can't be computed must not be tried for ever: its sequences fail, the others go on.
+      this.#parts.scheduler.abandon(chunks);
       for (const { sequence } of chunks) this.#failById(sequence.id, error);
-      return;
+      return events;
     }
-    const { vocabSize } = this.#parts.model.config;
-    const events: { id: number; event: GenerationEvent }[] = [];
     let row = 0;
     for (const chunk of chunks) {
-      const rows = chunk.logits === 'none' ? 0 : chunk.logits === 'last' ? 1 : chunk.count;
-      const own = logits.subarray(row * vocabSize, (row + rows) * vocabSize);
+      const rows = logitCount(chunk);
+      const own = logits.subarray(row * width, (row + rows) * width);
       row += rows;
       const job = this.#jobs.get(chunk.sequence.id);
       // Gone while the step ran.
       if (job === undefined) continue;
-      for (const event of this.#advance(job, chunk, own)) events.push({ id: job.request.id, event });
+      try {
+        for (const event of this.#advance(job, chunk, own, width)) events.push({ id: job.request.id, event });
+      } catch (error) {
+        // No token that its format allows: this request's trouble alone.
+        this.#fail(job, error);
+      }
     }
-    if (events.length > 0) this.#parts.emit(events);
+    return events;
   }
 
-  /** What a chunk's logits (rows, vocab) mean for its request. */
-  *#advance(job: Job, chunk: Chunk, logits: Float32Array): Generator<GenerationEvent> {
+  /** The event of a sequence's first step. */
+  #start({ id, cachedTokens = 0 }: Sequence): RequestEvent[] {
+    const job = this.#jobs.get(id);
+    if (job === undefined || job.startedMs !== undefined) return [];
+    job.startedMs = since(job);
+    return [{ id, event: { kind: 'started', cachedTokens, queuedMs: job.startedMs } }];
+  }
+
+  /** What a chunk's logits (rows, width) mean for its request. */
+  *#advance(job: Job, chunk: Chunk, logits: Float32Array, width: number): Generator<GenerationEvent> {
     const { request } = job;
     const { sequence, start, count } = chunk;
-    const { vocabSize } = this.#parts.model.config;
     const endsSequence = start + count === sequence.tokens.length;
     if (chunk.logits === 'all') {
-      const scores = scorePrompt(job, start, count, logits, vocabSize);
-      job.scored += scores.length;
+      const scores = scorePrompt(request, chunk, logits, width);
+      sequence.scored += scores.length;
       if (scores.length > 0) yield { kind: 'scored', scores };
     }
-    if (!endsSequence || request.maxTokens === 0) {
-      this.#parts.scheduler.advance(chunk, undefined);
-      if (endsSequence) yield this.#finish(job, 'length');
-      return;
-    }
-    const last = logits.subarray(logits.length - vocabSize);
+    if (!endsSequence) return;
+    if (sequence.generated >= request.maxTokens) return yield this.#finish(job, 'length');
+    const last = logits.subarray(logits.length - width);
+    if (job.sampler === undefined) throw new Error('a sequence began without its sampler');
     const token = job.sampler.next(last);
-    this.#parts.scheduler.advance(chunk, token);
+    sequence.tokens.push(token);
     if (request.stopIds.includes(token)) return yield this.#finish(job, 'stop');
+    job.firstTokenMs ??= since(job);
     yield request.logprobs === undefined
       ? { kind: 'token', token }
       : { kind: 'token', token, score: scoreToken(last, token, request.logprobs) };
@@ -157,7 +258,7 @@ export class EngineLoop {
 
   #finish(job: Job, reason: 'stop' | 'length'): GenerationEvent {
     this.#forget(job);
-    return { kind: 'finished', reason };
+    return { kind: 'finished', reason, timings: timingsOf(job) };
   }
 
   #failById(id: number, error: unknown): void {
@@ -170,39 +271,70 @@ export class EngineLoop {
     this.#parts.emit([{ id: job.request.id, event: { kind: 'failed', error: serialise(error) } }]);
   }
 
+  #expire(job: Job): void {
+    this.#fail(job, deadlineExceeded(job));
+    job.abort.abort(new Error('its deadline has passed'));
+  }
+
   /** Frees what a request holds: blocks, then experts. */
   #forget(job: Job): void {
     this.#jobs.delete(job.request.id);
+    clearTimeout(job.deadline);
     if (job.admitted === undefined) return;
     this.#parts.scheduler.remove(job.admitted.sequence);
     job.admitted.lease.release();
   }
 }
 
+function since({ submitted }: Job): number {
+  return performance.now() - submitted;
+}
+
+function timingsOf(job: Job): RequestTimings {
+  const { slottedMs, startedMs = slottedMs, firstTokenMs } = job;
+  return { slottedMs, startedMs, firstTokenMs, finishedMs: since(job) };
+}
+
+function stepTokens(chunks: readonly Chunk[]): Pick<StepStats, 'prefillTokens' | 'decodeTokens' | 'experts'> {
+  const experts = new Set<number>();
+  const tokens = { prefill: 0, decode: 0 };
+  for (const { kind, count, sequence } of chunks) {
+    tokens[kind] += count;
+    for (const slot of sequence.experts) experts.add(slot);
+  }
+  return { prefillTokens: tokens.prefill, decodeTokens: tokens.decode, experts: experts.size };
+}
+
+function deadlineExceeded({ request, admitted, startedMs }: Job): ApiError {
+  const state =
+    admitted === undefined
+      ? 'while it waited for a slot for its experts'
+      : startedMs === undefined
+        ? 'while it waited for its turn'
+        : `with ${admitted.sequence.generated} of at most ${request.maxTokens} tokens answered`;
+  return new ApiError(
+    'server_error',
+    'deadline_exceeded',
+    `the request's ${request.timeoutMs} ms passed ${state}; ask for less, allow more time, or try another region`,
+    { status: 504 },
+  );
+}
+
 /** Scores, not sent before, of the prompt tokens that the rows `start` … predict; the first token, which nothing predicts, has null. */
 function scorePrompt(
-  { request, scored }: Job,
-  start: number,
-  count: number,
+  { prompt, logprobs = 0 }: GenerationRequest,
+  { sequence: { scored }, start, count }: Chunk,
   logits: Float32Array,
-  vocabSize: number,
+  width: number,
 ): (TokenScore | null)[] {
-  const { prompt, logprobs = 0 } = request;
   const scores: (TokenScore | null)[] = scored === 0 ? [null] : [];
   for (let i = 0; i < count; i++) {
     const position = start + i + 1;
     const token = prompt[position];
     if (token === undefined || position < scored) continue;
-    scores.push(scoreToken(logits.subarray(i * vocabSize, (i + 1) * vocabSize), token, logprobs));
+    scores.push(scoreToken(logits.subarray(i * width, (i + 1) * width), token, logprobs));
   }
   return scores;
-}
-
-function scoreToken(logits: Float32Array, token: number, logprobs: 0 | 1): TokenScore {
-  const logprob = logProbability(logits, token);
-  if (logprobs === 0) return { logprob };
-  const id = argmax(logits);
-  return { logprob, top: { id, logprob: logProbability(logits, id) } };
 }
 
 function serialise(error: unknown): SerialisedError {

@@ -2,7 +2,7 @@
  * What crosses between the HTTP thread and the engine's worker thread. Plain data: it is structured-cloned.
  */
 import type { Digest, ErrorType, ExpertVersion } from '@signpost/contracts';
-import type { DeviceName, SamplingParams } from '@signpost/engine';
+import type { DeviceName, GrammarSpec, SamplingParams, TokenScore, WeightFormat } from '@signpost/engine';
 
 export interface EngineOptions {
   /** Base checkpoint folder. */
@@ -10,6 +10,8 @@ export interface EngineOptions {
   /** Store URL of the experts. */
   readonly store: string;
   readonly device: DeviceName;
+  /** How the base's weights are held. */
+  readonly weights: WeightFormat;
   /** Expert slots. */
   readonly slots: number;
   /** Tokens that the KV cache holds. */
@@ -18,26 +20,34 @@ export interface EngineOptions {
   readonly maxStepTokens: number;
   /** Most sequences that run at once. */
   readonly maxSequences: number;
+  /** Most experts that one step reads; the base is not counted. */
+  readonly maxStepExperts: number;
+  /** Tokens of one block of the KV cache: what the prefix cache shares, and what a sequence takes at a time. */
+  readonly blockTokens: number;
 }
 
 export interface GenerationRequest {
   readonly id: number;
   readonly prompt: readonly number[];
+  /** What an earlier run of this request has answered so far: its last tokens are the next ones' context, not sent again. */
+  readonly generated: readonly number[];
+  /** Longest answer, `generated` included. */
   readonly maxTokens: number;
+  /** Who asks, for fairness: requests of one tenant share its turns. Any string; those without one share the empty one. */
+  readonly tenant: string;
+  /** What it may take from submission to its last token; then it fails. Undefined for as long as it takes. */
+  readonly timeoutMs: number | undefined;
   /** Experts and weights; none is the base. */
   readonly mixture: readonly { readonly version: ExpertVersion; readonly weight: number }[];
   readonly sampling: SamplingParams;
+  /** What the answer is held to. */
+  readonly grammar?: GrammarSpec;
   /** Tokens that end the answer; they are not part of it. */
   readonly stopIds: readonly number[];
   /** Log-probabilities of prompt tokens, too. */
   readonly scoresPrompt: boolean;
-  /** Log-probability of each token; with 1, the likeliest one's beside it. */
-  readonly logprobs: 0 | 1 | undefined;
-}
-
-export interface TokenScore {
-  readonly logprob: number;
-  readonly top?: { readonly id: number; readonly logprob: number };
+  /** Log-probability of each token, and of so many likeliest ones in its place. */
+  readonly logprobs: number | undefined;
 }
 
 export type ToWorker =
@@ -49,11 +59,30 @@ export type ToWorker =
 
 /** What happens to one request, in order; `finished` or `failed` is the last. */
 export type GenerationEvent =
+  /** Its first tokens are about to be computed. */
+  | {
+      readonly kind: 'started';
+      /** Tokens, of the prompt and `generated`, that the prefix cache had. */
+      readonly cachedTokens: number;
+      /** From submission: for a slot, then for a place in a step. */
+      readonly queuedMs: number;
+    }
   /** Scores of the next prompt tokens; a prompt's first token has none. */
   | { readonly kind: 'scored'; readonly scores: readonly (TokenScore | null)[] }
   | { readonly kind: 'token'; readonly token: number; readonly score?: TokenScore }
-  | { readonly kind: 'finished'; readonly reason: 'stop' | 'length' }
+  | { readonly kind: 'finished'; readonly reason: 'stop' | 'length'; readonly timings: RequestTimings }
   | { readonly kind: 'failed'; readonly error: SerialisedError };
+
+/** Milliseconds from a request's submission to the engine. */
+export interface RequestTimings {
+  /** Its experts were in their slots. */
+  readonly slottedMs: number;
+  /** Its first tokens were about to be computed. */
+  readonly startedMs: number;
+  /** Undefined where nothing was generated. */
+  readonly firstTokenMs: number | undefined;
+  readonly finishedMs: number;
+}
 
 /** An ApiError on its way to the other thread. */
 export interface SerialisedError {
@@ -68,24 +97,64 @@ export interface SerialisedError {
 
 export interface EngineFacts {
   readonly base: Digest;
+  /** What the base's weights take in memory, and how long they took to get there. */
+  readonly weightBytes: number;
+  readonly loadMs: number;
   readonly vocabSize: number;
   readonly maxPositions: number;
   /** Tokens that the KV cache holds. */
   readonly kvTokens: number;
 }
 
+/** What the engine holds now, and what it has done since it started (`…Total`). */
 export interface EngineStats {
   readonly running: number;
   readonly waiting: number;
+  /** Requests by the experts that answer them; one under a mixture is counted under each of its experts, the base's nowhere. */
+  readonly experts: readonly ExpertLoad[];
   readonly kvBlocks: number;
+  /** Blocks that no sequence holds; those with a prefix to share are among them. */
   readonly kvBlocksFree: number;
   readonly slots: number;
   readonly slotsFree: number;
   readonly resident: readonly Digest[];
   readonly loading: readonly Digest[];
+  readonly preemptionsTotal: number;
+  /** Tokens looked up in the prefix cache when a sequence was started, and those it had. */
+  readonly prefixQueriesTotal: number;
+  readonly prefixHitsTotal: number;
+}
+
+export interface ExpertLoad {
+  readonly digest: Digest;
+  readonly running: number;
+  readonly waiting: number;
+}
+
+/** One step of the model. */
+export interface StepStats {
+  readonly durationMs: number;
+  readonly prefillTokens: number;
+  readonly decodeTokens: number;
+  /** Distinct experts that it read. */
+  readonly experts: number;
+  readonly running: number;
+  readonly waiting: number;
+  readonly kvBlocksFree: number;
+  readonly preemptions: number;
+  readonly prefixQueries: number;
+  readonly prefixHits: number;
+}
+
+export interface RequestEvent {
+  readonly id: number;
+  readonly event: GenerationEvent;
 }
 
 export type FromWorker =
+  /** So much of the base's checkpoint is in. */
+  | { readonly kind: 'loading'; readonly bytes: number; readonly totalBytes: number }
   | { readonly kind: 'ready'; readonly facts: EngineFacts }
-  | { readonly kind: 'events'; readonly events: readonly { readonly id: number; readonly event: GenerationEvent }[] }
+  /** What has happened since the last message; `step` where it comes of a step. */
+  | { readonly kind: 'events'; readonly events: readonly RequestEvent[]; readonly step?: StepStats }
   | { readonly kind: 'stats'; readonly call: number; readonly stats: EngineStats };

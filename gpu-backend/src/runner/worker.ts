@@ -1,8 +1,9 @@
 /**
  * The engine's worker thread: binds the loop to the thread's port. Thin; see engine-loop.ts.
  */
+import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { Model, openCheckpoint, openDelta } from '@signpost/engine';
+import { Grammars, Model, openCheckpoint, openDelta } from '@signpost/engine';
 import { openStore, readExpert } from '@signpost/store';
 import { Residency } from '../experts/residency.ts';
 import { BlockManager } from '../schedule/block-manager.ts';
@@ -10,7 +11,11 @@ import { Scheduler } from '../schedule/scheduler.ts';
 import { EngineLoop } from './engine-loop.ts';
 import type { EngineOptions, FromWorker, ToWorker } from './protocol.ts';
 
-const BLOCK_TOKENS = 16;
+/** How much nicer than the HTTP thread this one is, and with it the kernels' threads, which inherit it: a health check doesn't wait for a core. */
+const NICENESS = 5;
+const MOST_NICE = 19;
+// On Linux this is the thread's; where it is the process's, nobody is before anybody.
+setPriority(Math.min(MOST_NICE, getPriority() + NICENESS));
 
 const port = parentPort;
 if (port === null) throw new Error('this file runs as a worker thread');
@@ -18,13 +23,25 @@ const options = workerData as EngineOptions;
 const send = (message: FromWorker) => port.postMessage(message);
 
 const store = openStore(options.store);
-const blocks = new BlockManager(Math.ceil(options.kvTokens / BLOCK_TOKENS), BLOCK_TOKENS);
+const { blockTokens } = options;
+const blocks = new BlockManager(Math.ceil(options.kvTokens / blockTokens), blockTokens);
 const maxLogitRows = options.maxSequences;
+const started = performance.now();
+let told = 0;
+/** Tells every tenth of the way, so that a log shows that a large base is on its way. */
+function tellProgress(bytes: number, totalBytes: number): void {
+  const tenths = Math.floor((10 * bytes) / totalBytes);
+  if (tenths === told) return;
+  told = tenths;
+  send({ kind: 'loading', bytes, totalBytes });
+}
 const model = await Model.load(await openCheckpoint(options.base), {
   device: options.device,
+  weights: options.weights,
+  onProgress: tellProgress,
   slots: options.slots,
   kvBlocks: blocks.blocks,
-  blockTokens: BLOCK_TOKENS,
+  blockTokens,
   maxRows: options.maxStepTokens,
   maxLogitRows,
 });
@@ -37,7 +54,8 @@ const loop = new EngineLoop({
     load: async (version, slot) =>
       model.loadExpert(slot, openDelta(await readExpert(store, version), `${store.url}/${version.key}`)),
   }),
-  emit: (events) => send({ kind: 'events', events }),
+  grammars: await Grammars.load(options.base, model.config.vocabSize),
+  emit: (events, step) => send(step === undefined ? { kind: 'events', events } : { kind: 'events', events, step }),
 });
 
 port.on('message', (message: ToWorker) => {
@@ -62,6 +80,8 @@ send({
   kind: 'ready',
   facts: {
     base: model.base,
+    weightBytes: model.weightBytes,
+    loadMs: Math.round(performance.now() - started),
     vocabSize: model.config.vocabSize,
     maxPositions: model.config.maxPositions,
     kvTokens: blocks.capacity,

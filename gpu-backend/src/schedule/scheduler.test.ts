@@ -1,184 +1,317 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BlockManager } from './block-manager.ts';
-import { Scheduler, type SchedulerOptions } from './scheduler.ts';
-import { Sequence } from './sequence.ts';
-import { buildStepBatch } from './step-batch.ts';
+import { type Arrival, arrival, BLOCK_TOKENS, mixtureOf, runStep, schedulerOf, sequenceOf } from './fixtures.ts';
+import { type SchedulerOptions, turnTokens } from './scheduler.ts';
+import type { Sequence } from './sequence.ts';
+import type { Chunk } from './step-budget.ts';
 
-interface Arrival {
-  readonly step: number;
-  readonly prompt: number;
-  readonly answer: number;
+interface Case extends Arrival {
   readonly scores: boolean;
   /** Step at which the client leaves. */
   readonly leaves: number | undefined;
 }
 
-const BLOCK_TOKENS = 4;
-const arrival: fc.Arbitrary<Arrival> = fc.record({
-  step: fc.nat(30),
-  prompt: fc.integer({ min: 1, max: 40 }),
-  answer: fc.integer({ min: 1, max: 20 }),
-  scores: fc.boolean(),
-  leaves: fc.oneof({ weight: 3, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: fc.nat(60) }),
+const cases: fc.Arbitrary<Case[]> = fc.array(
+  fc
+    .tuple(
+      arrival,
+      fc.record({
+        scores: fc.boolean(),
+        leaves: fc.oneof({ weight: 3, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: fc.nat(60) }),
+      }),
+    )
+    .map(([came, more]) => ({ ...came, ...more })),
+  { minLength: 1, maxLength: 12 },
+);
+const sizes = fc.record({
+  maxStepTokens: fc.integer({ min: 1, max: 24 }),
+  maxSequences: fc.integer({ min: 1, max: 6 }),
+  maxStepExperts: fc.integer({ min: 1, max: 4 }),
+  // Enough for the longest alone.
+  blocks: fc.integer({ min: 15, max: 30 }),
 });
-const options: fc.Arbitrary<SchedulerOptions & { blocks: number }> = fc
-  .record({
-    maxStepTokens: fc.integer({ min: 1, max: 24 }),
-    maxSequences: fc.integer({ min: 1, max: 6 }),
-    blocks: fc.integer({ min: 15, max: 30 }),
-  })
-  .map((sizes) => ({ ...sizes, maxLogitRows: sizes.maxSequences }));
+
+function make(came: Case, id: number): Sequence {
+  const { tokens, answer, tenant, experts, scores } = came;
+  return sequenceOf({ id, tokens, maxTokens: answer, tenant, mixture: mixtureOf(...experts), scoresPrompt: scores });
+}
+
+const rowsOf = (chunks: readonly Chunk[]) => chunks.reduce((sum, { count }) => sum + count, 0);
+const expertsOf = (chunks: readonly Chunk[]) => new Set(chunks.flatMap(({ sequence }) => sequence.experts)).size;
+
+/** That blocks in more hands than one hold the same tokens, computed by the same experts. */
+function checkShared(open: Iterable<Sequence>): Set<number> {
+  const holders = new Map<number, { sequence: Sequence; index: number }>();
+  for (const sequence of open) {
+    for (const [index, block] of sequence.blockTable.entries()) {
+      const other = holders.get(block);
+      holders.set(block, { sequence, index });
+      if (other === undefined) continue;
+      const upTo = (one: Sequence) => [one.experts, one.tokens.slice(0, (index + 1) * BLOCK_TOKENS)];
+      expect(other.index).toBe(index);
+      expect(upTo(other.sequence), 'a block in two hands').toEqual(upTo(sequence));
+    }
+  }
+  return new Set(holders.keys());
+}
 
 /** Runs arrivals to the end, checking every step; the number of steps that took. */
-function simulate(arrivals: readonly Arrival[], sizes: SchedulerOptions & { blocks: number }): number {
-  const blocks = new BlockManager(sizes.blocks, BLOCK_TOKENS);
-  const scheduler = new Scheduler(blocks, sizes);
-  const sequences = arrivals.map(({ prompt, answer, scores }, id) => {
-    return new Sequence({
-      id,
-      prompt: Array.from({ length: prompt }, (_, i) => i),
-      maxTokens: answer,
-      mixture: [],
-      scoresPrompt: scores,
-    });
-  });
+function simulate(list: readonly Case[], size: typeof sizes extends fc.Arbitrary<infer T> ? T : never): number {
+  const { blocks, scheduler, options } = schedulerOf(size);
+  const sequences = list.map(make);
   const open = new Set<Sequence>();
-  const ended = new Set<Sequence>();
-  const end = (sequence: Sequence) => {
-    scheduler.remove(sequence);
-    open.delete(sequence);
-    ended.add(sequence);
-  };
+  let left = sequences.length;
   let step = 0;
-  for (; ended.size < sequences.length; step++) {
+  for (; left > 0; step++) {
     for (const [id, sequence] of sequences.entries()) {
-      if (arrivals[id]?.step === step) {
+      const { step: comes, leaves } = list[id] ?? { step: -1, leaves: -1 };
+      if (comes === step && leaves !== undefined && leaves < comes) left--;
+      else if (comes === step) {
         scheduler.add(sequence);
         open.add(sequence);
       }
-      if (arrivals[id]?.leaves === step && open.has(sequence)) end(sequence);
-      // Left before it came.
-      if (step > 100 && !open.has(sequence) && !ended.has(sequence)) ended.add(sequence);
+      if (leaves === step && open.delete(sequence)) {
+        scheduler.remove(sequence);
+        left--;
+      }
     }
-    const chunks = scheduler.schedule();
-    const rows = chunks.reduce((sum, { count }) => sum + count, 0);
-    expect(rows).toBeLessThanOrEqual(sizes.maxStepTokens);
-    expect(buildStepBatch(chunks).logitRows.length).toBeLessThanOrEqual(sizes.maxLogitRows);
-    expect(scheduler.running).toBeLessThanOrEqual(sizes.maxSequences);
-    if (open.size > 0) expect(rows, 'a step that does nothing while there is work').toBeGreaterThan(0);
-    const held = [...open].flatMap(({ blockTable }) => blockTable);
-    expect(new Set(held).size, 'a block in two hands').toBe(held.length);
-    expect(held.length + blocks.free, 'a lost block').toBe(blocks.blocks);
-    for (const chunk of chunks) {
-      const { sequence, start, count, logits } = chunk;
-      expect(start).toBe(sequence.computed);
-      expect(sequence.blockTable.length * BLOCK_TOKENS).toBeGreaterThanOrEqual(start + count);
-      const isLast = start + count === sequence.tokens.length;
-      expect(logits === 'none').toBe(!isLast && !(sequence.scoresPrompt && start < sequence.promptLength));
-      scheduler.advance(chunk, isLast ? 7 : undefined);
-      if (sequence.generated >= sequence.maxTokens) end(sequence);
+    const { chunks, ended } = runStep(scheduler);
+    expect(rowsOf(chunks)).toBeLessThanOrEqual(options.maxStepTokens);
+    const logitRows = chunks.map(({ logits, count }) => ({ none: 0, last: 1, all: count })[logits]);
+    expect(logitRows.reduce((sum, rows) => sum + rows, 0)).toBeLessThanOrEqual(options.maxLogitRows);
+    const largest = Math.max(0, ...chunks.map(({ sequence }) => sequence.experts.length));
+    expect(expertsOf(chunks)).toBeLessThanOrEqual(Math.max(options.maxStepExperts, largest));
+    expect(scheduler.running).toBeLessThanOrEqual(options.maxSequences);
+    if (open.size > 0) expect(chunks.length, 'a step that does nothing while there is work').toBeGreaterThan(0);
+    for (const sequence of ended) {
+      open.delete(sequence);
+      left--;
     }
+    expect(scheduler.running + scheduler.waiting).toBe(open.size);
+    expect(checkShared(open).size + blocks.free, 'a lost block').toBe(blocks.blocks);
   }
   expect(blocks.free).toBe(blocks.blocks);
   return step;
 }
 
 describe('the scheduler', () => {
-  it('finishes every sequence, within its budgets, without losing or sharing a block', () => {
+  it('finishes every sequence, within its budgets, without losing a block or sharing a wrong one', () => {
     fc.assert(
-      fc.property(fc.array(arrival, { minLength: 1, maxLength: 12 }), options, (arrivals, sizes) => {
-        // Preemption computes tokens again, but every step the oldest gets on.
-        const work = arrivals.reduce((sum, { prompt, answer }) => sum + prompt + answer, 0);
-        expect(simulate(arrivals, sizes)).toBeLessThan(102 + 60 + 4 * work);
+      fc.property(cases, sizes, (list, size) => {
+        // Preemption computes tokens again, but every step the earliest gets on.
+        const work = list.reduce((sum, { tokens, answer }) => sum + tokens + answer, 0);
+        expect(simulate(list, size)).toBeLessThan(102 + 60 + 4 * work);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('computes each token of a sequence once, in order, where nothing is preempted', () => {
+    fc.assert(
+      fc.property(cases, sizes, (list, size) => {
+        const { scheduler } = schedulerOf({ ...size, blocks: 400 });
+        const next = new Map<number, number>();
+        for (const [id, came] of list.entries()) scheduler.add(make({ ...came, leaves: undefined }, id));
+        while (scheduler.running + scheduler.waiting > 0) {
+          for (const { sequence, start, count } of runStep(scheduler).chunks) {
+            expect(start).toBe(next.get(sequence.id) ?? sequence.cachedTokens);
+            next.set(sequence.id, start + count);
+          }
+        }
+        expect(scheduler.preemptions).toBe(0);
+      }),
+    );
+  });
+});
+
+/** What the bounds of docs/engine.md are made of, as the worst of a run. */
+interface Worst {
+  /** Answers under way, and different sets of experts among them. */
+  answers: number;
+  answerSets: number;
+  /** Tenants with prompts, and most sets of experts of one of them. */
+  tenants: number;
+  flows: number;
+  /** Largest mixture. */
+  mixture: number;
+}
+
+/** Bounds on steps without a row, as docs/engine.md states them. */
+function boundsOf(options: SchedulerOptions, { answers, answerSets, tenants, flows, mixture }: Worst) {
+  const setsPerStep = Math.max(1, Math.floor(options.maxStepExperts / Math.max(1, mixture)));
+  const halfTurn = Math.ceil(turnTokens(options) / 2);
+  return {
+    answer: 2 * (Math.ceil(answers / options.maxStepTokens) + Math.ceil(answerSets / setsPerStep)),
+    /** `ahead`: tokens of the prompts before it in its flow, and its first. */
+    prompt: (ahead: number) => 2 * tenants * flows * Math.ceil(ahead / halfTurn),
+  };
+}
+
+const setOf = ({ experts }: Sequence) => experts.join(',');
+const countBy = <T>(items: readonly T[], of: (item: T) => string) => new Set(items.map(of)).size;
+
+describe('waiting', () => {
+  const crowd = fc.array(fc.record({ ...fcFields(), step: fc.nat(60) }), { minLength: 1, maxLength: 80 });
+  const limits = fc.record({
+    maxStepTokens: fc.integer({ min: 1, max: 24 }),
+    maxStepExperts: fc.integer({ min: 1, max: 4 }),
+  });
+  function fcFields() {
+    return {
+      tokens: fc.integer({ min: 1, max: 40 }),
+      answer: fc.integer({ min: 1, max: 30 }),
+      tenant: fc.constantFrom('', 'a', 'b', 'c', 'd'),
+      experts: fc.uniqueArray(fc.nat(7), { maxLength: 2 }),
+    };
+  }
+
+  it('is bounded, for the next row of an answer as for the first of a prompt, whoever arrives meanwhile', () => {
+    fc.assert(
+      fc.property(crowd, limits, (list, limit) => {
+        // Room for all: what is measured is turns.
+        const { scheduler, options } = schedulerOf({ ...limit, maxSequences: 80, blocks: 2_000 });
+        const worst: Worst = { answers: 0, answerSets: 0, tenants: 0, flows: 0, mixture: 0 };
+        const sequences = list.map((came, id) => make({ ...came, scores: false, leaves: undefined }, id));
+        const open = new Set<Sequence>();
+        /** Steps since its last row, or its arrival; the worst of each kind is kept. */
+        const waited = new Map<Sequence, number>();
+        const ahead = new Map<Sequence, number>();
+        const answerWaits: number[] = [];
+        const promptWaits: { ahead: number; steps: number }[] = [];
+        for (let step = 0; step <= 60 || open.size > 0; step++) {
+          for (const [id, sequence] of sequences.entries()) {
+            if (list[id]?.step !== step) continue;
+            const before = [...open].filter(
+              (other) =>
+                other.phase !== 'decode' && other.tenant === sequence.tenant && setOf(other) === setOf(sequence),
+            );
+            ahead.set(
+              sequence,
+              before.reduce((sum, { pending }) => sum + pending, 1),
+            );
+            scheduler.add(sequence);
+            open.add(sequence);
+            waited.set(sequence, 0);
+          }
+          const [answers, prompts] = [true, false].map((is) => [...open].filter((s) => (s.phase === 'decode') === is));
+          if (answers === undefined || prompts === undefined) throw new Error('both are there');
+          worst.answers = Math.max(worst.answers, answers.length);
+          worst.answerSets = Math.max(worst.answerSets, countBy(answers, setOf));
+          worst.tenants = Math.max(
+            worst.tenants,
+            countBy(prompts, ({ tenant }) => tenant),
+          );
+          for (const { tenant } of prompts) {
+            const own = prompts.filter((other) => other.tenant === tenant);
+            worst.flows = Math.max(worst.flows, countBy(own, setOf));
+          }
+          for (const { experts } of open) worst.mixture = Math.max(worst.mixture, experts.length);
+          const { chunks, ended } = runStep(scheduler);
+          const served = new Set(chunks.map(({ sequence }) => sequence));
+          for (const sequence of open) {
+            const steps = (waited.get(sequence) ?? 0) + 1;
+            const first = ahead.get(sequence);
+            if (served.has(sequence) && first !== undefined) {
+              promptWaits.push({ ahead: first, steps });
+              ahead.delete(sequence);
+            } else if (answers.includes(sequence)) answerWaits.push(steps);
+            waited.set(sequence, served.has(sequence) ? 0 : steps);
+          }
+          for (const sequence of ended) open.delete(sequence);
+        }
+        expect(promptWaits).toHaveLength(list.length);
+        const bounds = boundsOf(options, worst);
+        expect(Math.max(0, ...answerWaits)).toBeLessThanOrEqual(bounds.answer);
+        for (const { ahead: tokens, steps } of promptWaits) expect(steps).toBeLessThanOrEqual(bounds.prompt(tokens));
       }),
       { numRuns: 300 },
     );
   });
 
-  it('lets no stream of later arrivals starve an earlier one', () => {
-    const first = { step: 1, prompt: 40, answer: 20, scores: false, leaves: undefined };
-    const later = Array.from({ length: 60 }, (_, i) => ({
-      step: 1 + i,
-      prompt: 8,
-      answer: 10,
-      scores: false,
-      leaves: undefined,
-    }));
-    const blocks = new BlockManager(16, BLOCK_TOKENS);
-    const scheduler = new Scheduler(blocks, { maxStepTokens: 16, maxSequences: 4, maxLogitRows: 4 });
-    const make = ({ prompt, answer }: Arrival, id: number) =>
-      new Sequence({
-        id,
-        prompt: new Array<number>(prompt).fill(1),
-        maxTokens: answer,
-        mixture: [],
-        scoresPrompt: false,
-      });
-    const target = make(first, 0);
-    scheduler.add(target);
+  it('for room ends although others, who need less of it, never stop coming', () => {
+    const { scheduler } = schedulerOf({ blocks: 16, maxSequences: 4 });
+    const add = (id: number, tokens: number, tenant: string) => {
+      const sequence = sequenceOf({ id, prompt: Array.from({ length: tokens }, () => id), maxTokens: 8, tenant });
+      scheduler.add(sequence);
+      return sequence;
+    };
+    for (let id = 1; id < 9; id++) add(id, 8, `t${id % 3}`);
+    runStep(scheduler);
+    const large = add(0, 52, 'large');
     let steps = 0;
-    for (; target.generated < target.maxTokens; steps++) {
-      const next = later[steps];
-      if (next !== undefined) scheduler.add(make(next, steps + 1));
-      for (const chunk of scheduler.schedule()) {
-        const { sequence, start, count } = chunk;
-        scheduler.advance(chunk, start + count === sequence.tokens.length ? 7 : undefined);
-        if (sequence.generated >= sequence.maxTokens) scheduler.remove(sequence);
+    for (; large.phase === 'waiting'; steps++) {
+      add(100 + steps, 8, `t${steps % 3}`);
+      runStep(scheduler);
+      expect(steps).toBeLessThan(60);
+    }
+    // Its turn, and then what runs: four answers side by side.
+    expect(steps).toBeLessThan(2 * 4 + 4 * 16);
+  });
+
+  it('for room and a turn at once ends although others take every place that is left by an expert in use', () => {
+    const { scheduler } = schedulerOf({ blocks: 400, maxSequences: 2, maxStepExperts: 1 });
+    scheduler.add(sequenceOf({ id: 1, maxTokens: 200, mixture: mixtureOf(1) }));
+    runStep(scheduler);
+    const patient = sequenceOf({ id: 2, tenant: 'patient', mixture: mixtureOf(2) });
+    scheduler.add(patient);
+    for (let step = 0; step < 8; step++) {
+      scheduler.add(sequenceOf({ id: 3 + step, tenant: 'other', maxTokens: 2, mixture: mixtureOf(1) }));
+      runStep(scheduler);
+    }
+    expect(patient.generated).toBe(1);
+  });
+
+  it('is shared between tenants, however many requests one of them has, and between the experts of one', () => {
+    const { scheduler } = schedulerOf({ blocks: 4_000, maxSequences: 64, maxStepTokens: 16 });
+    const tokens = new Map<string, number>();
+    const add = (id: number, tenant: string, expert: number) =>
+      scheduler.add(
+        sequenceOf({ id, prompt: Array.from({ length: 64 }, () => id), tenant, mixture: mixtureOf(expert) }),
+      );
+    for (let id = 0; id < 60; id++) add(id, 'many', id < 50 ? 1 : 2);
+    for (let id = 60; id < 64; id++) add(id, 'few', 1);
+    for (let step = 0; step < 24; step++) {
+      for (const { sequence, count } of runStep(scheduler).chunks) {
+        const key = `${sequence.tenant} ${setOf(sequence)}`;
+        tokens.set(key, (tokens.get(key) ?? 0) + count);
       }
     }
-    expect(steps).toBeLessThan(40);
+    const [few = 0, first = 0, second = 0] = ['few 1', 'many 1', 'many 2'].map((key) => tokens.get(key));
+    expect(Math.abs(few - first - second)).toBeLessThanOrEqual(16);
+    expect(Math.abs(first - second)).toBeLessThanOrEqual(16);
+  });
+
+  it('of the base does not depend on experts, when every one of a step is taken', () => {
+    const { scheduler } = schedulerOf({ blocks: 400, maxSequences: 12, maxStepExperts: 1, maxStepTokens: 32 });
+    for (let id = 0; id < 8; id++) {
+      scheduler.add(sequenceOf({ id, tokens: 3, maxTokens: 40, mixture: mixtureOf(id), tenant: 'experts' }));
+    }
+    const base = sequenceOf({ id: 8, tokens: 3, maxTokens: 20, tenant: 'base' });
+    scheduler.add(base);
+    while (base.phase !== 'decode') runStep(scheduler);
+    for (let step = 0; step < 10; step++) {
+      expect(runStep(scheduler).chunks.some(({ sequence }) => sequence === base)).toBe(true);
+    }
   });
 });
 
 describe('preemption', () => {
-  it('takes the newest sequence, which is the first to come back and goes on where it was', () => {
-    const blocks = new BlockManager(4, BLOCK_TOKENS);
-    const scheduler = new Scheduler(blocks, { maxStepTokens: 16, maxSequences: 4, maxLogitRows: 4 });
-    const [oldest, newest, later] = [0, 1, 2].map(
-      (id) => new Sequence({ id, prompt: [1, 2, 3, 4, 5, 6, 7], maxTokens: 8, mixture: [], scoresPrompt: false }),
+  it('takes the latest arrival, which goes on where it was from what is left in the cache', () => {
+    const { scheduler } = schedulerOf({ blocks: 4 });
+    const [oldest, newest, later] = [0, 1, 2].map((id) =>
+      sequenceOf({ id, prompt: [id, 2, 3, 4, 5, 6, 7], maxTokens: 8 }),
     );
     if (oldest === undefined || newest === undefined || later === undefined) throw new Error('three were made');
-    const step = () => {
-      const chunks = scheduler.schedule();
-      for (const chunk of chunks) {
-        scheduler.advance(chunk, chunk.start + chunk.count === chunk.sequence.tokens.length ? 7 : undefined);
-        if (chunk.sequence.generated >= chunk.sequence.maxTokens) scheduler.remove(chunk.sequence);
-      }
-      return chunks.map(({ sequence }) => sequence);
-    };
+    const step = () => runStep(scheduler).chunks.map(({ sequence }) => sequence);
     for (const sequence of [oldest, newest, later]) scheduler.add(sequence);
     expect(step()).toEqual([oldest, newest]);
     expect(step()).toEqual([oldest, newest]);
     // Position 8 begins a third block, and none is left.
     expect(step()).toEqual([oldest]);
     expect([newest.computed, newest.generated, newest.blockTable.length]).toEqual([0, 2, 0]);
-    while (scheduler.running > 0 && oldest.generated < oldest.maxTokens) expect(step()[0]).toBe(oldest);
-    expect(step()[0]).toBe(newest);
+    while (oldest.generated < oldest.maxTokens) expect(step()[0]).toBe(oldest);
+    expect(scheduler.preemptions).toBe(1);
+    expect(runStep(scheduler).chunks[0]).toMatchObject({ sequence: newest, start: 0 });
     expect(newest.tokens).toHaveLength(10);
-  });
-});
-
-describe('a step batch', () => {
-  it('has one row for each token, with its position, mixture and blocks', () => {
-    const blocks = new BlockManager(8, BLOCK_TOKENS);
-    const scheduler = new Scheduler(blocks, { maxStepTokens: 16, maxSequences: 4, maxLogitRows: 4 });
-    const mixtures = [
-      [
-        { slot: 1, weight: 1 },
-        { slot: 0, weight: 0.5 },
-      ],
-      [],
-    ];
-    for (const [id, mixture] of mixtures.entries())
-      scheduler.add(new Sequence({ id, prompt: [10 + id, 20 + id], maxTokens: 1, mixture, scoresPrompt: id === 1 }));
-    const batch = buildStepBatch(scheduler.schedule());
-    expect([...batch.tokens]).toEqual([10, 20, 11, 21]);
-    expect([...batch.positions]).toEqual([0, 1, 0, 1]);
-    expect([...batch.sequenceStart]).toEqual([0, 2, 4]);
-    expect([...batch.blockTable]).toEqual([0, 1]);
-    expect([...batch.mixtureStart]).toEqual([0, 2, 4, 4, 4]);
-    expect([...batch.mixtureSlots]).toEqual([1, 0, 1, 0]);
-    expect([...batch.logitRows]).toEqual([1, 2, 3]);
   });
 });

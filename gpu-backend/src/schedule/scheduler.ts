@@ -1,43 +1,45 @@
 /**
- * Which rows the next step computes: decode rows of all running sequences first, then prefill chunks in order of arrival, under a budget of
- * tokens. Knows no device: it hands out chunks and takes sampled tokens back.
+ * Which rows the next step computes: a row of each answer under way, then prompts in chunks, as far as the step's tokens, experts and the
+ * cache's blocks go. Knows no device: it hands out chunks, and sequences grow between two steps.
  *
- * A sequence comes here with its experts already in slots. When blocks run out the newest running sequence gives up its own and is computed
- * again later; what it generated stays.
+ * A sequence comes here with its experts already in slots. Nobody is passed for ever (docs/engine.md has the bounds): answers take turns
+ * where not all fit a step, prompts by fair-queue.ts, and whoever is first and can't be admitted closes the door to those behind. When
+ * blocks run out the latest arrival gives up its own and is computed again later; what it generated stays.
  */
 import type { BlockManager } from './block-manager.ts';
+import { FairQueue, type Flow, type Tenant } from './fair-queue.ts';
 import type { Sequence } from './sequence.ts';
+import { type Chunk, StepBudget, type StepLimits } from './step-budget.ts';
 
-export interface SchedulerOptions {
-  /** Most rows of a step. */
-  readonly maxStepTokens: number;
+export interface SchedulerOptions extends StepLimits {
   /** Most sequences that run at once; also the most decode rows of a step. */
   readonly maxSequences: number;
-  /** Most rows of a step that logits may be asked for. */
-  readonly maxLogitRows: number;
 }
 
-/** Tokens `sequence.computed` … `+ count - 1` of one sequence. */
-export interface Chunk {
-  readonly sequence: Sequence;
-  readonly start: number;
-  readonly count: number;
-  /** `last`: the chunk ends with the sequence's last token, and a new one is to be sampled. `all`: the prompt is scored, too. */
-  readonly logits: 'none' | 'last' | 'all';
-}
+/** Prompts of this many turns share a full step. */
+const TURNS_PER_STEP = 4;
 
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #blocks: BlockManager;
-  /** In order of arrival; preempted ones stand in front. */
-  readonly #waiting: Sequence[] = [];
-  /** In order of admission. */
+  readonly #prompts: FairQueue;
+  /** Sequences that have blocks, in order of arrival. */
   readonly #running: Sequence[] = [];
+  /** Those of them that decode; who waited longest for a row stands first. */
+  #decoding: Sequence[] = [];
+  #waiting = 0;
+  #arrivals = 0;
+  #preemptions = 0;
+  /** A prompt's turn was put off for the sake of decode rows: the next step begins with it. */
+  #promptsAreDue = false;
+  /** Nobody is admitted any more in this step. */
+  #isClosed = false;
 
   constructor(blocks: BlockManager, options: SchedulerOptions) {
     if (options.maxLogitRows < options.maxSequences) throw new Error('every running sequence may need a logit row');
     this.#blocks = blocks;
     this.#options = options;
+    this.#prompts = new FairQueue(turnTokens(options));
   }
 
   get running(): number {
@@ -45,128 +47,179 @@ export class Scheduler {
   }
 
   get waiting(): number {
-    return this.#waiting.length;
+    return this.#waiting;
+  }
+
+  /** How often a sequence had to give up its blocks. */
+  get preemptions(): number {
+    return this.#preemptions;
   }
 
   add(sequence: Sequence): void {
-    this.#waiting.push(sequence);
+    sequence.arrival = this.#arrivals++;
+    this.#waiting++;
+    this.#prompts.add(sequence);
   }
 
   /** Takes a sequence out, wherever it is, and frees its blocks. */
   remove(sequence: Sequence): void {
-    for (const list of [this.#waiting, this.#running]) {
-      const index = list.indexOf(sequence);
-      if (index !== -1) list.splice(index, 1);
-    }
+    if (sequence.phase === 'waiting') this.#waiting--;
+    else removeFrom(this.#running, sequence);
+    if (sequence.phase === 'decode') removeFrom(this.#decoding, sequence);
+    else this.#prompts.delete(sequence);
     this.#blocks.release(sequence);
   }
 
   /** The next step's chunks, a sequence at most once; empty when there is nothing to do. Blocks for them are allocated. */
-  schedule(): Chunk[] {
+  schedule(): readonly Chunk[] {
     const step = new StepBudget(this.#options);
+    this.#isClosed = false;
+    this.#growAnswers();
+    const promptsFirst = this.#promptsAreDue;
+    if (promptsFirst) this.#schedulePrompts(step, 1);
     this.#scheduleDecodes(step);
-    this.#schedulePrefills(step);
-    this.#admit(step);
+    const isPutOff = this.#schedulePrompts(step, Number.POSITIVE_INFINITY);
+    this.#promptsAreDue = isPutOff && !promptsFirst;
+    this.#fillUp(step);
     return step.chunks;
   }
 
-  /** After a step: the chunk is in the cache, and `token` was sampled where it ended the sequence. */
-  advance(chunk: Chunk, token: number | undefined): void {
-    const { sequence } = chunk;
-    sequence.computed += chunk.count;
-    if (token !== undefined) sequence.tokens.push(token);
-    if (!sequence.isDecoding) return;
-    // Takes turns where there are more decode rows than a step has tokens.
-    const index = this.#running.indexOf(sequence);
-    if (index !== -1 && this.#running.length > this.#options.maxStepTokens)
-      this.#running.push(...this.#running.splice(index, 1));
+  /** Says that a step could not be computed: what it was to put into the cache isn't there. Its sequences are to be removed. */
+  abandon(chunks: readonly Chunk[]): void {
+    for (const { sequence, start } of chunks) this.#blocks.uncache(sequence, start);
+  }
+
+  /** Gives each answer under way the block of its next row, in order of arrival; where there are too few, the latest arrivals give up theirs. */
+  #growAnswers(): void {
+    for (let i = 0; i < this.#running.length; i++) {
+      const sequence = this.#running[i];
+      if (sequence?.phase !== 'decode') continue;
+      while (!this.#blocks.canAllocate(sequence, sequence.tokens.length)) {
+        const latest: Sequence = this.#running.at(-1) ?? sequence;
+        this.#preempt(latest);
+        if (latest === sequence) return;
+      }
+      this.#blocks.allocate(sequence, sequence.tokens.length);
+    }
   }
 
   #scheduleDecodes(step: StepBudget): void {
-    for (const sequence of [...this.#running]) {
-      if (!sequence.isDecoding || !this.#running.includes(sequence)) continue;
-      if (!step.fits(sequence)) return;
-      if (this.#makeRoom(sequence, sequence.tokens.length, step)) step.take(sequence, 1);
+    for (const sequence of this.#decoding) {
+      if (step.isFull) break;
+      // Its prompt was completed in this very step, or its experts wait for the next one.
+      if (step.has(sequence) || !step.fits(sequence.experts)) continue;
+      this.#take(sequence, 1, 'decode', step);
+      this.#prompts.charge(sequence);
+    }
+    const passed = this.#decoding.filter((sequence) => !step.has(sequence));
+    if (passed.length > 0) this.#decoding = [...passed, ...this.#decoding.filter((sequence) => step.has(sequence))];
+  }
+
+  /** Gives tenants their turns, at most `turns` of them. Whether somebody's turn was put off that the next step can give. */
+  #schedulePrompts(step: StepBudget, turns: number): boolean {
+    const passed = new Set<Tenant>();
+    let isPutOff = false;
+    for (let turn = 0; turn < turns; ) {
+      if (step.isFull) return this.#prompts.tenants.length > 0;
+      const tenant = this.#prompts.tenants.find((candidate) => !passed.has(candidate));
+      if (tenant === undefined) break;
+      const outcome = this.#giveTurn(tenant, step);
+      if (outcome === 'done') {
+        turn++;
+        continue;
+      }
+      passed.add(tenant);
+      // Nobody takes the place or the blocks of who is before them.
+      this.#isClosed = true;
+      isPutOff ||= outcome === 'put off';
+    }
+    return isPutOff;
+  }
+
+  #giveTurn(tenant: Tenant, step: StepBudget): 'done' | 'put off' | 'no room' {
+    for (const flow of tenant.flows) {
+      if (!step.fits(flow.experts)) return 'put off';
+      let sequence = this.#nextOf(flow);
+      // Those behind a prompt that waits for room may have theirs.
+      if (sequence === undefined) continue;
+      this.#prompts.begin(tenant);
+      while (sequence !== undefined && tenant.credit > 0) {
+        if (step.isFull) return 'put off';
+        const count = step.room(sequence, tenant.credit);
+        tenant.credit -= count;
+        this.#take(sequence, count, 'prefill', step);
+        sequence = this.#nextOf(flow);
+      }
+      this.#prompts.end(tenant, flow);
+      return 'done';
+    }
+    return 'no room';
+  }
+
+  /** The flow's first prompt that has room or can be given it. */
+  #nextOf({ prompts }: Flow): Sequence | undefined {
+    return prompts.find((prompt) => prompt.phase === 'prefill' || this.#admit(prompt));
+  }
+
+  /** What those whose turn it is can't use goes to prompts under way, out of turn. */
+  #fillUp(step: StepBudget): void {
+    if (step.isFull) return;
+    const flows = this.#prompts.tenants.flatMap((tenant) => tenant.flows);
+    for (const { experts, prompts } of flows) {
+      for (const sequence of [...prompts]) {
+        if (sequence.phase !== 'prefill' || !step.fits(experts)) continue;
+        const count = step.room(sequence, Number.POSITIVE_INFINITY);
+        if (count > 0) this.#take(sequence, count, 'prefill', step);
+      }
     }
   }
 
-  #schedulePrefills(step: StepBudget): void {
-    for (const sequence of [...this.#running]) {
-      if (sequence.isDecoding || !this.#running.includes(sequence)) continue;
-      if (!step.fits(sequence)) return;
-      const count = step.chunk(sequence);
-      if (this.#makeRoom(sequence, sequence.computed + count, step)) step.take(sequence, count);
-    }
+  #take(sequence: Sequence, count: number, kind: Chunk['kind'], step: StepBudget): void {
+    const start = sequence.computed;
+    step.take(sequence, count, kind);
+    this.#blocks.cache(sequence, start);
+    if (sequence.phase !== 'prefill' || sequence.pending > 0) return;
+    sequence.phase = 'decode';
+    this.#prompts.delete(sequence);
+    this.#decoding.push(sequence);
   }
 
-  /** Starts waiting sequences while tokens, places and blocks last. First come, first served: none is overtaken by a shorter one. */
-  #admit(step: StepBudget): void {
-    for (;;) {
-      const [sequence] = this.#waiting;
-      if (sequence === undefined || this.#running.length >= this.#options.maxSequences || !step.fits(sequence)) return;
-      const count = step.chunk(sequence);
-      if (!this.#blocks.canAllocate(sequence, sequence.computed + count)) return;
-      this.#blocks.allocate(sequence, sequence.computed + count);
-      this.#waiting.shift();
-      this.#running.push(sequence);
-      step.take(sequence, count);
+  /** Starts a waiting sequence, if there are a place and blocks for all of its tokens. Else nobody is admitted before it. */
+  #admit(sequence: Sequence): boolean {
+    if (this.#isClosed) return false;
+    if (this.#running.length >= this.#options.maxSequences || !this.#blocks.admit(sequence)) {
+      this.#isClosed = true;
+      return false;
     }
-  }
-
-  /** Allocates blocks for a running sequence, preempting newer ones where needed. False when it had to give way itself. */
-  #makeRoom(sequence: Sequence, tokens: number, step: StepBudget): boolean {
-    while (!this.#blocks.canAllocate(sequence, tokens)) {
-      const victim = this.#running.findLast((candidate) => !step.has(candidate)) ?? sequence;
-      this.#preempt(victim);
-      if (victim === sequence) return false;
-    }
-    this.#blocks.allocate(sequence, tokens);
+    sequence.phase = 'prefill';
+    this.#waiting--;
+    const after = this.#running.findLastIndex(({ arrival }) => arrival < sequence.arrival);
+    this.#running.splice(after + 1, 0, sequence);
     return true;
   }
 
   #preempt(sequence: Sequence): void {
-    this.#running.splice(this.#running.indexOf(sequence), 1);
-    this.#blocks.release(sequence);
+    removeFrom(this.#running, sequence);
+    if (sequence.phase === 'decode') {
+      removeFrom(this.#decoding, sequence);
+      this.#prompts.add(sequence);
+    }
+    sequence.phase = 'waiting';
     sequence.computed = 0;
-    this.#waiting.unshift(sequence);
+    this.#blocks.release(sequence);
+    this.#waiting++;
+    this.#preemptions++;
+    // What it gave up is for those who ran short.
+    this.#isClosed = true;
   }
 }
 
-/** What is left of a step while it is put together. */
-class StepBudget {
-  readonly chunks: Chunk[] = [];
-  #tokens: number;
-  #logitRows: number;
-
-  constructor({ maxStepTokens, maxLogitRows }: SchedulerOptions) {
-    this.#tokens = maxStepTokens;
-    this.#logitRows = maxLogitRows;
-  }
-
-  fits(sequence: Sequence): boolean {
-    return this.chunk(sequence) > 0;
-  }
-
-  /** Most tokens of the sequence that this step can still take. */
-  chunk(sequence: Sequence): number {
-    if (this.#logitRows === 0) return 0;
-    const count = Math.min(sequence.pending, this.#tokens);
-    return scores(sequence) ? Math.min(count, this.#logitRows) : count;
-  }
-
-  take(sequence: Sequence, count: number): void {
-    const logits = scores(sequence) ? 'all' : count === sequence.pending ? 'last' : 'none';
-    this.chunks.push({ sequence, start: sequence.computed, count, logits });
-    this.#tokens -= count;
-    this.#logitRows -= logits === 'all' ? count : logits === 'last' ? 1 : 0;
-  }
-
-  has(sequence: Sequence): boolean {
-    return this.chunks.some((chunk) => chunk.sequence === sequence);
-  }
+/** Tokens of a turn: what a step that begins with one can always take. */
+export function turnTokens({ maxStepTokens, maxLogitRows }: StepLimits): number {
+  return Math.max(1, Math.min(Math.floor(maxStepTokens / TURNS_PER_STEP), maxLogitRows));
 }
 
-/** Whether the rows now to be computed belong to a prompt whose tokens are scored. */
-function scores(sequence: Sequence): boolean {
-  return sequence.scoresPrompt && sequence.computed < sequence.promptLength;
+function removeFrom(list: Sequence[], sequence: Sequence): void {
+  const index = list.indexOf(sequence);
+  if (index !== -1) list.splice(index, 1);
 }

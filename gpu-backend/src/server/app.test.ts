@@ -4,37 +4,67 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { hashKey } from '@signpost/contracts';
 import { Tokenizer } from '@signpost/engine';
 import { openStore } from '@signpost/store';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CatalogueWatch } from '../experts/catalogue-watch.ts';
+import { ExpertTokenizers } from '../experts/tokenizers.ts';
 import { EngineClient } from '../runner/engine-client.ts';
 import { createApp } from './app.ts';
 import { Heartbeats } from './heartbeat.ts';
+import { Metrics } from './metrics.ts';
+import type { RequestSpan } from './tracing.ts';
 
 const BASE = join(import.meta.dirname, '../../../models/demo/base');
 const CHAT = '/v1/chat/completions';
 const MAX_REQUESTS = 8;
+const METRICS_KEY = 'scrape';
 
 let dir: string;
 let engine: EngineClient;
 let app: ReturnType<typeof createApp>;
 const logged: string[] = [];
+const spans: RequestSpan[] = [];
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'signpost-app-'));
+  const metrics = new Metrics({
+    region: 'test',
+    blockTokens: 16,
+    stats: () => engine.stats(),
+    modelNames: () => [],
+  });
   engine = await EngineClient.start(
     // Room for three long answers at a time.
-    { base: BASE, store: dir, device: 'cpu', slots: 1, kvTokens: 320, maxStepTokens: 64, maxSequences: 8 },
-    { maxRequests: MAX_REQUESTS, onDeath: () => undefined },
+    {
+      base: BASE,
+      store: dir,
+      device: 'cpu',
+      weights: 'bf16',
+      slots: 1,
+      kvTokens: 320,
+      maxStepTokens: 64,
+      maxSequences: 8,
+      maxStepExperts: 1,
+      blockTokens: 16,
+    },
+    { maxRequests: MAX_REQUESTS, maxQueuedTokens: 4_096, observer: metrics, onDeath: () => undefined },
   );
   app = createApp({
     engine,
-    tokenizer: await Tokenizer.load(BASE),
+    tokenizers: new ExpertTokenizers(openStore(dir), {
+      tokenizer: await Tokenizer.load(BASE),
+      vocabSize: engine.facts.vocabSize,
+    }),
     catalogue: new CatalogueWatch(openStore(dir), () => undefined),
     defaultMaxTokens: 5,
     region: 'test',
     signingKey: undefined,
+    metrics,
+    metricsKey: await hashKey(METRICS_KEY),
+    tracing: { record: (span) => spans.push(span), close: async () => undefined },
+    logPrompts: false,
     heartbeats: new Heartbeats('test', engine, () => false),
     log: pino({ level: 'info' }, { write: (line) => logged.push(line) }),
     isDraining: () => false,
@@ -83,7 +113,7 @@ describe('a region under load', () => {
     const responses = await Promise.all(burst);
     const refused = responses.filter(({ status }) => status === 429);
     expect(refused).toHaveLength(4);
-    expect(refused[0]?.headers.get('retry-after')).toBe('1');
+    expect(Number(refused[0]?.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
     expect(await refused[0]?.json()).toMatchObject({ error: { type: 'rate_limit_error', code: 'region_full' } });
     for (const response of responses) if (!response.bodyUsed) await response.text();
     expect((await post(ask('hi'))).status).toBe(200);
@@ -134,6 +164,99 @@ describe('a request', () => {
     const response = await app.request(path, { method: 'PUT' });
     expect([response.status, response.headers.get('allow')]).toEqual([405, allow]);
     expect(await response.json()).toMatchObject({ error: { code: 'method_not_allowed' } });
+  });
+});
+
+describe('metrics', () => {
+  const scrape = async (): Promise<Map<string, number>> => {
+    const response = await app.request('/metrics', { headers: { authorization: `Bearer ${METRICS_KEY}` } });
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-type')).toMatch(/^text\/plain; version=0\.0\.4/);
+    const samples = (await response.text()).split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+    return new Map(
+      samples.map((line) => {
+        const [, name = '', labels = '', value] = /^([\w:]+)(?:\{(.*)\})? (\S+)$/.exec(line) ?? [];
+        const own = labels.split(/,(?=\w+=)/).filter((label) => !/^(region|model_name)=/.test(label));
+        return [own.join('') === '' ? name : `${name}{${own.join()}}`, Number(value)];
+      }),
+    );
+  };
+
+  it.each([undefined, 'Bearer wrong', `Basic ${METRICS_KEY}`])('need their key, not %s', async (authorization) => {
+    const response = await app.request('/metrics', authorization === undefined ? {} : { headers: { authorization } });
+    expect(response.status).toBe(401);
+    expect(await response.text()).toContain('SIGNPOST_METRICS_KEY');
+  });
+
+  it("count what was asked and answered, under vLLM's names", async () => {
+    const before = await scrape();
+    const since = (after: Map<string, number>, name: string) =>
+      (after.get(name) ?? Number.NaN) - (before.get(name) ?? 0);
+    const prompt = Array.from({ length: 40 }, (_, i) => 300 + i);
+    const body = JSON.stringify({ model: 'base', prompt, max_tokens: 7, temperature: 0 });
+    for (let i = 0; i < 2; i++) await app.request('/v1/completions', { method: 'POST', body });
+    await post(ask('hi', { max_tokens: 400 }));
+    const after = await scrape();
+    expect(since(after, 'vllm:request_success_total{finished_reason="length"}')).toBe(2);
+    expect(since(after, 'vllm:prompt_tokens_total')).toBe(80);
+    expect(since(after, 'signpost_prompt_tokens_cached_total')).toBe(32);
+    expect(since(after, 'vllm:prefix_cache_queries_total')).toBe(80);
+    expect(since(after, 'vllm:prefix_cache_hits_total')).toBe(32);
+    expect(since(after, 'vllm:generation_tokens_total')).toBe(14);
+    for (const name of ['time_to_first_token', 'e2e_request_latency', 'request_queue_time', 'request_decode_time'])
+      expect(since(after, `vllm:${name}_seconds_count`)).toBe(2);
+    expect(since(after, 'vllm:inter_token_latency_seconds_count')).toBe(12);
+    // The first token comes of the prompt.
+    expect(since(after, 'vllm:iteration_tokens_total_sum')).toBe(40 + 8 + 12);
+    expect(since(after, 'signpost_requests_refused_total{code="context_length_exceeded"}')).toBe(1);
+    expect(since(after, 'signpost_expert_requests_total{expert="base"}')).toBe(2);
+    expect(after.get('vllm:num_requests_running')).toBe(0);
+    expect(after.get('vllm:kv_cache_usage_perc')).toBe(0);
+    expect(after.get('vllm:cache_config_info{block_size="16",num_gpu_blocks="20"}')).toBe(1);
+    expect(after.get('signpost_engine_up')).toBe(1);
+  });
+
+  it('show the load while there is one', async () => {
+    const streamed = await post(ask('Once upon a time', { max_tokens: 200, temperature: 1, seed: 3, stream: true }));
+    const load = await scrape();
+    expect(load.get('vllm:num_requests_running')).toBe(1);
+    expect(load.get('vllm:kv_cache_usage_perc')).toBeGreaterThan(0);
+    await streamed.body?.cancel();
+    await expect.poll(async () => (await scrape()).get('vllm:num_requests_running')).toBe(0);
+  });
+});
+
+describe('a span', () => {
+  it('tells of each request what was asked and how it went', async () => {
+    spans.length = 0;
+    await post(ask('hi', { max_tokens: 3, seed: 5 }), {
+      headers: { traceparent: '00-ab-cd-01', 'x-request-id': 'r1' },
+    });
+    expect(spans).toMatchObject([
+      {
+        operation: 'chat',
+        requestId: 'r1',
+        traceparent: '00-ab-cd-01',
+        parameters: { temperature: 0, seed: 5, maxTokens: 3 },
+        completionTokens: 3,
+        finishReasons: ['length'],
+        errorCode: undefined,
+      },
+    ]);
+    const { startedAt = 0, scheduledAt = 0, firstTokenAt = 0, endedAt = 0 } = spans[0] ?? {};
+    const order = [startedAt, scheduledAt, firstTokenAt, endedAt];
+    expect(order).toEqual(order.toSorted((a, b) => a - b));
+    expect(Math.abs(endedAt - Date.now())).toBeLessThan(60_000);
+  });
+
+  it("tells of a deadline that passed: the app's own, where it is shorter than the region's", async () => {
+    spans.length = 0;
+    const response = await post(ask('Once upon a time', { max_tokens: 250, temperature: 1, seed: 3 }), {
+      headers: { 'x-signpost-timeout-ms': '20' },
+    });
+    expect([response.status, spans.map(({ errorCode }) => errorCode)]).toEqual([504, ['deadline_exceeded']]);
+    const wrong = await post(ask('hi'), { headers: { 'x-signpost-timeout-ms': 'soon' } });
+    expect([wrong.status, await wrong.text()]).toEqual([400, expect.stringContaining('x-signpost-timeout-ms')]);
   });
 });
 

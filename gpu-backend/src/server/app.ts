@@ -4,44 +4,64 @@
 import { randomUUID } from 'node:crypto';
 import {
   ApiError,
+  bearerHash,
   chatRequestSchema,
   completionRequestSchema,
+  type Digest,
+  detokenizeRequestSchema,
+  equalInConstantTime,
   parseBody,
   readText,
   SeenTokens,
+  tokenizeRequestSchema,
   verifyRequest,
 } from '@signpost/contracts';
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
-import { chatChunks, chatCompletion, chatFields, chatPrompt } from './chat.ts';
-import {
-  CompletionWriter,
-  completion,
-  completionChunks,
-  completionFields,
-  completionPrompt,
-  completionScoring,
-} from './completions.ts';
-import { Generation, type GenerationDeps } from './generation.ts';
+import type { CatalogueWatch } from '../experts/catalogue-watch.ts';
+import type { ExpertTokenizers } from '../experts/tokenizers.ts';
+import { type Asked, promptOf, spanOf, timeoutOf } from './account.ts';
+import { type AnswerIdentity, chatChunks, chatCompletion, prepareChat } from './chat.ts';
+import { completion, completionChunks, prepareCompletion } from './completions.ts';
+import type { Addressee, Generation, GenerationDeps, RequestLimits } from './generation.ts';
 import type { Heartbeats } from './heartbeat.ts';
+import type { Metrics } from './metrics.ts';
 import { findModel, listModels } from './models.ts';
 import { type StreamEnd, sseResponse } from './sse.ts';
+import { detokenize, tokenize } from './tokenize.ts';
+import type { Tracing } from './tracing.ts';
 
 export interface AppDeps extends GenerationDeps {
+  readonly catalogue: CatalogueWatch;
+  readonly tokenizers: ExpertTokenizers;
   readonly region: string;
   /** Verifies the edge's requests; undefined where the server listens on this machine only. */
   readonly signingKey: Uint8Array | undefined;
   readonly heartbeats: Heartbeats;
+  readonly metrics: Metrics;
+  /** Hash of the key that metrics are read with; undefined where everybody who reaches the server may. */
+  readonly metricsKey: Digest | undefined;
+  readonly tracing: Tracing;
   readonly log: Logger;
+  /** Whether the log tells what was asked, too. */
+  readonly logPrompts: boolean;
   /** Whether new requests are refused because the server is about to stop. */
   readonly isDraining: () => boolean;
 }
 
-type Env = { Variables: { requestId: string; body: string } };
+type Env = { Variables: { requestId: string; body: string; tenant: string } };
 type AppContext = Context<Env>;
 
 export function createApp(deps: AppDeps): Hono<Env> {
-  const { engine, tokenizer, catalogue, log } = deps;
+  const { engine, tokenizers, catalogue, log } = deps;
+
+  /** The experts that a model name stands for, and how they are spoken to. */
+  async function addressed(model: string): Promise<Addressee> {
+    const mixture = await catalogue.resolve(model);
+    const { tokenizer, vocabSize } = await tokenizers.of(mixture.map(({ version }) => version));
+    return { mixture, tokenizer, vocabSize };
+  }
+
   const startedAt = Math.floor(Date.now() / 1000);
   const seen = new SeenTokens();
   const app = new Hono<Env>();
@@ -60,19 +80,26 @@ export function createApp(deps: AppDeps): Hono<Env> {
     const status = deps.isDraining() ? 'draining' : engine.isAlive ? 'ready' : 'dead';
     return context.json({ status }, status === 'ready' ? 200 : 503);
   });
+  app.get('/metrics', async (context) => {
+    await checkMetricsKey(deps.metricsKey, context.req.header('authorization'));
+    return context.text(await deps.metrics.render(), 200, { 'content-type': deps.metrics.contentType });
+  });
   app.all('/health/live', onlyTakes('GET'));
   app.all('/health/ready', onlyTakes('GET'));
+  app.all('/metrics', onlyTakes('GET'));
 
   app.use(async function authenticate(context, next) {
     const body = await readText(context.req.raw);
-    if (deps.signingKey !== undefined) {
+    if (deps.signingKey === undefined) context.set('tenant', '');
+    else {
       const { method, path } = context.req;
-      await verifyRequest(
+      const caller = await verifyRequest(
         deps.signingKey,
         context.req.header('authorization') ?? null,
         { region: deps.region, method, path, body },
         seen,
       );
+      context.set('tenant', caller.tenant ?? '');
     }
     context.set('body', body);
     await next();
@@ -90,40 +117,40 @@ export function createApp(deps: AppDeps): Hono<Env> {
   app.post('/v1/chat/completions', async (context) => {
     const request = parseBody(context.get('body'), chatRequestSchema);
     refuseWhileDraining(deps);
-    const fields = chatFields(request);
-    const generation = await Generation.prepare(deps, chatPrompt(tokenizer, request), fields, {
-      scoresPrompt: false,
-      logprobs: undefined,
-    });
-    const identity = {
-      id: `chatcmpl-${context.get('requestId')}`,
-      created: Math.floor(Date.now() / 1000),
-      model: request.model,
-    };
-    return answer(context, generation, request.stream === true, {
-      whole: (signal) => chatCompletion(generation, identity, signal),
-      stream: (signal) => chatChunks(generation, identity, request.stream_options?.include_usage === true, signal),
+    const chat = prepareChat(deps, await addressed(request.model), request, limitsOf(context));
+    const identity = identityOf(context, 'chatcmpl', request.model);
+    const asked = { operation: 'chat' as const, request };
+    return answer(context, chat.generation, asked, {
+      whole: (signal) => chatCompletion(chat, identity, signal),
+      stream: (signal) => chatChunks(chat, identity, signal),
     });
   });
 
   app.post('/v1/completions', async (context) => {
     const request = parseBody(context.get('body'), completionRequestSchema);
     refuseWhileDraining(deps);
-    const prompt = completionPrompt(tokenizer, request);
-    const generation = await Generation.prepare(deps, prompt, completionFields(request), completionScoring(request));
-    const identity = {
-      id: `cmpl-${context.get('requestId')}`,
-      created: Math.floor(Date.now() / 1000),
-      model: request.model,
-    };
-    const writer = new CompletionWriter(tokenizer, request, prompt);
-    return answer(context, generation, request.stream === true, {
-      whole: (signal) => completion(generation, identity, writer, signal),
-      stream: (signal) =>
-        completionChunks(generation, identity, writer, request.stream_options?.include_usage === true, signal),
+    const text = prepareCompletion(deps, await addressed(request.model), request, limitsOf(context));
+    const identity = identityOf(context, 'cmpl', request.model);
+    const asked = { operation: 'text_completion' as const, request };
+    return answer(context, text.generation, asked, {
+      whole: (signal) => completion(text, identity, signal),
+      stream: (signal) => completionChunks(text, identity, signal),
     });
   });
 
+  app.post('/tokenize', async (context) => {
+    const request = parseBody(context.get('body'), tokenizeRequestSchema);
+    const { tokenizer } = await addressed(request.model ?? 'base');
+    return context.json(tokenize(tokenizer, engine.facts, request));
+  });
+  app.post('/detokenize', async (context) => {
+    const request = parseBody(context.get('body'), detokenizeRequestSchema);
+    const { tokenizer } = await addressed(request.model ?? 'base');
+    return context.json(detokenize(tokenizer, request));
+  });
+
+  app.all('/tokenize', onlyTakes('POST'));
+  app.all('/detokenize', onlyTakes('POST'));
   app.all('/heartbeat', onlyTakes('GET'));
   app.all('/v1/models', onlyTakes('GET'));
   app.all('/v1/models/:id', onlyTakes('GET'));
@@ -137,17 +164,14 @@ export function createApp(deps: AppDeps): Hono<Env> {
     const apiError = ApiError.from(error);
     const requestId = context.get('requestId');
     logFailure(requestId, apiError);
-    return apiError.toResponse({
-      'x-request-id': requestId,
-      ...(apiError.status === 429 ? { 'retry-after': '1' } : {}),
-    });
+    return apiError.toResponse({ 'x-request-id': requestId });
   });
 
   /** Answers whole or streamed. Either way an app that goes away stops the engine's work. */
   async function answer(
     context: AppContext,
     generation: Generation,
-    isStream: boolean,
+    asked: Asked,
     run: { whole(signal: AbortSignal): Promise<object>; stream(signal: AbortSignal): AsyncGenerator<unknown> },
   ): Promise<Response> {
     const requestId = context.get('requestId');
@@ -159,32 +183,48 @@ export function createApp(deps: AppDeps): Hono<Env> {
     if (app.aborted) onGone();
     else app.addEventListener('abort', onGone, { once: true });
     const headers = digestHeader(generation);
-    const account = (outcome: StreamEnd['kind']) => {
+    const account = (outcome: StreamEnd['kind'], error?: ApiError) => {
       const ms = Math.round(performance.now() - started);
-      log.info({ requestId, digests: generation.digests, ...generation.usage, ms, outcome }, 'request ended');
+      const prompt = deps.logPrompts ? { prompt: promptOf(asked) } : {};
+      log.info(
+        { requestId, digests: generation.digests, ...generation.usage, ms, outcome, ...prompt },
+        'request ended',
+      );
+      deps.tracing.record(spanOf((name) => context.req.header(name), requestId, asked, generation, error));
     };
-    if (!isStream) {
-      const whole = await run.whole(gone.signal);
-      account('complete');
-      return context.json(whole, 200, headers);
+    if (asked.request.stream !== true) {
+      try {
+        const whole = await run.whole(gone.signal);
+        account('complete');
+        return context.json(whole, 200, headers);
+      } catch (error) {
+        account(gone.signal.aborted ? 'client gone' : 'failed', ApiError.from(error));
+        throw error;
+      }
     }
     return sseResponse(run.stream(gone.signal), {
       headers,
       onEnd: (end) => {
         if (end.kind === 'client gone') onGone();
-        if (end.kind === 'failed') logFailure(requestId, ApiError.from(end.error));
-        account(end.kind);
+        const error = end.kind === 'failed' ? ApiError.from(end.error) : undefined;
+        if (error !== undefined) logFailure(requestId, error);
+        account(end.kind, error);
       },
     });
   }
 
   /** Failures of ours with their cause; what the app did wrong without. */
   function logFailure(requestId: string, { status, code, cause, stack }: ApiError): void {
+    deps.metrics.onRefused(code);
     if (status >= 500) log.error({ requestId, status, code, err: cause ?? stack }, 'request failed');
     else log.info({ requestId, status, code }, 'request refused');
   }
 
   return app;
+}
+
+function identityOf(context: AppContext, kind: 'chatcmpl' | 'cmpl', model: string): AnswerIdentity {
+  return { id: `${kind}-${context.get('requestId')}`, created: Math.floor(Date.now() / 1000), model };
 }
 
 /** Answers the methods that the routes before it don't. */
@@ -193,6 +233,23 @@ function onlyTakes(allow: 'GET' | 'POST'): (context: AppContext) => Response {
     new ApiError('invalid_request_error', 'method_not_allowed', `${path} takes ${allow}`, { status: 405 }).toResponse({
       allow,
     });
+}
+
+/** What holds for a request beside its body. @throws ApiError (400) for a deadline that is none. */
+function limitsOf(context: AppContext): RequestLimits {
+  return { tenant: context.get('tenant'), timeoutMs: timeoutOf((name) => context.req.header(name)) };
+}
+
+/** @throws ApiError (401) for another key than the one metrics are read with. */
+async function checkMetricsKey(key: Digest | undefined, authorization: string | undefined): Promise<void> {
+  if (key === undefined) return;
+  const given = await bearerHash(authorization ?? '');
+  if (given !== undefined && equalInConstantTime(given, key)) return;
+  throw new ApiError(
+    'authentication_error',
+    'invalid_metrics_key',
+    'metrics are read with "Authorization: Bearer <key>", where <key> is the SIGNPOST_METRICS_KEY that this region was started with',
+  );
 }
 
 /** What answers, by content: the experts' digests in the order of the model name; none for the base. */

@@ -1,9 +1,11 @@
 /**
  * `POST /v1/chat/completions`: the wire format around a generation.
  */
-import type { ChatCompletion, ChatCompletionChunk, ChatRequest } from '@signpost/contracts';
-import type { Tokenizer } from '@signpost/engine';
-import type { Generation, GenerationFields } from './generation.ts';
+import type { ChatChoice, ChatCompletion, ChatCompletionChunk, ChatRequest } from '@signpost/contracts';
+import { ChatWriter } from './chat-writer.ts';
+import { requestedFormat } from './formats.ts';
+import { type Addressee, Generation, type GenerationDeps, type RequestLimits } from './generation.ts';
+import { type ToolUse, toolUse } from './tools.ts';
 
 /** Names one answer on the wire. */
 export interface AnswerIdentity {
@@ -14,67 +16,79 @@ export interface AnswerIdentity {
   readonly model: string;
 }
 
-export function chatPrompt(tokenizer: Tokenizer, { messages }: ChatRequest): number[] {
-  return tokenizer.encodeChat(messages);
+export interface Chat {
+  readonly generation: Generation;
+  readonly request: ChatRequest;
+  readonly use: ToolUse | undefined;
 }
 
-export function chatFields(request: ChatRequest): GenerationFields {
-  const { model, temperature, top_p, seed, stop } = request;
-  return {
-    model,
-    promptField: 'messages',
-    temperature,
-    top_p,
-    seed,
-    stop,
+/** @throws ApiError (400) for what can't be answered. */
+export function prepareChat(
+  deps: GenerationDeps,
+  addressee: Addressee,
+  request: ChatRequest,
+  limits: RequestLimits,
+): Chat {
+  const { tokenizer } = addressee;
+  const use = toolUse(tokenizer, request);
+  const prompt = tokenizer.encodeChat(request.messages, use?.tools);
+  const asked = {
+    fields: request,
+    promptField: 'messages' as const,
+    prompts: [use?.grammar === undefined || use.mark === undefined ? prompt : [...prompt, use.mark]],
     maxTokens: request.max_completion_tokens ?? request.max_tokens ?? undefined,
+    scoresPrompt: false,
+    logprobs: request.logprobs === true ? (request.top_logprobs ?? 0) : undefined,
+    grammar: use?.grammar ?? requestedFormat(request),
+    toolFormat: use?.format,
   };
+  return { generation: Generation.prepare(deps, addressee, asked, limits), request, use };
 }
 
 export async function chatCompletion(
-  generation: Generation,
+  { generation, request, use }: Chat,
   identity: AnswerIdentity,
   signal: AbortSignal,
 ): Promise<ChatCompletion> {
-  let content = '';
-  let finish: ChatCompletion['choices'][number]['finish_reason'] = 'stop';
-  for await (const piece of generation.pieces(signal)) {
-    content += piece.text;
-    finish = piece.finish ?? finish;
-  }
-  const choice = {
-    index: 0 as const,
-    message: { role: 'assistant' as const, content },
-    logprobs: null,
-    finish_reason: finish,
+  const answers = chatWriters({ generation, request, use }).map((writer) => ({ writer, whole: writer.whole() }));
+  for await (const piece of generation.pieces(signal)) answers[piece.index]?.whole.add(piece);
+  return {
+    ...identity,
+    object: 'chat.completion',
+    choices: answers.map(({ whole }, index): ChatChoice => ({ index, ...whole.choice() })),
+    usage: generation.usage,
+    ...(request.return_token_ids === true ? { prompt_token_ids: generation.promptOf(0) } : {}),
   };
-  return { ...identity, object: 'chat.completion', choices: [choice], usage: generation.usage };
 }
 
-/** Role first, then text as it comes, then the reason it ended; usage after it where it was asked for. */
+/** Of each choice: role first, then text or calls as they come, with the last of them the reason it ended; usage after them where it was asked for. */
 export async function* chatChunks(
-  generation: Generation,
+  chat: Chat,
   identity: AnswerIdentity,
-  includeUsage: boolean,
   signal: AbortSignal,
 ): AsyncGenerator<ChatCompletionChunk> {
+  const { generation, request } = chat;
+  const includeUsage = request.stream_options?.include_usage === true;
   const usage = includeUsage ? { usage: null } : {};
-  const chunk = (
-    delta: { role?: 'assistant'; content?: string },
-    finish: 'stop' | 'length' | null = null,
-  ): ChatCompletionChunk => ({
-    ...identity,
-    object: 'chat.completion.chunk',
-    choices: [{ index: 0, delta, logprobs: null, finish_reason: finish }],
-    ...usage,
-  });
-  let isFirst = true;
-  for await (const { text, finish } of generation.pieces(signal)) {
+  const object = 'chat.completion.chunk' as const;
+  const writers = chatWriters(chat);
+  // The resumed part of an answer has had its beginning.
+  const begun = new Set(request.resume_token_ids == null ? [] : writers.keys());
+  for await (const piece of generation.pieces(signal)) {
+    const { index } = piece;
     // With the first token, not before: until then the edge may still choose another region.
-    if (isFirst) yield chunk({ role: 'assistant', content: '' });
-    isFirst = false;
-    if (text !== '') yield chunk({ content: text });
-    if (finish !== undefined) yield chunk({}, finish);
+    if (!begun.has(index)) {
+      begun.add(index);
+      const choice = { index, delta: { role: 'assistant' as const, content: '' }, logprobs: null, finish_reason: null };
+      const promptIds = request.return_token_ids === true ? { prompt_token_ids: generation.promptOf(index) } : {};
+      yield { ...identity, object, choices: [choice], ...usage, ...promptIds };
+    }
+    const choice = writers[index]?.choice(piece);
+    if (choice !== undefined) yield { ...identity, object, choices: [{ index, ...choice }], ...usage };
   }
-  if (includeUsage) yield { ...identity, object: 'chat.completion.chunk', choices: [], usage: generation.usage };
+  if (includeUsage) yield { ...identity, object, choices: [], usage: generation.usage };
+}
+
+function chatWriters({ generation, request, use }: Chat): ChatWriter[] {
+  return Array.from({ length: generation.choices }, () => new ChatWriter(generation.tokenizer, request, use));
 }

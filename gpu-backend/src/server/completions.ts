@@ -1,75 +1,124 @@
 /**
  * `POST /v1/completions`: the wire format around a generation, with log-probabilities and scoring of prompts.
  */
-import { ApiError, type Completion, type CompletionLogprobs, type CompletionRequest } from '@signpost/contracts';
-import type { Tokenizer } from '@signpost/engine';
-import type { TokenScore } from '../runner/protocol.ts';
+import {
+  type Completion,
+  type CompletionChoice,
+  type CompletionLogprobs,
+  type CompletionRequest,
+  type Prompt,
+  promptsOf,
+} from '@signpost/contracts';
+import type { Tokenizer, TokenScore } from '@signpost/engine';
 import type { AnswerIdentity } from './chat.ts';
-import type { Generation, GenerationFields, Piece, Scoring } from './generation.ts';
+import { finite } from './chat-writer.ts';
+import type { Piece } from './choice.ts';
+import { requestedFormat } from './formats.ts';
+import { type Addressee, Generation, type GenerationDeps, type RequestLimits } from './generation.ts';
 
 /** OpenAI's default for this endpoint. */
 const DEFAULT_MAX_TOKENS = 16;
 
-export function completionPrompt(tokenizer: Tokenizer, { prompt }: CompletionRequest): readonly number[] {
-  return typeof prompt === 'string' ? tokenizer.encode(prompt) : prompt;
+export interface TextCompletion {
+  readonly generation: Generation;
+  readonly request: CompletionRequest;
 }
 
-export function completionFields(request: CompletionRequest): GenerationFields {
-  const { model, temperature, top_p, seed, stop } = request;
-  const maxTokens = request.max_tokens ?? DEFAULT_MAX_TOKENS;
-  return { model, promptField: 'prompt', temperature, top_p, seed, stop, maxTokens };
-}
-
-/** @throws ApiError (400) for a request that would do nothing. */
-export function completionScoring({ echo, logprobs, max_tokens }: CompletionRequest): Scoring {
-  if (max_tokens === 0 && echo !== true) {
-    throw new ApiError('invalid_request_error', 'invalid_value', 'max_tokens 0 only makes sense with echo', {
-      param: 'max_tokens',
-    });
-  }
-  return { scoresPrompt: echo === true && logprobs != null, logprobs: logprobs ?? undefined };
+/** @throws ApiError (400) for what can't be answered. */
+export function prepareCompletion(
+  deps: GenerationDeps,
+  addressee: Addressee,
+  request: CompletionRequest,
+  limits: RequestLimits,
+): TextCompletion {
+  const { tokenizer } = addressee;
+  const { prompt, max_tokens, echo, logprobs } = request;
+  const asked = {
+    fields: request,
+    promptField: 'prompt' as const,
+    prompts: promptsOf(prompt).map((one) => (typeof one === 'string' ? tokenizer.encode(one) : one)),
+    maxTokens: max_tokens ?? DEFAULT_MAX_TOKENS,
+    scoresPrompt: echo === true && logprobs != null,
+    logprobs: logprobs ?? undefined,
+    grammar: requestedFormat(request),
+  };
+  return { generation: Generation.prepare(deps, addressee, asked, limits), request };
 }
 
 export async function completion(
-  generation: Generation,
+  { generation, request }: TextCompletion,
   identity: AnswerIdentity,
-  writer: CompletionWriter,
   signal: AbortSignal,
 ): Promise<Completion> {
-  let text = writer.prompt;
-  let finish: Completion['choices'][number]['finish_reason'] = null;
-  const entries: LogprobEntry[] = [];
+  const answers = writers({ generation, request }).map((writer) => ({
+    writer,
+    text: writer.prompt,
+    entries: [] as LogprobEntry[],
+    tokens: [] as number[],
+    finish: null as CompletionChoice['finish_reason'],
+  }));
   for await (const piece of generation.pieces(signal)) {
-    text += piece.text;
-    entries.push(...writer.entries(piece));
-    finish = piece.finish ?? finish;
+    const answer = answers[piece.index];
+    if (answer === undefined) continue;
+    answer.entries.push(...answer.writer.entries(piece));
+    if (piece.isReplayed !== true) answer.text += piece.text;
+    if (piece.token !== undefined) answer.tokens.push(piece.token.id);
+    answer.finish = piece.finish ?? answer.finish;
   }
-  const choice = { index: 0 as const, text, logprobs: writer.logprobs(entries), finish_reason: finish };
-  return { ...identity, object: 'text_completion', choices: [choice], usage: generation.usage };
+  const choices = answers.map(
+    ({ writer, text, entries, tokens, finish }, index): CompletionChoice => ({
+      index,
+      text,
+      logprobs: writer.logprobs(entries),
+      finish_reason: finish,
+      ...(request.return_token_ids === true ? { token_ids: tokens, prompt_token_ids: generation.promptOf(index) } : {}),
+    }),
+  );
+  return { ...identity, object: 'text_completion', choices, usage: generation.usage };
 }
 
 export async function* completionChunks(
-  generation: Generation,
+  { generation, request }: TextCompletion,
   identity: AnswerIdentity,
-  writer: CompletionWriter,
-  includeUsage: boolean,
   signal: AbortSignal,
 ): AsyncGenerator<Completion> {
+  const includeUsage = request.stream_options?.include_usage === true;
   const usage = includeUsage ? { usage: null } : {};
-  let prefix = writer.prompt;
+  const object = 'text_completion' as const;
+  const answers = writers({ generation, request });
+  const begun = new Set(request.resume_token_ids == null ? [] : answers.keys());
   for await (const piece of generation.pieces(signal)) {
-    const text = prefix + piece.text;
-    prefix = '';
-    const logprobs = writer.logprobs(writer.entries(piece));
-    if (text === '' && logprobs === null && piece.finish === undefined) continue;
-    yield {
-      ...identity,
-      object: 'text_completion',
-      choices: [{ index: 0, text, logprobs, finish_reason: piece.finish ?? null }],
-      ...usage,
-    };
+    const { index } = piece;
+    const writer = answers[index];
+    if (writer === undefined) continue;
+    const entries = writer.entries(piece);
+    if (piece.isReplayed === true) continue;
+    const isFirst = !begun.has(index);
+    begun.add(index);
+    const text = (isFirst ? writer.prompt : '') + piece.text;
+    const logprobs = writer.logprobs(entries);
+    const { token, finish } = piece;
+    const tokens =
+      request.return_token_ids !== true
+        ? {}
+        : {
+            token_ids: token === undefined ? [] : [token.id],
+            ...(isFirst ? { prompt_token_ids: generation.promptOf(index) } : {}),
+          };
+    const isTold = token !== undefined && request.return_token_ids === true;
+    if (text === '' && logprobs === null && finish === undefined && !isTold) continue;
+    const choice = { index, text, logprobs, finish_reason: finish ?? null, ...tokens };
+    yield { ...identity, object, choices: [choice], ...usage };
   }
-  if (includeUsage) yield { ...identity, object: 'text_completion', choices: [], usage: generation.usage };
+  if (includeUsage) yield { ...identity, object, choices: [], usage: generation.usage };
+}
+
+function writers({ generation, request }: TextCompletion): CompletionWriter[] {
+  const prompts = promptsOf(request.prompt);
+  return Array.from({ length: generation.choices }, (_, choice) => {
+    const prompt = prompts[Math.floor(choice / (request.n ?? 1))] ?? '';
+    return new CompletionWriter(generation.tokenizer, request, prompt, generation.promptOf(choice));
+  });
 }
 
 interface LogprobEntry {
@@ -77,8 +126,8 @@ interface LogprobEntry {
   readonly score: TokenScore | null;
 }
 
-/** Turns tokens and scores into the completions format; one for each answer, since offsets run on through it. */
-export class CompletionWriter {
+/** Turns tokens and scores into the completions format; one for each choice, since offsets run on through it. */
+class CompletionWriter {
   /** The prompt's text, where it is echoed. */
   readonly prompt: string;
   readonly #tokenizer: Tokenizer;
@@ -87,11 +136,12 @@ export class CompletionWriter {
   #promptTokens = 0;
   #offset = 0;
 
-  constructor(tokenizer: Tokenizer, request: CompletionRequest, promptIds: readonly number[]) {
+  constructor(tokenizer: Tokenizer, request: CompletionRequest, prompt: Prompt, promptIds: readonly number[]) {
     this.#tokenizer = tokenizer;
     this.#promptIds = promptIds;
     this.#wantsLogprobs = request.logprobs != null;
-    const { prompt } = request;
+    // Tokens that were sent before are counted, not told of again.
+    for (const id of request.resume_token_ids ?? []) this.#offset += tokenizer.tokenText(id).length;
     this.prompt = request.echo !== true ? '' : typeof prompt === 'string' ? prompt : tokenizer.decode(prompt);
   }
 
@@ -101,19 +151,27 @@ export class CompletionWriter {
   }
 
   logprobs(entries: readonly LogprobEntry[]): CompletionLogprobs | null {
-    if (!this.#wantsLogprobs) return null;
+    if (!this.#wantsLogprobs || entries.length === 0) return null;
     const tokens = entries.map(({ id }) => this.#tokenizer.tokenText(id));
     const offsets = tokens.map((text) => {
       const at = this.#offset;
       this.#offset += text.length;
       return at;
     });
-    const top = entries.map(({ score }) =>
-      score?.top === undefined ? null : { [this.#tokenizer.tokenText(score.top.id)]: score.top.logprob },
+    // The token itself stands among them, likely or not.
+    const top = entries.map(({ id: chosen, score }) =>
+      score === null || score.top.length === 0
+        ? null
+        : Object.fromEntries(
+            [...score.top, { id: chosen, logprob: score.logprob }].map(({ id, logprob }) => [
+              this.#tokenizer.tokenText(id),
+              finite(logprob),
+            ]),
+          ),
     );
     return {
       tokens,
-      token_logprobs: entries.map(({ score }) => score?.logprob ?? null),
+      token_logprobs: entries.map(({ score }) => (score === null ? null : finite(score.logprob))),
       text_offset: offsets,
       top_logprobs: top.some((entry) => entry !== null) ? top : null,
     };

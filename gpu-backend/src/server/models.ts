@@ -23,11 +23,19 @@ export function listModels(catalogue: Catalogue, base: Digest, startedAt: number
   for (const [name, expert] of Object.entries(catalogue.experts)) {
     for (const channel of Object.keys(expert.channels)) {
       const version = resolveExpert(catalogue, name, channel);
-      const id = channel === DEFAULT_CHANNEL ? name : `${name}@${channel}`;
-      if (version.base === base) cards.push(expertCard(catalogue, id, version));
+      if (version.base === base) cards.push(expertCard(catalogue, modelId(name, channel), version));
     }
   }
   return cards;
+}
+
+/** Model names that stand for an expert version now: `NAME` and `NAME@CHANNEL`. */
+export function modelNames({ experts }: Catalogue, digest: Digest): string[] {
+  return Object.entries(experts).flatMap(([name, { channels }]) =>
+    Object.entries(channels).flatMap(([channel, targets]) =>
+      targets.some((target) => target.digest === digest) ? modelId(name, channel) : [],
+    ),
+  );
 }
 
 /**
@@ -47,6 +55,10 @@ export function findModel(catalogue: Catalogue, base: Digest, startedAt: number,
     );
   }
   return card;
+}
+
+function modelId(name: string, channel: string): string {
+  return channel === DEFAULT_CHANNEL ? name : `${name}@${channel}`;
 }
 
 function selectedCard(catalogue: Catalogue, base: Digest, id: string): ModelCard | undefined {

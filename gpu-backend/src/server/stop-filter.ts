@@ -1,14 +1,20 @@
+/** Whether the string that ended an answer is part of it. */
+export type StopString = 'kept' | 'dropped';
+
 /**
- * Stop strings in a stream of text: the answer ends before the one that is complete first (of several the longest), wherever the pieces are cut.
+ * Stop strings in a stream of text: the answer ends before the one that is complete first (of several the longest), or with it, wherever the pieces
+ * are cut.
  */
 export class StopFilter {
   readonly #stops: readonly string[];
+  readonly #stopString: StopString;
   /** Text that may be the beginning of a stop string. */
   #held = '';
   #isStopped = false;
 
-  constructor(stops: readonly string[]) {
+  constructor(stops: readonly string[], stopString: StopString) {
     this.#stops = stops;
+    this.#stopString = stopString;
   }
 
   get isStopped(): boolean {
@@ -26,7 +32,7 @@ export class StopFilter {
     if (first !== undefined) {
       this.#isStopped = true;
       this.#held = '';
-      return whole.slice(0, first.start);
+      return whole.slice(0, this.#stopString === 'kept' ? first.start + first.length : first.start);
     }
     const held = Math.max(0, ...this.#stops.map((stop) => overlap(whole, stop)));
     this.#held = whole.slice(whole.length - held);

@@ -17,6 +17,7 @@
 #include "arguments.h"
 #include "calibrate_wrap.h"
 #include "device_wrap.h"
+#include "memory.h"
 #include "pool.h"
 #include "sign_pack.h"
 
@@ -28,7 +29,7 @@ std::vector<const KernelTable*> usable_tables() {
   std::vector<const KernelTable*> tables;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
     tables.push_back(&kAvx512);
   if (avx2) tables.push_back(&kAvx2);
@@ -176,6 +177,15 @@ Napi::Value sum_words(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(env, total.load());
 }
 
+// bytes: an ArrayBuffer of ones in memory as the device's weights have it.
+Napi::Value weight_memory(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const size_t bytes = static_cast<size_t>(integer(env, info[0], 1, 1 << 30, "bytes"));
+  Memory* memory = new Memory(bytes);
+  std::memset(memory->as<char>(), 1, bytes);
+  return Napi::ArrayBuffer::New(env, memory->as<char>(), bytes, [memory](Napi::Env, void*) { delete memory; });
+}
+
 Napi::Value set_threads(const Napi::CallbackInfo& info) {
   Pool::instance().resize(integer(info.Env(), info[0], 1, 256, "threads"));
   return info.Env().Undefined();
@@ -201,6 +211,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("releaseMapped", Napi::Function::New(env, release_mapped));
   exports.Set("signPack", Napi::Function::New(env, sign_pack_matrix));
   exports.Set("sumWords", Napi::Function::New(env, sum_words));
+  exports.Set("weightMemory", Napi::Function::New(env, weight_memory));
   exports.Set("setThreads", Napi::Function::New(env, set_threads));
   exports.Set("threads", Napi::Function::New(env, get_threads));
   exports.Set("instructionSets", Napi::Function::New(env, instruction_sets));

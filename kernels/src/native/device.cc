@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <new>
 
 #include "pool.h"
@@ -10,11 +11,7 @@ namespace signpost {
 namespace {
 // Work smaller than this is done before another thread has woken up.
 constexpr int kGrainValues = 16 * 1024;
-constexpr int kGrainOutputs = 16;
-
-const void* offset(const void* data, Dtype dtype, size_t elements) {
-  return static_cast<const char*>(data) + elements * (dtype == Dtype::F32 ? 4 : 2);
-}
+constexpr int kGrainRows = 64;
 
 float* row_of(Matrix m, int row) { return m.data + static_cast<size_t>(row) * m.stride; }
 
@@ -89,7 +86,7 @@ void Device::append_terms(const Mixture& mixture, int param) {
 
 void Device::seen(float* out, int param, const Mixture& mixture, size_t j, int n) const {
   const Param& base = params[param];
-  kernels_.widen(out, offset(base.data, base.dtype, j * n), base.dtype, n);
+  kernels_.widen(out, static_cast<const char*>(base.data) + j * row_bytes(base.dtype, n), base.dtype, n);
   for (int t = batch.mixture_start[mixture.batch_row]; t < batch.mixture_start[mixture.batch_row + 1]; t++) {
     for (DeltaTerm term : slots[batch.mixture_slots[t]][param].terms) {
       term.weight = batch.mixture_weights[t];
@@ -113,10 +110,83 @@ void Device::see_vector(int param) {
   }
 }
 
+void Device::load(Param& param, Dtype format, const void* data, Dtype dtype) {
+  const int rows = param.in == 0 ? 1 : param.out;
+  const int columns = param.in == 0 ? param.out : param.in;
+  const size_t from = row_bytes(dtype, columns);
+  const size_t to = row_bytes(format, columns);
+  // The kernels take scales sixteen at a time, the last row's too.
+  Memory memory(rows * to + 64);
+  Pool::instance().each(rows, kGrainRows, [&](int begin, int end) {
+    for (int j = begin; j < end; j++) {
+      const char* row = static_cast<const char*>(data) + j * from;
+      char* out = memory.as<char>() + j * to;
+      if (format == dtype) std::copy_n(row, to, out);
+      else if (format == Dtype::F32) kernels_.widen(reinterpret_cast<float*>(out), row, dtype, columns);
+      else kernels_.quantize(out, format, row, dtype, columns);
+    }
+  });
+  param.memory = std::move(memory);
+  param.data = param.memory.as<char>();
+  param.dtype = format;
+}
+
+void Device::add_plane(Delta& delta, const Param& param, const uint32_t* signs, const float* row_scale, bool is_per_row, const float* col_scale) const {
+  const size_t words = (static_cast<size_t>(param.in) + 31) / 32;
+  const size_t tiled = tiled_words(param.out, param.in);
+  const size_t scales = is_per_row ? param.out : 1;
+  Memory memory((tiled + scales + (col_scale == nullptr ? 0 : param.in)) * sizeof(float));
+  uint32_t* tiles = memory.as<uint32_t>();
+  for (size_t tile = 0; tile * kTileSigns < static_cast<size_t>(param.out); tile++) {
+    for (size_t w = 0; w < words; w++) {
+      for (size_t o = 0; o < kTileSigns; o++) {
+        const size_t j = tile * kTileSigns + o;
+        tiles[(tile * words + w) * kTileSigns + o] = j < static_cast<size_t>(param.out) ? signs[j * words + w] : 0;
+      }
+    }
+  }
+  float* rows = reinterpret_cast<float*>(tiles + tiled);
+  std::copy_n(row_scale, scales, rows);
+  if (col_scale != nullptr) std::copy_n(col_scale, param.in, rows + scales);
+  delta.terms.push_back({tiles, rows, is_per_row ? 1 : 0, col_scale == nullptr ? nullptr : rows + scales, nullptr, 1.0f, 0});
+  delta.memory.push_back(std::move(memory));
+}
+
+void Device::add_exact(Delta& delta, const Param& param, const uint16_t* exact) const {
+  const size_t count = static_cast<size_t>(param.out) * (param.in == 0 ? 1 : param.in);
+  Memory memory(count * sizeof(uint16_t));
+  std::copy_n(exact, count, memory.as<uint16_t>());
+  delta.terms.push_back({nullptr, nullptr, 0, nullptr, memory.as<uint16_t>(), 1.0f, 0});
+  delta.memory.push_back(std::move(memory));
+}
+
+void Device::add_rows(Delta& delta, const uint16_t* rows, size_t count, int in) const {
+  delta.added.resize(count * in);
+  for (size_t j = 0; j < count; j++) kernels_.widen(delta.added.data() + j * in, rows + j * in, Dtype::BF16, in);
+}
+
+const std::vector<float>* Device::added(int row, int param) const {
+  for (int t = batch.mixture_start[row]; t < batch.mixture_start[row + 1]; t++) {
+    const std::vector<float>& rows = slots[batch.mixture_slots[t]][param].added;
+    if (!rows.empty()) return &rows;
+  }
+  return nullptr;
+}
+
+int Device::adding(int row, int param) const {
+  int count = 0;
+  for (int t = batch.mixture_start[row]; t < batch.mixture_start[row + 1]; t++) count += slots[batch.mixture_slots[t]][param].added.empty() ? 0 : 1;
+  return count;
+}
+
 void Device::embed(Matrix out, int param) {
+  const int tokens = params[param].out;
   Pool::instance().each(rows(), row_grain(out.cols), [&](int begin, int end) {
-    for (int r = begin; r < end; r++)
-      seen(row_of(out, r), param, mixtures_[mixture_of_[r]], static_cast<size_t>(batch.tokens[active_[r]]), out.cols);
+    for (int r = begin; r < end; r++) {
+      const int token = batch.tokens[active_[r]];
+      if (token < tokens) seen(row_of(out, r), param, mixtures_[mixture_of_[r]], static_cast<size_t>(token), out.cols);
+      else std::copy_n(added(active_[r], param)->data() + static_cast<size_t>(token - tokens) * out.cols, out.cols, row_of(out, r));
+    }
   });
 }
 
@@ -134,55 +204,73 @@ void Device::rms_norm(Matrix out, Matrix x, int param, float eps) {
   });
 }
 
-void Device::collect_groups(Matrix x, int param, int bias) {
-  terms_.clear();
+void Device::collect_groups(int param, int bias) {
   groups_.clear();
-  ranges_.clear();
+  terms_.clear();
+  first_term_.clear();
   plain_rows_.clear();
-  group_row_.resize(rows());
-  size_t sums = 0;
-  const float* plain_bias = nullptr;
+  plain_bias_.clear();
   for (size_t m = 0; m < mixture_count_; m++) {
     const Mixture& mixture = mixtures_[m];
-    if (!has_delta(mixture, param) && (bias < 0 || !has_delta(mixture, bias))) {
-      plain_rows_.insert(plain_rows_.end(), mixture.rows.begin(), mixture.rows.end());
-      if (bias >= 0) plain_bias = vectors_[m];
-      continue;
+    const float* own_bias = bias < 0 ? nullptr : vectors_[m];
+    bool is_exact = false;
+    if (has_delta(mixture, param)) {
+      first_term_.push_back(terms_.size());
+      append_terms(mixture, param);
+      for (size_t t = first_term_.back(); t < terms_.size(); t++) is_exact = is_exact || terms_[t].exact != nullptr;
+      const int terms = static_cast<int>(terms_.size() - first_term_.back());
+      groups_.push_back({mixture.rows.data(), static_cast<int>(mixture.rows.size()), nullptr, terms, is_exact, own_bias, 0, 0, nullptr, nullptr});
     }
-    const size_t first = terms_.size();
-    const int count = static_cast<int>(mixture.rows.size());
-    append_terms(mixture, param);
-    const int terms = static_cast<int>(terms_.size() - first);
-    for (int i = 0; i < count; i++) group_row_[mixture.rows[i]] = {static_cast<int>(groups_.size()), i};
-    groups_.push_back({mixture.rows.data(), count, nullptr, terms, nullptr, bias < 0 ? nullptr : vectors_[m]});
-    ranges_.push_back({first, sums});
-    sums += static_cast<size_t>(terms) * count;
+    if (is_exact) continue;
+    plain_rows_.insert(plain_rows_.end(), mixture.rows.begin(), mixture.rows.end());
+    plain_bias_.insert(plain_bias_.end(), mixture.rows.size(), own_bias);
   }
-  if (!plain_rows_.empty()) {
-    const int count = static_cast<int>(plain_rows_.size());
-    for (int i = 0; i < count; i++) group_row_[plain_rows_[i]] = {static_cast<int>(groups_.size()), i};
-    groups_.push_back({plain_rows_.data(), count, nullptr, 0, nullptr, plain_bias});
-    ranges_.push_back({terms_.size(), sums});
-  }
-  float* all_sums = scratch(sums_, sums);
-  for (size_t g = 0; g < groups_.size(); g++) {
-    groups_[g].terms = terms_.data() + ranges_[g].first_term;
-    groups_[g].sums = all_sums + ranges_[g].first_sum;
-  }
-  if (!terms_.empty()) sum_rows(x);
+  for (size_t g = 0; g < groups_.size(); g++) groups_[g].terms = terms_.data() + first_term_[g];
 }
 
-void Device::sum_rows(Matrix x) {
-  Pool::instance().each(rows(), row_grain(x.cols), [&](int begin, int end) {
-    for (int r = begin; r < end; r++) {
-      const auto [g, index] = group_row_[r];
-      const RowGroup& group = groups_[g];
-      for (int t = 0; t < group.term_count; t++) {
-        const DeltaTerm& term = group.terms[t];
-        if (term.signs == nullptr) continue;
-        float& sum = sums_[ranges_[g].first_sum + static_cast<size_t>(t) * group.row_count + index];
-        sum = term.col_scale == nullptr ? kernels_.sum(row_of(x, r), x.cols) : kernels_.dot(row_of(x, r), term.col_scale, x.cols);
+void Device::prepare_inputs(Matrix x) {
+  preparations_.clear();
+  const size_t padded = (static_cast<size_t>(x.cols) + 31) / 32 * 32;
+  const size_t lanes = kernels_.lanes;
+  const size_t table_floats = padded / 4 * 16;
+  size_t floats = 0;
+  for (size_t g = 0; g < groups_.size(); g++) {
+    RowGroup& group = groups_[g];
+    scales_.clear();
+    for (int t = 0; t < group.term_count; t++) {
+      DeltaTerm& term = terms_[first_term_[g] + t];
+      if (term.tiles == nullptr) continue;
+      term.input = static_cast<int>(std::find(scales_.begin(), scales_.end(), term.col_scale) - scales_.begin());
+      if (term.input == static_cast<int>(scales_.size())) scales_.push_back(term.col_scale);
+    }
+    group.inputs = static_cast<int>(scales_.size());
+    const int last = group.row_count % kernels_.lanes;
+    group.lane_rows = last >= kernels_.least_lane_rows ? group.row_count : group.row_count - last;
+    for (const float* scale : scales_)
+      for (int r = 0; r < group.lane_rows; r += kernels_.lanes, floats += padded * lanes)
+        preparations_.push_back({g, scale, r, std::min(kernels_.lanes, group.lane_rows - r), floats});
+    for (int r = group.lane_rows; r < group.row_count; r++)
+      for (const float* scale : scales_) {
+        preparations_.push_back({g, scale, r, 1, floats});
+        floats += table_floats;
       }
+  }
+  if (prepared_.bytes() < floats * sizeof(float)) prepared_ = Memory(floats * sizeof(float));
+  float* prepared = prepared_.as<float>();
+  size_t at = 0;
+  for (RowGroup& group : groups_) {
+    group.columns = prepared + at;
+    at += group.inputs * ((group.lane_rows + lanes - 1) / lanes) * padded * lanes;
+    group.tables = prepared + at;
+    at += static_cast<size_t>(group.row_count - group.lane_rows) * group.inputs * table_floats;
+  }
+  Pool::instance().each(static_cast<int>(preparations_.size()), row_grain(x.cols * 4), [&](int begin, int end) {
+    for (int p = begin; p < end; p++) {
+      const Preparation& one = preparations_[p];
+      const RowGroup& group = groups_[one.group];
+      const int* rows = group.rows + one.first;
+      if (one.first < group.lane_rows) kernels_.sign_columns(prepared + one.at, x.data, x.stride, rows, one.rows, one.col_scale, x.cols);
+      else kernels_.sign_tables(prepared + one.at, row_of(x, *rows), one.col_scale, x.cols);
     }
   });
 }
@@ -190,9 +278,25 @@ void Device::sum_rows(Matrix x) {
 void Device::linear(Matrix out, Matrix x, int param, int bias) {
   const Param& w = params[param];
   if (bias >= 0) see_vector(bias);
-  collect_groups(x, param, bias);
-  const LinearJob job = {w.data, w.dtype, x.data, x.stride, w.in, out.data, out.stride, groups_.data(), static_cast<int>(groups_.size())};
-  Pool::instance().each(w.out, kGrainOutputs, [&](int begin, int end) { kernels_.linear(job, begin, end); });
+  collect_groups(param, bias);
+  if (!groups_.empty()) prepare_inputs(x);
+  const LinearJob job = {w.data,      w.dtype,    x.data, x.stride, w.in, out.data, out.stride, plain_rows_.data(), plain_bias_.data(), static_cast<int>(plain_rows_.size()),
+                         groups_.data(), static_cast<int>(groups_.size())};
+  Pool::instance().each(w.out, kTileSigns, [&](int begin, int end) { kernels_.linear(job, begin, end); });
+}
+
+void Device::head(Matrix out, Matrix x, int param) {
+  linear(out, x, param, -1);
+  const int outputs = params[param].out;
+  Pool::instance().each(out.cols - outputs, row_grain(x.cols), [&](int begin, int end) {
+    for (int r = 0; r < rows(); r++) {
+      const std::vector<float>* below = added(active_[r], param);
+      const int own = below == nullptr ? 0 : static_cast<int>(below->size() / x.cols);
+      float* logits = row_of(out, r) + outputs;
+      for (int j = begin; j < std::min(own, end); j++) logits[j] = kernels_.dot(row_of(x, r), below->data() + static_cast<size_t>(j) * x.cols, x.cols);
+      for (int j = std::max(own, begin); j < end; j++) logits[j] = -std::numeric_limits<float>::infinity();
+    }
+  });
 }
 
 void Device::rope(Matrix x, const float* cos, const float* sin, int head_dim) {

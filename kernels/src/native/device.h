@@ -1,5 +1,5 @@
-// One model's memory on the CPU: parameters, expert slots, KV cache, and the batch of the step under way. Pointers come from typed arrays
-// that the wrapper keeps alive; everything was checked before it got here.
+// One model's memory on the CPU: parameters, expert slots, KV cache, and the batch of the step under way. All of it is its own;
+// everything was checked before it got here.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "kernels.h"
+#include "memory.h"
 
 namespace signpost {
 
 struct Param {
   const void* data = nullptr; // (out, in), or (out) for a vector
   Dtype dtype = Dtype::F32;
+  Memory memory; // what `data` points into
   int out = 0;
   int in = 0; // 0 for a vector
 };
@@ -22,6 +24,8 @@ struct Param {
 // What one expert adds to one parameter: its terms with weight 1, planes first; an exact difference stands last.
 struct Delta {
   std::vector<DeltaTerm> terms;
+  std::vector<Memory> memory; // what the terms point into
+  std::vector<float> added; // (k, in): rows below the matrix's own
 };
 
 struct KvShape {
@@ -71,10 +75,20 @@ public:
   // Filled by the caller and checked, then taken by `begin`: a batch that is refused leaves the one before untouched.
   Batch incoming;
 
+  // Makes a parameter resident, of `data` (BF16, F16 or F32) as it is or as `format` has it: F32, or of a matrix Q8 or Q4.
+  void load(Param& param, Dtype format, const void* data, Dtype dtype);
+  // Adds a plane to a delta of a parameter: copies of signs (out, ceil(in / 32)) and scales. `col_scale` may be null.
+  void add_plane(Delta& delta, const Param& param, const uint32_t* signs, const float* row_scale, bool is_per_row, const float* col_scale) const;
+  // Adds a copy of a BF16 difference.
+  void add_exact(Delta& delta, const Param& param, const uint16_t* exact) const;
+  // Puts BF16 rows (count, in) below what a delta's matrix has.
+  void add_rows(Delta& delta, const uint16_t* rows, size_t count, int in) const;
+
   void begin();
   void embed(Matrix out, int param);
   void rms_norm(Matrix out, Matrix x, int param, float eps);
   void linear(Matrix out, Matrix x, int param, int bias);
+  void head(Matrix out, Matrix x, int param);
   void rope(Matrix x, const float* cos, const float* sin, int head_dim);
   void store_kv(int layer, Matrix keys, Matrix values);
   void attention(Matrix out, Matrix queries, int layer, float scale, int window);
@@ -82,7 +96,12 @@ public:
   void add(Matrix x, Matrix y);
   void gather(Matrix out, Matrix x);
 
-  // Rows that ops act on now.
+  // The rows that the experts of a batch row add below a matrix, of the first that has any; null for none.
+  const std::vector<float>* added(int batch_row, int param) const;
+  // How many experts of a batch row add any.
+  int adding(int batch_row, int param) const;
+  // Rows that ops act on now, and the batch row behind each.
+  int batch_row(int row) const { return active_[row]; }
   int rows() const { return static_cast<int>(active_.size()); }
 
 private:
@@ -94,9 +113,10 @@ private:
   void seen(float* out, int param, const Mixture& mixture, size_t j, int n) const;
   // Each mixture's view of a vector parameter, in `vectors_`: the base's where it adds nothing.
   void see_vector(int param);
-  // Groups of rows with the same view of a matrix and its bias, in `groups_`.
-  void collect_groups(Matrix x, int param, int bias);
-  void sum_rows(Matrix x);
+  // Rows with the same view of a matrix and its bias, in `groups_` and `plain_rows_`.
+  void collect_groups(int param, int bias);
+  // What the groups' signs are applied to, in `prepared_`.
+  void prepare_inputs(Matrix x);
 
   const KernelTable& kernels_;
   Cache keys_, values_; // (layers, blocks, kv_heads, block_tokens, head_dim)
@@ -106,17 +126,23 @@ private:
   std::vector<int> mixture_of_; // (active rows)
 
   // Scratch of one op; kept so that a step allocates nothing once it has run.
-  struct GroupRange {
-    size_t first_term;
-    size_t first_sum;
+  struct Preparation {
+    size_t group;
+    const float* col_scale;
+    int first; // row of the group
+    int rows;  // 1 for tables, more than one for lanes
+    size_t at; // in `prepared_`
   };
-  std::vector<float> widened_, sums_, scores_;
+  std::vector<float> widened_, scores_;
+  Memory prepared_;
   std::vector<const float*> vectors_; // (mixtures)
   std::vector<int> plain_rows_;
+  std::vector<const float*> plain_bias_; // (plain rows)
   std::vector<DeltaTerm> terms_;
+  std::vector<size_t> first_term_; // (groups)
   std::vector<RowGroup> groups_;
-  std::vector<GroupRange> ranges_;              // (groups)
-  std::vector<std::pair<int, int>> group_row_; // (active rows): group, index in it
+  std::vector<Preparation> preparations_;
+  std::vector<const float*> scales_; // distinct column scales of a group
 };
 
 } // namespace signpost

@@ -1,7 +1,6 @@
 // NativeDevice: checks every argument, then calls the device.
 #include "device_wrap.h"
 
-#include <initializer_list>
 #include <memory>
 #include <new>
 #include <utility>
@@ -16,16 +15,17 @@ namespace {
 // Beyond these no machine has the memory, and products of sizes would leave their types.
 constexpr double kMostBytes = 1ull << 46;
 constexpr double kMostColumns = 1 << 28;
-constexpr size_t kMostKeys = size_t{1} << 31;
+constexpr size_t kMostDeltas = size_t{1} << 31;
+constexpr size_t kMostAddedRows = 1 << 20;
 
 class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
 public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "NativeDevice",
-                       {InstanceMethod<&DeviceWrap::load_param>("loadParam"), InstanceMethod<&DeviceWrap::add_plane>("addPlane"),
-                        InstanceMethod<&DeviceWrap::add_exact>("addExact"), InstanceMethod<&DeviceWrap::clear_param>("clearParam"),
+                       {InstanceMethod<&DeviceWrap::load_param>("loadParam"), InstanceMethod<&DeviceWrap::param_bytes>("paramBytes"), InstanceMethod<&DeviceWrap::add_plane>("addPlane"),
+                        InstanceMethod<&DeviceWrap::add_exact>("addExact"), InstanceMethod<&DeviceWrap::add_rows>("addRows"), InstanceMethod<&DeviceWrap::clear_param>("clearParam"),
                         InstanceMethod<&DeviceWrap::begin>("begin"), InstanceMethod<&DeviceWrap::embed>("embed"),
-                        InstanceMethod<&DeviceWrap::rms_norm>("rmsNorm"), InstanceMethod<&DeviceWrap::linear>("linear"),
+                        InstanceMethod<&DeviceWrap::rms_norm>("rmsNorm"), InstanceMethod<&DeviceWrap::linear>("linear"), InstanceMethod<&DeviceWrap::head>("head"),
                         InstanceMethod<&DeviceWrap::rope>("rope"), InstanceMethod<&DeviceWrap::store_kv>("storeKv"),
                         InstanceMethod<&DeviceWrap::attention>("attention"), InstanceMethod<&DeviceWrap::swiglu>("swiglu"),
                         InstanceMethod<&DeviceWrap::add>("add"), InstanceMethod<&DeviceWrap::gather>("gather"),
@@ -45,7 +45,7 @@ public:
       params[p].in = shapes.data[2 * p + 1];
       require(env, params[p].out > 0 && params[p].in >= 0, "a parameter's shape must be positive");
     }
-    require(env, params.size() * (static_cast<size_t>(slots) + 1) < kMostKeys, "there are too many slots for so many parameters");
+    require(env, params.size() * (static_cast<size_t>(slots) + 1) < kMostDeltas, "there are too many slots for so many parameters");
     for (int i = 0; i < 5; i++) require(env, sizes.data[i] > 0, "kv sizes must be positive");
     const KvShape kv = {sizes.data[0], sizes.data[1], sizes.data[2], sizes.data[3], sizes.data[4]};
     require(env, kv.head_dim % 2 == 0, "head size must be even");
@@ -58,7 +58,6 @@ public:
     } catch (const std::bad_alloc&) {
       fail(env, "there is no memory for a KV cache of " + std::to_string(cached / (1 << 30)) + " GiB");
     }
-    kept_ = Napi::Persistent(Napi::Object::New(env));
   }
 
 private:
@@ -66,20 +65,6 @@ private:
     if (device_ == nullptr) throw Napi::Error::New(Env(), "this device is closed");
     return *device_;
   }
-  // What the device's pointers point into. A slot's delta: an array of typed arrays.
-  void keep(size_t key, Napi::Value value) { kept_.Value().Set(static_cast<uint32_t>(key), value); }
-  size_t delta_key(Napi::Env env, Napi::Value slot, Napi::Value param) {
-    delta_at(env, slot, param);
-    const size_t params = device().params.size();
-    return params + slot.As<Napi::Number>().Uint32Value() * params + param.As<Napi::Number>().Uint32Value();
-  }
-  void keep_with(size_t key, std::initializer_list<Napi::Value> values) {
-    const Napi::Value held = kept_.Value().Get(static_cast<uint32_t>(key));
-    Napi::Array array = held.IsArray() ? held.As<Napi::Array>() : Napi::Array::New(Env());
-    for (const Napi::Value& value : values) array.Set(array.Length(), value);
-    keep(key, array);
-  }
-
   Param& param_at(Napi::Env env, Napi::Value value) {
     return device().params[integer(env, value, 0, static_cast<int>(device().params.size()) - 1, "param")];
   }
@@ -93,6 +78,12 @@ private:
     const int s = integer(env, slot, 0, static_cast<int>(device().slots.size()) - 1, "slot");
     return device().slots[s][index_of(param_at(env, param))];
   }
+  // Rows that a batch row's experts add below a matrix.
+  int added_rows(Napi::Env env, int row, const Param& param) {
+    const int count = device().adding(row, index_of(param));
+    if (count > 1) fail(env, "row " + std::to_string(row) + ": two experts of its mixture add rows to parameter " + std::to_string(index_of(param)));
+    return count == 0 ? 0 : static_cast<int>(device().added(row, index_of(param))->size() / param.in);
+  }
   // A matrix is (data, cols): Float32Array with rows of `stride` = cols rounded up to 32.
   Matrix matrix(Napi::Env env, Napi::Value data, Napi::Value cols, const char* what) {
     const auto values = view<float>(env, data, what);
@@ -104,21 +95,32 @@ private:
     return m;
   }
 
-  // param, dtype (0 BF16, 2 F32), bytes
+  // param, dtype (0 BF16, 1 F16, 2 F32), bytes, format (0 as they are, 3 Q8, 4 Q4)
   void load_param(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     Param& param = param_at(env, info[0]);
     const Dtype dtype = static_cast<Dtype>(integer(env, info[1], 0, 2, "dtype"));
-    require(env, dtype != Dtype::F16, "F16 parameters are widened before they are loaded");
     const auto bytes = view<uint8_t>(env, info[2], "parameter data");
+    const int format = integer(env, info[3], 0, 4, "format");
+    require(env, format == 0 || (format >= static_cast<int>(Dtype::Q8) && param.in > 0), "a matrix can be Q8 or Q4, a vector only what it is");
     const size_t elements = static_cast<size_t>(param.out) * (param.in == 0 ? 1 : param.in);
     const size_t size = dtype == Dtype::F32 ? 4 : 2;
     require(env, bytes.length == elements * size,
             "parameter " + std::to_string(index_of(param)) + " has " + std::to_string(bytes.length) + " bytes, its shape needs " + std::to_string(elements * size));
     require(env, reinterpret_cast<uintptr_t>(bytes.data) % size == 0, "parameter data is not aligned to its elements");
-    keep(static_cast<size_t>(index_of(param)), info[2]);
-    param.data = bytes.data;
-    param.dtype = dtype;
+    try {
+      // The kernels read no F16; it is rare enough to be widened.
+      const Dtype stored = dtype == Dtype::F16 ? Dtype::F32 : dtype;
+      device().load(param, format == 0 ? stored : static_cast<Dtype>(format), bytes.data, dtype);
+    } catch (const std::bad_alloc&) {
+      fail(env, "there is no memory for parameter " + std::to_string(index_of(param)));
+    }
+  }
+
+  Napi::Value param_bytes(const Napi::CallbackInfo& info) {
+    double bytes = 0;
+    for (const Param& param : device().params) bytes += static_cast<double>(param.memory.bytes());
+    return Napi::Number::New(info.Env(), bytes);
   }
 
   // slot, param, signs, row scale, column scale or undefined
@@ -131,14 +133,17 @@ private:
     const auto rows = view<float>(env, info[3], "row scale");
     require(env, signs.length == static_cast<size_t>(param.out) * ((param.in + 31) / 32), "the sign words don't fit the parameter's shape");
     require(env, rows.length == 1 || rows.length == static_cast<size_t>(param.out), "the row scale doesn't fit the parameter's shape");
-    DeltaTerm plane = {signs.data, rows.data, rows.length == 1 ? 0 : 1, nullptr, nullptr, 1.0f};
+    const float* col_scale = nullptr;
     if (!info[4].IsUndefined()) {
       const auto columns = view<float>(env, info[4], "column scale");
       require(env, columns.length == static_cast<size_t>(param.in), "the column scale doesn't fit the parameter's shape");
-      plane.col_scale = columns.data;
+      col_scale = columns.data;
     }
-    keep_with(delta_key(env, info[0], info[1]), {info[2], info[3], info[4]});
-    delta.terms.push_back(plane);
+    try {
+      device().add_plane(delta, param, signs.data, rows.data, rows.length != 1, col_scale);
+    } catch (const std::bad_alloc&) {
+      fail(env, "there is no memory for the plane");
+    }
   }
 
   // slot, param, BF16 bits
@@ -148,22 +153,36 @@ private:
     const Param& param = param_at(env, info[1]);
     const auto exact = view<uint16_t>(env, info[2], "exact difference");
     require(env, exact.length == static_cast<size_t>(param.out) * (param.in == 0 ? 1 : param.in), "the exact difference doesn't fit the parameter's shape");
-    keep_with(delta_key(env, info[0], info[1]), {info[2]});
-    delta.terms.push_back({nullptr, nullptr, 0, nullptr, exact.data, 1.0f});
+    try {
+      device().add_exact(delta, param, exact.data);
+    } catch (const std::bad_alloc&) {
+      fail(env, "there is no memory for the exact difference");
+    }
+  }
+
+  // slot, param, BF16 bits
+  void add_rows(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Delta& delta = delta_at(env, info[0], info[1]);
+    const Param& param = param_at(env, info[1]);
+    const auto rows = view<uint16_t>(env, info[2], "added rows");
+    require(env, param.in > 0 && rows.length % param.in == 0, "the added values are no whole rows of the parameter's shape");
+    require(env, rows.length / param.in <= kMostAddedRows, "there are too many added rows");
+    try {
+      device().add_rows(delta, rows.data, rows.length / param.in, param.in);
+    } catch (const std::bad_alloc&) {
+      fail(env, "there is no memory for the added rows");
+    }
   }
 
   // slot, param
   void clear_param(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    delta_at(env, info[0], info[1]).terms.clear();
-    kept_.Value().Delete(static_cast<uint32_t>(delta_key(env, info[0], info[1])));
+    delta_at(env, info[0], info[1]) = {};
   }
 
-  // Frees the cache and lets go of every array; whatever is called afterwards throws.
-  void close(const Napi::CallbackInfo&) {
-    device_.reset();
-    kept_.Reset();
-  }
+  // Frees everything; whatever is called afterwards throws.
+  void close(const Napi::CallbackInfo&) { device_.reset(); }
 
   // See read_batch.
   void begin(const Napi::CallbackInfo& info) {
@@ -177,8 +196,12 @@ private:
     const Matrix out = matrix(env, info[0], info[1], "out");
     const Param& param = loaded(env, info[2]);
     require(env, param.in == out.cols, "the embedding's width differs from out's");
-    for (int r = 0; r < device().batch.rows; r++)
-      require(env, device().batch.tokens[r] < param.out, "row " + std::to_string(r) + ": token " + std::to_string(device().batch.tokens[r]) + " does not exist");
+    for (int r = 0; r < device().rows(); r++) {
+      const int row = device().batch_row(r);
+      const int token = device().batch.tokens[row];
+      if (token < param.out) continue;
+      require(env, token - param.out < added_rows(env, row, param), "row " + std::to_string(row) + ": token " + std::to_string(token) + " does not exist");
+    }
     device().embed(out, index_of(param));
   }
 
@@ -207,6 +230,22 @@ private:
       require(env, b.in == 0 && b.out == out.cols, "the bias doesn't fit the output");
     }
     device().linear(out, x, index_of(param), bias);
+  }
+
+  // out, cols, x, cols, param
+  void head(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const Matrix out = matrix(env, info[0], info[1], "out");
+    const Matrix x = matrix(env, info[2], info[3], "x");
+    const Param& param = loaded(env, info[4]);
+    require(env, param.out <= out.cols && param.in == x.cols,
+            "parameter " + std::to_string(index_of(param)) + " is (" + std::to_string(param.out) + ", " + std::to_string(param.in) + "), the activations are " + std::to_string(x.cols) + " to " + std::to_string(out.cols));
+    require(env, out.data != x.data, "head can't work in place");
+    for (int r = 0; r < device().rows(); r++) {
+      const int outputs = param.out + added_rows(env, device().batch_row(r), param);
+      if (outputs > out.cols) fail(env, "row " + std::to_string(device().batch_row(r)) + " has " + std::to_string(outputs) + " outputs, there is room for " + std::to_string(out.cols));
+    }
+    device().head(out, x, index_of(param));
   }
 
   // x, cols, cos, sin, headDim
@@ -266,7 +305,6 @@ private:
   }
 
   std::unique_ptr<Device> device_; // null once closed
-  Napi::ObjectReference kept_;
 };
 
 } // namespace

@@ -6,6 +6,14 @@
 namespace signpost {
 namespace {
 
+inline float weight_at(const float* p) { return *p; }
+inline float weight_at(const uint16_t* p) {
+  const uint32_t word = static_cast<uint32_t>(*p) << 16;
+  float value;
+  std::memcpy(&value, &word, 4);
+  return value;
+}
+
 float f16_to_f32(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
   uint32_t exponent = (half >> 10) & 31;
@@ -107,20 +115,16 @@ inline float value_at(const void* data, Dtype dtype, int i) {
   }
 }
 
-void widen(float* out, const void* data, Dtype dtype, int n) {
-  for (int i = 0; i < n; i++) out[i] = value_at(data, dtype, i);
-}
-
 void apply_term(float* out, const DeltaTerm& term, size_t j, int n) {
-  if (term.signs == nullptr) {
+  if (term.tiles == nullptr) {
     for (int i = 0; i < n; i++) out[i] = fma(term.weight, weight_at(term.exact + j * n + i), out[i]);
     return;
   }
-  const uint32_t* signs = term.signs + j * ((n + 31) / 32);
+  const uint32_t* signs = term.tiles + (j / kTileSigns * ((n + 31) / 32)) * kTileSigns + j % kTileSigns;
   const float scale = term.weight * term.row_scale[j * term.row_scale_step];
   for (int i = 0; i < n; i++) {
     const float step = term.col_scale == nullptr ? scale : scale * term.col_scale[i];
-    out[i] += (signs[i / 32] >> (i % 32)) & 1 ? step : -step;
+    out[i] += (signs[i / 32 * kTileSigns] >> (i % 32)) & 1 ? step : -step;
   }
 }
 

@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "elementwise.h"
 #include "linear.h"
+#include "quantize.h"
 
 #if defined(SIGNPOST_AVX512)
 #define TABLE kAvx512
@@ -23,8 +24,8 @@ namespace signpost {
 
 extern const KernelTable TABLE;
 const KernelTable TABLE = {
-    TABLE_NAME, linear, attention, sum, dot, scale_by, add, swiglu, rotate, widen, apply_term, difference, add_products, subtract_products, add_scaled,
-    add_feedback, sum_words,
+    TABLE_NAME, kLanes, kLeastLaneRows, linear, sign_tables, sign_columns, attention, dot, scale_by, add, swiglu, rotate, widen, quantize, apply_term, difference,
+    add_products, subtract_products, add_scaled, add_feedback, sum_words,
 };
 
 } // namespace signpost

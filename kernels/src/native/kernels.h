@@ -6,16 +6,34 @@
 
 namespace signpost {
 
-enum class Dtype : int { BF16 = 0, F16 = 1, F32 = 2 };
+// Q8 and Q4 are ours: values in groups of 32 columns (zeros after the last), each with an F16 scale; see weights.h.
+enum class Dtype : int { BF16 = 0, F16 = 1, F32 = 2, Q8 = 3, Q4 = 4 };
+
+// Bytes from one row of a matrix to the next.
+static inline size_t row_bytes(Dtype dtype, size_t in) {
+  const size_t groups = (in + 31) / 32;
+  switch (dtype) {
+    case Dtype::F32: return in * 4;
+    // Rows begin at multiples of 16, so that no load of values meets two cache lines.
+    case Dtype::Q8: return (groups * 34 + 15) / 16 * 16;
+    case Dtype::Q4: return (groups * 18 + 15) / 16 * 16;
+    default: return in * 2;
+  }
+}
+
+// Outputs of a tile of signs: a tile's words stand as (ceil(in / 32), kTileSigns), so that one load has a word of each output.
+static constexpr int kTileSigns = 16;
+static inline size_t tiled_words(size_t out, size_t in) { return (out + kTileSigns - 1) / kTileSigns * kTileSigns * ((in + 31) / 32); }
 
 // One part of what a mixture adds to a matrix (out, in): a 1-bit plane, or an exact difference.
 struct DeltaTerm {
-  const uint32_t* signs;   // (out, ceil(in / 32)), or null for an exact difference
+  const uint32_t* tiles;   // (ceil(out / 16), ceil(in / 32), 16), or null for an exact difference
   const float* row_scale;  // (out) or (1)
   int row_scale_step;      // 1, or 0 for one scale
   const float* col_scale;  // (in), or null
   const uint16_t* exact;   // (out, in) BF16, or null for a plane
   float weight;            // of the expert in the mixture
+  int input;               // which of its group's prepared inputs the signs are applied to
 };
 
 // Rows of a batch that see the same matrix: base and one mixture.
@@ -24,20 +42,29 @@ struct RowGroup {
   int row_count;
   const DeltaTerm* terms; // (term_count), in order of application
   int term_count;
-  const float* sums; // (term_count, row_count): Σ (c ⊙ x) for a plane's columns scales c
+  bool is_exact;     // whether one of them is an exact difference
   const float* bias; // (out), or null
+  // What signs are applied to, once for each column scale. The first `lane_rows` rows are computed `lanes` together.
+  int inputs;
+  int lane_rows;
+  const float* columns; // (inputs, ceil(lane_rows / lanes), padded in, lanes)
+  const float* tables;  // (row_count - lane_rows, inputs, padded in / 4, 16)
 };
 
 // y[row] = W[group] x[row] + bias[group].
 struct LinearJob {
   const void* w; // (out, in)
-  Dtype dtype;   // BF16 or F32
+  Dtype dtype;   // all but F16
   const float* x; // (rows, x_stride), zeros from in to the next multiple of 32
   int x_stride;
   int in;
   float* y;
   int y_stride;
-  const RowGroup* groups;
+  // Rows that share the base's weights: all but those of exact groups.
+  const int* plain_rows;          // (plain_count)
+  const float* const* plain_bias; // (plain_count) of null or (out)
+  int plain_count;
+  const RowGroup* groups; // those with terms
   int group_count;
 };
 
@@ -59,11 +86,17 @@ struct AttentionJob {
 
 struct KernelTable {
   const char* name;
-  // Outputs begin … end of every group.
+  int lanes;
+  // From so many rows of a group on it pays to compute `lanes` of them together.
+  int least_lane_rows;
+  // Outputs begin … end of every row; `begin` is a multiple of kTileSigns.
   void (*linear)(const LinearJob&, int begin, int end);
+  // A row x (in) as `RowGroup::tables` has it; `col_scale` may be null.
+  void (*sign_tables)(float* tables, const float* x, const float* col_scale, int in);
+  // Up to `lanes` rows as `RowGroup::columns` has them, zeros for those beyond `count`.
+  void (*sign_columns)(float* columns, const float* x, size_t x_stride, const int* rows, int count, const float* col_scale, int in);
   // Head group `kv_head` of query `row` at `position`; `scores` holds (heads / kv_heads) * (position + 1) floats.
   void (*attention)(const AttentionJob&, int row, int kv_head, int position, const int* blocks, float* scores);
-  float (*sum)(const float* x, int n);
   float (*dot)(const float* a, const float* b, int n);
   void (*scale_by)(float* out, const float* x, const float* w, float factor, int n); // out = x · factor · w
   void (*add)(float* x, const float* y, int n);
@@ -71,6 +104,8 @@ struct KernelTable {
   // x[i], x[i + half] rotated by cos[i], sin[i].
   void (*rotate)(float* x, const float* cos, const float* sin, int half);
   void (*widen)(float* out, const void* data, Dtype dtype, int n);
+  // One row of a matrix in groups of 32, from n values of BF16, F16 or F32.
+  void (*quantize)(void* row, Dtype format, const void* data, Dtype dtype, int n);
   // out += weight · difference, for row j of a matrix (or a whole vector, j = 0) of n columns.
   void (*apply_term)(float* out, const DeltaTerm& term, size_t j, int n);
   // d = tuned − base (float32) of one row.

@@ -1,261 +1,190 @@
-// Base matmul with deltas folded in. Included by kernels.cc alone.
+// Base matmul with deltas. Included by kernels.cc alone.
 //
-// With B the sign bits as 0/1, a plane adds weight · r_j · (2 Σ_i B_ji c_i x_i − Σ_i c_i x_i) to output j. Here the first part goes into the
-// weight on its way to the multiply-add, w'_ji = w_ji + 2 weight r_j B_ji c_i, and the second is taken off at the end: a plane costs one
-// masked add a weight and its own bytes, shared by all rows of its group.
+// All rows share the base's weights; what a mixture's 1-bit planes add is computed apart, from the signs (signs.h), and an exact difference is
+// added to the weights of its rows alone.
 //
 // Every sum has one order: lane l of the only accumulator takes elements l, l + lanes, … of the row (zeros after the last), and the lanes
-// are added by `reduce`. It does not depend on how many rows or outputs are computed together, nor on which of the two paths below does it.
+// are added by `reduce`; then bias, then the mixture's planes one after the other. It does not depend on how many rows or outputs are computed
+// together, nor on which of the two paths below does it.
 #pragma once
 #include "kernels.h"
+#include "signs.h"
 #include "simd.h"
+#include "weights.h"
 
 namespace signpost {
 namespace {
 
-// A panel holds the weights of some outputs, as one group sees them, for this many columns: 8 KiB, beside the rows' in the first-level cache.
-constexpr int kPanelColumns = 512;
+#if defined(SIGNPOST_AVX512) || defined(SIGNPOST_NEON)
+constexpr int kRegisters = 32;
+#else
+constexpr int kRegisters = 16;
+#endif
+// Sums held in registers, beside the weights and activations that are added to them.
+constexpr int kTileSums = kRegisters == 32 ? 24 : 10;
 constexpr int kTileOutputs = 4;
-constexpr int kTileRows = kLanes == 16 ? 6 : 2;
-// Rows whose activations stay in the second-level cache while all outputs pass by.
-constexpr int kBlockRows = 96;
-constexpr int kBlockBytes = 512 * 1024;
-// Groups of at most so many rows, with no delta or one plane, are computed straight from memory.
-constexpr int kDirectRows = kLanes == 16 ? 4 : 2;
+// Rows of a tile that takes its weights straight from memory: each pays for widening them.
+constexpr int kDirectTileRows = kRegisters == 32 ? 6 : 4;
+// More rows than this don't pay for widening a quantised weight again for each tile.
+constexpr int kMostScaledRows = 16;
+// Outputs of which all rows are computed before the next.
+constexpr int kSpanOutputs = kMostTiles * kTileSigns;
 // What is fetched ahead of use: far enough for memory, near enough for the second-level cache.
 constexpr size_t kTilesAhead = 2;
-// Outputs whose sums are in flight for several groups at once, and the groups' rows.
-constexpr int kBlockOutputs = 2 * kTileOutputs;
-constexpr int kBatchRows = 16;
-constexpr int kLineBytes = 64;
 
-inline float row_scale(const DeltaTerm& term, size_t j) { return term.row_scale[j * term.row_scale_step]; }
+// A panel holds the weights of a tile of outputs as float32, for this many columns: 64 KiB. A tile of rows stays in the first-level cache while the
+// panel passes by, a block of them in the second.
+constexpr int kPanelColumns = 1024;
+constexpr int kPanelRows = kRegisters == 32 ? 6 : 2;
+constexpr int kBlockRows = 96;
 
-inline void finish(const LinearJob& job, const RowGroup& group, int g, int j, float sum) {
-  for (int t = 0; t < group.term_count; t++) {
-    const DeltaTerm& term = group.terms[t];
-    if (term.signs != nullptr) sum = fma(-(term.weight * row_scale(term, j)), group.sums[t * group.row_count + g], sum);
-  }
-  if (group.bias != nullptr) sum += group.bias[j];
-  job.y[static_cast<size_t>(group.rows[g]) * job.y_stride + j] = sum;
+// Rows that see the same weights: the base's, or those of one exact group. Where `bias` is null, `biases` has each row's own.
+struct Rows {
+  const int* rows;
+  int count;
+  const float* bias;
+  const float* const* biases;
+  const RowGroup* exact; // null for the base
+
+  Rows from(int first, int n) const { return {rows + first, n, bias, biases == nullptr ? nullptr : biases + first, exact}; }
+};
+
+inline const float* input(const LinearJob& job, const Rows& rows, int r) { return job.x + static_cast<size_t>(rows.rows[r]) * job.x_stride; }
+
+// y of some consecutive outputs of one row.
+inline void finish(const LinearJob& job, const Rows& rows, int r, int j, const float* sums, int outputs) {
+  const float* bias = rows.biases == nullptr ? rows.bias : rows.biases[r];
+  float* y = job.y + static_cast<size_t>(rows.rows[r]) * job.y_stride + j;
+  for (int o = 0; o < outputs; o++) y[o] = bias == nullptr ? sums[o] : sums[o] + bias[j + o];
 }
 
-// `vectors` vectors of one output's weights as float32, zeros after the last of `columns`.
-template <typename W> inline void fill_row(float* row, const W* weights, int columns, int vectors, size_t ahead) {
-  const int whole = columns / kLanes < vectors ? columns / kLanes : vectors;
-  for (int v = 0; v < whole; v++) {
-    if (v % (kLineBytes / (kLanes * static_cast<int>(sizeof(W)))) == 0) __builtin_prefetch(reinterpret_cast<const char*>(weights + v * kLanes) + ahead, 0, 2);
-    store(row + v * kLanes, load_weights(weights + v * kLanes));
-  }
-  if (whole < vectors) store(row + whole * kLanes, load_weights_tail(weights + whole * kLanes, columns - whole * kLanes));
-}
+// ---- weights straight from memory, or the cache that the first rows brought them to ----
 
-// ---- few rows, no delta or one plane: straight from memory ----
-
-// Some columns of consecutive outputs' weights: in memory, or in a panel.
-template <typename W> struct InMemory {
-  using Weight = W;
-  const W* data;
-  size_t stride; // elements from one output to the next
-  int columns;   // that may be read; a tile takes zeros after them
-};
-struct InPanel {
-  using Weight = float;
-  const float* data;
-  static constexpr size_t stride = kPanelColumns;
-  int columns;
-};
-
-// What a tile is part of: outputs j …, columns `first` · kLanes …, and how many bytes further what is needed next begins.
-struct Place {
-  int j;
-  int first;
-  int vectors;
-  size_t ahead;
-  size_t signs_ahead;
-};
-
-// Adds the products of a place's columns to `saved` (rows, kBlockOutputs). What is next is prefetched: the hardware follows fewer streams
-// than a tile reads.
-template <int kOutputs, int kRows, bool kPlane, bool kAhead, typename Source>
-inline void direct_tile(const LinearJob& job, const RowGroup& group, Source w, const Place& at, Vec* saved) {
-  using W = typename Source::Weight;
+// The sums of some outputs from j on into `results` (rows, kTileSigns). What is needed next is prefetched: the hardware follows fewer streams than a
+// tile reads.
+template <typename F, int kOutputs, int kRows> inline void direct_tile(const LinearJob& job, const Rows& rows, int j, bool is_first, float* results) {
+  const size_t stride = row_bytes(job.dtype, job.in);
+  const char* weights[kOutputs];
+  for (int o = 0; o < kOutputs; o++) weights[o] = static_cast<const char*>(job.w) + static_cast<size_t>(j + o) * stride;
   const float* x[kRows];
-  for (int r = 0; r < kRows; r++) x[r] = job.x + static_cast<size_t>(group.rows[r]) * job.x_stride + at.first * kLanes;
-  const W* weights[kOutputs];
-  const uint32_t* signs[kOutputs] = {};
-  Vec twice[kOutputs] = {};
-  for (int o = 0; o < kOutputs; o++) {
-    weights[o] = w.data + o * w.stride;
-    if (!kPlane) continue;
-    // Chunks begin at whole sign words.
-    signs[o] = group.terms[0].signs + (at.j + o) * ((static_cast<size_t>(job.in) + 31) / 32) + at.first * kLanes / 32;
-    twice[o] = splat(2.0f * (group.terms[0].weight * row_scale(group.terms[0], at.j + o)));
-  }
-  Vec sums[kOutputs][kRows];
-  for (int o = 0; o < kOutputs; o++)
-    for (int r = 0; r < kRows; r++) sums[o][r] = saved[r * kBlockOutputs + o];
-  const auto step = [&](int v, int o, Vec value) __attribute__((always_inline)) {
-    if (kPlane) value = add_where(value, sign_bits(signs[o], v), twice[o]);
-    for (int r = 0; r < kRows; r++) sums[o][r] = fma(value, load(x[r] + v * kLanes), sums[o][r]);
+  for (int r = 0; r < kRows; r++) x[r] = input(job, rows, r);
+  // The weights of rows computed before are in a cache.
+  const size_t ahead = is_first ? kTilesAhead * kOutputs * stride : 0;
+  Vec sums[kRows][kTileOutputs] = {};
+  // Vector v of a chunk.
+  const auto step = [&](int v, const char* const* chunk, const float(*scales)[kChunkGroups], size_t column) __attribute__((always_inline)) {
+    Vec values[kOutputs];
+    for (int o = 0; o < kOutputs; o++) values[o] = F::at(chunk[o], F::kScaled ? scales[o] : nullptr, v);
+    for (int r = 0; r < kRows; r++) {
+      const Vec value = load(x[r] + column + v * kLanes);
+      for (int o = 0; o < kOutputs; o++) sums[r][o] = fma(values[o], value, sums[r][o]);
+    }
   };
-  const int whole = w.columns / kLanes < at.vectors ? w.columns / kLanes : at.vectors;
-  for (int v = 0; v < whole; v++) {
-    if (kAhead && v % (kLineBytes / (kLanes * static_cast<int>(sizeof(W)))) == 0)
-      for (int o = 0; o < kOutputs; o++) __builtin_prefetch(reinterpret_cast<const char*>(weights[o] + v * kLanes) + at.ahead, 0, 2);
-    if (kPlane && v % (kLineBytes * 8 / kLanes) == 0)
-      for (int o = 0; o < kOutputs; o++) __builtin_prefetch(reinterpret_cast<const char*>(signs[o]) + v * kLanes / 8 + at.signs_ahead, 0, 2);
-    for (int o = 0; o < kOutputs; o++) step(v, o, load_weights(weights[o] + v * kLanes));
+  const int whole = whole_vectors<F>(job.in);
+  float scales[F::kScaled ? kOutputs : 1][kChunkGroups];
+  for (int from = 0; from < whole; from += F::kScaled ? kChunkVectors : whole) {
+    const int end = F::kScaled && whole - from > kChunkVectors ? from + kChunkVectors : whole;
+    const char* chunk[kOutputs];
+    for (int o = 0; o < kOutputs; o++) {
+      chunk[o] = weights[o] + static_cast<size_t>(from) * F::kVectorBytes;
+      if constexpr (F::kScaled) {
+        const int groups = (end - from) * kLanes / kGroupColumns + 1;
+        const char* halves = scales_of<F>(weights[o], job.in) + from * kLanes / kGroupColumns * 2;
+        for (int at = 0; at < groups * 2; at += 64) __builtin_prefetch(halves + at + ahead, 0, 2);
+        widen_scales(scales[o], halves, groups < kChunkGroups ? groups : kChunkGroups);
+      }
+    }
+    const size_t column = static_cast<size_t>(from) * kLanes;
+    constexpr int kLineVectors = 64 / F::kVectorBytes;
+    const int lines = (end - from) / kLineVectors;
+    for (int line = 0; line < lines; line++) {
+      for (int o = 0; o < kOutputs; o++) __builtin_prefetch(chunk[o] + line * size_t{64} + ahead, 0, 2);
+      // Counted from the line's beginning, so that a vector's place in its group is known when this is compiled.
+#pragma GCC unroll 16
+      for (int i = 0; i < kLineVectors; i++) step(line * kLineVectors + i, chunk, scales, column);
+    }
+    for (int v = lines * kLineVectors; v < end - from; v++) step(v, chunk, scales, column);
   }
-  if (whole < at.vectors)
-    for (int o = 0; o < kOutputs; o++) step(whole, o, load_weights_tail(weights[o] + whole * kLanes, w.columns - whole * kLanes));
-  for (int o = 0; o < kOutputs; o++)
-    for (int r = 0; r < kRows; r++) saved[r * kBlockOutputs + o] = sums[o][r];
+  if constexpr (!F::kScaled) {
+    if (const int left = job.in - whole * kLanes; left > 0) {
+      for (int o = 0; o < kOutputs; o++) {
+        const Vec value = load_tail<F>(weights[o], whole, left);
+        for (int r = 0; r < kRows; r++) sums[r][o] = fma(value, load(x[r] + whole * kLanes), sums[r][o]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; r++) {
+    float four[kTileOutputs];
+    reduce4(sums[r], four);
+    for (int o = 0; o < kOutputs; o++) results[r * kTileSigns + o] = four[o];
+  }
 }
 
-inline bool is_direct(const RowGroup& group) {
-  if (group.row_count > kDirectRows) return false;
-  return group.term_count == 0 || (group.term_count == 1 && group.terms[0].signs != nullptr && group.terms[0].col_scale == nullptr);
-}
-
-template <int kOutputs, bool kPlane, bool kAhead, typename Source>
-inline void direct_rows(const LinearJob& job, const RowGroup& group, Source w, const Place& at, Vec* saved) {
-  switch (group.row_count) {
-    case 1: return direct_tile<kOutputs, 1, kPlane, kAhead>(job, group, w, at, saved);
-    case 2: return direct_tile<kOutputs, 2, kPlane, kAhead>(job, group, w, at, saved);
-#if defined(SIGNPOST_AVX512)
-    case 3: return direct_tile<kOutputs, 3, kPlane, kAhead>(job, group, w, at, saved);
-    default: return direct_tile<kOutputs, 4, kPlane, kAhead>(job, group, w, at, saved);
-#else
-    default: return;
-#endif
-  }
-}
-
-// One group's share of a place: up to kBlockOutputs outputs, kTileOutputs at once unless there is one row.
-template <bool kAhead, typename Source>
-void direct_outputs(const LinearJob& job, const RowGroup& group, Source w, Place at, int outputs, Vec* saved) {
-  if (outputs == kBlockOutputs && group.row_count == 1) {
-    if (group.term_count == 0) return direct_tile<kBlockOutputs, 1, false, kAhead>(job, group, w, at, saved);
-    return direct_tile<kBlockOutputs, 1, true, kAhead>(job, group, w, at, saved);
-  }
+// Outputs j … of up to kDirectTileRows rows.
+template <typename F, int kRows> void direct_rows(const LinearJob& job, const Rows& rows, int j, int outputs, bool is_first) {
+  constexpr int kOutputs = kTileSums / kRows < kTileOutputs ? kTileSums / kRows : kTileOutputs;
+  alignas(64) float results[kRows * kTileSigns];
   int o = 0;
-  for (; o + kTileOutputs <= outputs; o += kTileOutputs, at.j += kTileOutputs, w.data += kTileOutputs * w.stride) {
-    if (group.term_count == 0) direct_rows<kTileOutputs, false, kAhead>(job, group, w, at, saved + o);
-    else direct_rows<kTileOutputs, true, kAhead>(job, group, w, at, saved + o);
-  }
-  for (; o < outputs; o++, at.j++, w.data += w.stride) {
-    if (group.term_count == 0) direct_rows<1, false, kAhead>(job, group, w, at, saved + o);
-    else direct_rows<1, true, kAhead>(job, group, w, at, saved + o);
-  }
+  for (; o + kOutputs <= outputs; o += kOutputs) direct_tile<F, kOutputs, kRows>(job, rows, j + o, is_first, results + o);
+  for (; o < outputs; o++) direct_tile<F, 1, kRows>(job, rows, j + o, is_first, results + o);
+  for (int r = 0; r < kRows; r++) finish(job, rows, r, j, results + r * kTileSigns, outputs);
 }
 
-// Consecutive groups, the direct ones among them.
-struct Batch {
-  int from;
-  int to;
-  int groups;
-  int rows; // at most kBatchRows
-};
-
-// Adds some columns' products of up to kBlockOutputs outputs to `saved` (rows, kBlockOutputs).
-template <typename W> void direct_chunk(const LinearJob& job, InMemory<W> source, const Batch& batch, const Place& at, int outputs, Vec* saved) {
-  const bool is_alone = batch.groups == 1;
-  alignas(64) float panel[kBlockOutputs * kPanelColumns];
-  // Several groups share the weights: they are widened once.
-  if (!is_alone)
-    for (int o = 0; o < outputs; o++) fill_row(panel + o * kPanelColumns, source.data + o * source.stride, source.columns, at.vectors, at.ahead);
-  for (int g = batch.from; g < batch.to; g++) {
-    const RowGroup& group = job.groups[g];
-    if (!is_direct(group)) continue;
-    if (is_alone) direct_outputs<true>(job, group, source, at, outputs, saved);
-    else direct_outputs<false>(job, group, InPanel{panel, at.vectors * kLanes}, at, outputs, saved);
-    saved += group.row_count * kBlockOutputs;
-  }
+// Tiles of even size: 8 rows are 4 and 4, not 6 and 2.
+inline int tile_size(int left, int most) {
+  const int tiles = (left + most - 1) / most;
+  return (left + tiles - 1) / tiles;
 }
 
-template <typename W> void direct_batch(const LinearJob& job, const W* w, const Batch& batch, int begin, int end) {
-  Vec saved[kBatchRows * kBlockOutputs];
-  const size_t stride = static_cast<size_t>(job.in);
-  const int all = (job.in + kLanes - 1) / kLanes;
-  // One group reads its weights from beginning to end; a panel holds a chunk of them.
-  const int chunk = batch.groups == 1 ? all : kPanelColumns / kLanes;
-  // One row's outputs are few enough sums to need no more streams than a tile has.
-  const int step = batch.groups == 1 ? kTileOutputs : kBlockOutputs;
-  for (int j = begin; j < end; j += step) {
-    const int outputs = end - j < step ? end - j : step;
-    for (int i = 0; i < batch.rows * kBlockOutputs; i++) saved[i] = Vec{};
-    for (int first = 0; first < all; first += chunk) {
-      const size_t column = static_cast<size_t>(first) * kLanes;
-      // Next are a later tile, or the same outputs' next chunk; after the last chunk, the next outputs' first.
-      const size_t ahead = chunk == all ? kTilesAhead * step * stride : first + chunk < all ? static_cast<size_t>(chunk) * kLanes : step * stride - column;
-      const Place at = {j, first, all - first < chunk ? all - first : chunk, ahead * sizeof(W), kTilesAhead * step * ((stride + 31) / 32) * 4};
-      direct_chunk(job, InMemory<W>{w + j * stride + column, stride, job.in - first * kLanes}, batch, at, outputs, saved);
+// Up to kTileSigns outputs of any number of rows.
+template <typename F> void direct_tiles(const LinearJob& job, const Rows& all, int j, int outputs) {
+  for (int first = 0; first < all.count;) {
+    const int size = tile_size(all.count - first, kDirectTileRows);
+    const Rows rows = all.from(first, size);
+    switch (size) {
+      case 1: direct_rows<F, 1>(job, rows, j, outputs, first == 0); break;
+      case 2: direct_rows<F, 2>(job, rows, j, outputs, first == 0); break;
+      case 3: direct_rows<F, 3>(job, rows, j, outputs, first == 0); break;
+      case 4: direct_rows<F, 4>(job, rows, j, outputs, first == 0); break;
+      default:
+        if constexpr (kDirectTileRows == 6) {
+          if (size == 5) direct_rows<F, 5>(job, rows, j, outputs, first == 0);
+          else direct_rows<F, 6>(job, rows, j, outputs, first == 0);
+        }
     }
-    const Vec* at = saved;
-    for (int g = batch.from; g < batch.to; g++) {
-      if (!is_direct(job.groups[g])) continue;
-      for (int r = 0; r < job.groups[g].row_count; r++, at += kBlockOutputs)
-        for (int o = 0; o < outputs; o++) finish(job, job.groups[g], r, j + o, reduce(at[o]));
-    }
+    first += size;
   }
 }
 
-template <typename W> void direct_groups(const LinearJob& job, const W* w, int begin, int end) {
-  Batch batch = {0, 0, 0, 0};
-  for (int g = 0; g < job.group_count; g++) {
-    if (!is_direct(job.groups[g])) continue;
-    if (batch.rows + job.groups[g].row_count > kBatchRows) {
-      direct_batch(job, w, batch, begin, end);
-      batch = {g, g, 0, 0};
-    }
-    batch.to = g + 1;
-    batch.groups++;
-    batch.rows += job.groups[g].row_count;
-  }
-  if (batch.rows > 0) direct_batch(job, w, batch, begin, end);
+// ---- many rows of quantised weights, or an exact difference: weights first into a panel ----
+
+// Part of output j's weights, from column `from` on, changed in place by an exact difference.
+inline void add_exact(float* row, const DeltaTerm& term, size_t j, int in, int from, int vectors) {
+  const char* exact = reinterpret_cast<const char*>(term.exact + j * in + from);
+  const Vec weight = splat(term.weight);
+  const int whole = (in - from) / kLanes < vectors ? (in - from) / kLanes : vectors;
+  for (int v = 0; v < whole; v++) store(row + v * kLanes, fma(weight, Brains::at(exact, nullptr, v), load(row + v * kLanes)));
+  if (whole < vectors) store(row + whole * kLanes, fma(weight, load_tail<Brains>(exact, whole, in - from - whole * kLanes), load(row + whole * kLanes)));
 }
 
-// ---- many rows or any mixture: weights first into a panel ----
-
-// One row of weights, columns v · kLanes on, changed in place by one term.
-inline void apply_term_to(float* row, const DeltaTerm& term, size_t j, int in, int first, int vectors) {
-  const int whole = in / kLanes - first < vectors ? in / kLanes - first : vectors;
-  const int tail = whole < vectors ? in % kLanes : 0;
-  const int from = first * kLanes;
-  if (term.signs == nullptr) {
-    const uint16_t* exact = term.exact + j * in + from;
-    const Vec weight = splat(term.weight);
-    for (int v = 0; v < whole; v++) store(row + v * kLanes, fma(weight, load_weights(exact + v * kLanes), load(row + v * kLanes)));
-    if (tail > 0) store(row + whole * kLanes, fma(weight, load_weights_tail(exact + whole * kLanes, tail), load(row + whole * kLanes)));
-    return;
-  }
-  const uint32_t* signs = term.signs + j * ((in + 31) / 32);
-  const Vec twice = splat(2.0f * (term.weight * row_scale(term, j)));
-  const float* columns = term.col_scale == nullptr ? nullptr : term.col_scale + from;
-  for (int v = 0; v < vectors; v++) {
-    Vec step = twice;
-    if (columns != nullptr) step = twice * (v < whole ? load(columns + v * kLanes) : load_weights_tail(columns + v * kLanes, tail));
-    store(row + v * kLanes, add_where(load(row + v * kLanes), sign_bits(signs, first + v), step));
-  }
-}
-
-template <typename W> inline void fill_panel(float* panel, const LinearJob& job, const RowGroup& group, const W* w, int j, int outputs, int first, int vectors) {
-  const size_t stride = static_cast<size_t>(job.in);
+template <typename F> inline void fill_panel(float* panel, const LinearJob& job, const Rows& rows, int j, int outputs, int first, int vectors) {
+  const size_t stride = row_bytes(job.dtype, job.in);
   for (int o = 0; o < outputs; o++) {
     float* row = panel + o * kPanelColumns;
-    fill_row(row, w + (j + o) * stride + static_cast<size_t>(first) * kLanes, job.in - first * kLanes, vectors, kTileOutputs * stride * sizeof(W));
-    for (int t = 0; t < group.term_count; t++) apply_term_to(row, group.terms[t], j + o, job.in, first, vectors);
+    widen_row<F>(row, static_cast<const char*>(job.w) + (j + o) * stride, job.in, first, vectors, kTileSigns * stride);
+    if (rows.exact == nullptr) continue;
+    for (int t = 0; t < rows.exact->term_count; t++)
+      if (rows.exact->terms[t].exact != nullptr) add_exact(row, rows.exact->terms[t], static_cast<size_t>(j + o), job.in, first * kLanes, vectors);
   }
 }
 
-template <int kOutputs, int kRows>
-void panel_tile(const float* panel, int vectors, const LinearJob& job, const int* rows, int from, Vec* saved) {
+// Adds some outputs' products to `saved` (rows, kTileSigns).
+template <int kOutputs, int kRows> void panel_tile(const float* panel, int vectors, const LinearJob& job, const Rows& rows, int from, Vec* saved) {
   const float* x[kRows];
-  for (int r = 0; r < kRows; r++) x[r] = job.x + static_cast<size_t>(rows[r]) * job.x_stride + from;
+  for (int r = 0; r < kRows; r++) x[r] = input(job, rows, r) + from;
   Vec sums[kRows][kOutputs];
   for (int r = 0; r < kRows; r++)
-    for (int o = 0; o < kOutputs; o++) sums[r][o] = saved[r * kTileOutputs + o];
+    for (int o = 0; o < kOutputs; o++) sums[r][o] = saved[r * kTileSigns + o];
   for (int v = 0; v < vectors; v++) {
     Vec weights[kOutputs];
     for (int o = 0; o < kOutputs; o++) weights[o] = load(panel + o * kPanelColumns + v * kLanes);
@@ -265,71 +194,86 @@ void panel_tile(const float* panel, int vectors, const LinearJob& job, const int
     }
   }
   for (int r = 0; r < kRows; r++)
-    for (int o = 0; o < kOutputs; o++) saved[r * kTileOutputs + o] = sums[r][o];
+    for (int o = 0; o < kOutputs; o++) saved[r * kTileSigns + o] = sums[r][o];
 }
 
-// Tiles of even size: 8 rows are 4 and 4, not 6 and 2.
-inline int tile_size(int left, int most) {
-  const int tiles = (left + most - 1) / most;
-  return (left + tiles - 1) / tiles;
+template <int kRows> inline void panel_outputs(const float* panel, int vectors, const LinearJob& job, const Rows& rows, int from, int outputs, Vec* saved) {
+  int o = 0;
+  for (; o + kTileOutputs <= outputs; o += kTileOutputs) panel_tile<kTileOutputs, kRows>(panel + o * kPanelColumns, vectors, job, rows, from, saved + o);
+  for (; o < outputs; o++) panel_tile<1, kRows>(panel + o * kPanelColumns, vectors, job, rows, from, saved + o);
 }
 
-template <int kOutputs> inline void panel_rows(const float* panel, int vectors, const LinearJob& job, const int* rows, int count, int from, Vec* saved) {
-  for (int r = 0; r < count;) {
-    const int size = tile_size(count - r, kTileRows);
-    Vec* at = saved + r * kTileOutputs;
+inline void panel_rows(const float* panel, int vectors, const LinearJob& job, const Rows& all, int from, int outputs, Vec* saved) {
+  for (int first = 0; first < all.count;) {
+    const int size = tile_size(all.count - first, kPanelRows);
+    const Rows rows = all.from(first, size);
+    Vec* at = saved + first * kTileSigns;
     switch (size) {
-      case 1: panel_tile<kOutputs, 1>(panel, vectors, job, rows + r, from, at); break;
-      case 2: panel_tile<kOutputs, 2>(panel, vectors, job, rows + r, from, at); break;
-#if defined(SIGNPOST_AVX512)
-      case 3: panel_tile<kOutputs, 3>(panel, vectors, job, rows + r, from, at); break;
-      case 4: panel_tile<kOutputs, 4>(panel, vectors, job, rows + r, from, at); break;
-      case 5: panel_tile<kOutputs, 5>(panel, vectors, job, rows + r, from, at); break;
-      default: panel_tile<kOutputs, 6>(panel, vectors, job, rows + r, from, at); break;
-#else
-      default: break;
-#endif
+      case 1: panel_outputs<1>(panel, vectors, job, rows, from, outputs, at); break;
+      case 2: panel_outputs<2>(panel, vectors, job, rows, from, outputs, at); break;
+      default:
+        if constexpr (kPanelRows == 6) {
+          if (size == 3) panel_outputs<3>(panel, vectors, job, rows, from, outputs, at);
+          else if (size == 4) panel_outputs<4>(panel, vectors, job, rows, from, outputs, at);
+          else if (size == 5) panel_outputs<5>(panel, vectors, job, rows, from, outputs, at);
+          else panel_outputs<6>(panel, vectors, job, rows, from, outputs, at);
+        }
     }
-    r += size;
+    first += size;
   }
 }
 
-template <typename W> void panel_block(const LinearJob& job, const RowGroup& group, const W* w, int j, int outputs, int first_row, int row_count) {
-  alignas(64) float panel[kTileOutputs * kPanelColumns];
-  Vec saved[kBlockRows * kTileOutputs];
-  for (int i = 0; i < row_count * kTileOutputs; i++) saved[i] = Vec{};
+// Up to kTileSigns outputs of up to kBlockRows rows.
+template <typename F> void panel_block(const LinearJob& job, const Rows& rows, int j, int outputs) {
+  alignas(64) float panel[kTileSigns * kPanelColumns];
+  Vec saved[kBlockRows * kTileSigns];
+  for (int i = 0; i < rows.count * kTileSigns; i++) saved[i] = Vec{};
   const int all = (job.in + kLanes - 1) / kLanes;
-  const int* rows = group.rows + first_row;
   for (int first = 0; first < all; first += kPanelColumns / kLanes) {
     const int vectors = all - first < kPanelColumns / kLanes ? all - first : kPanelColumns / kLanes;
-    fill_panel(panel, job, group, w, j, outputs, first, vectors);
-    if (outputs == kTileOutputs) panel_rows<kTileOutputs>(panel, vectors, job, rows, row_count, first * kLanes, saved);
-    else panel_rows<1>(panel, vectors, job, rows, row_count, first * kLanes, saved);
+    fill_panel<F>(panel, job, rows, j, outputs, first, vectors);
+    panel_rows(panel, vectors, job, rows, first * kLanes, outputs, saved);
   }
-  for (int r = 0; r < row_count; r++)
-    for (int o = 0; o < outputs; o++) finish(job, group, first_row + r, j + o, reduce(saved[r * kTileOutputs + o]));
-}
-
-template <typename W> void panel_group(const LinearJob& job, const RowGroup& group, const W* w, int begin, int end) {
-  const int fitting = static_cast<int>(kBlockBytes / (size_t{4} * job.in)) / kTileRows * kTileRows;
-  const int block = fitting < kTileRows ? kTileRows : fitting > kBlockRows ? kBlockRows : fitting;
-  for (int row = 0; row < group.row_count; row += block) {
-    const int count = group.row_count - row < block ? group.row_count - row : block;
-    int j = begin;
-    for (; j + kTileOutputs <= end; j += kTileOutputs) panel_block(job, group, w, j, kTileOutputs, row, count);
-    for (; j < end; j++) panel_block(job, group, w, j, 1, row, count);
+  for (int r = 0; r < rows.count; r++) {
+    float sums[kTileSigns];
+    for (int o = 0; o < kTileSigns; o += 4) reduce4(saved + r * kTileSigns + o, sums + o);
+    finish(job, rows, r, j, sums, outputs);
   }
 }
 
-template <typename W> void linear_of(const LinearJob& job, const W* w, int begin, int end) {
-  direct_groups(job, w, begin, end);
-  for (int g = 0; g < job.group_count; g++)
-    if (!is_direct(job.groups[g])) panel_group(job, job.groups[g], w, begin, end);
+template <typename F> void panels(const LinearJob& job, const Rows& all, int begin, int end) {
+  for (int first = 0; first < all.count; first += kBlockRows) {
+    const Rows rows = all.from(first, all.count - first < kBlockRows ? all.count - first : kBlockRows);
+    for (int j = begin; j < end; j += kTileSigns) panel_block<F>(job, rows, j, end - j < kTileSigns ? end - j : kTileSigns);
+  }
+}
+
+// ---- all of it ----
+
+template <typename F> void linear_of(const LinearJob& job, int begin, int end) {
+  for (int g = 0; g < job.group_count; g++) {
+    const RowGroup& group = job.groups[g];
+    if (group.is_exact) panels<F>(job, {group.rows, group.row_count, group.bias, nullptr, &group}, begin, end);
+  }
+  const Rows plain = {job.plain_rows, job.plain_count, nullptr, job.plain_bias, nullptr};
+  const bool is_direct = !F::kScaled || plain.count <= kMostScaledRows;
+  if (!is_direct) panels<F>(job, plain, begin, end);
+  for (int j = begin; j < end; j += kSpanOutputs) {
+    const int outputs = end - j < kSpanOutputs ? end - j : kSpanOutputs;
+    if (is_direct)
+      for (int o = 0; o < outputs; o += kTileSigns) direct_tiles<F>(job, plain, j + o, outputs - o < kTileSigns ? outputs - o : kTileSigns);
+    add_signs(job, j, outputs);
+  }
+  add_lane_groups(job, begin, end);
 }
 
 void linear(const LinearJob& job, int begin, int end) {
-  if (job.dtype == Dtype::BF16) linear_of(job, static_cast<const uint16_t*>(job.w), begin, end);
-  else linear_of(job, static_cast<const float*>(job.w), begin, end);
+  switch (job.dtype) {
+    case Dtype::BF16: return linear_of<Brains>(job, begin, end);
+    case Dtype::Q8: return linear_of<Bytes>(job, begin, end);
+    case Dtype::Q4: return linear_of<Nibbles>(job, begin, end);
+    default: return linear_of<Floats>(job, begin, end);
+  }
 }
 
 } // namespace

@@ -31,7 +31,8 @@ typedef uint16_t Halves __attribute__((vector_size(kLanes * 2), aligned(2), may_
 
 inline Vec load(const float* p) { return *reinterpret_cast<const VecU*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<VecU*>(p) = v; }
-inline Vec splat(float value) { return Vec{} + value; }
+// What is taken off is what the compiler leaves out: −0 + 0 would be something else.
+inline Vec splat(float value) { return value - Vec{}; }
 
 inline Vec fma(Vec a, Vec b, Vec c) {
 #if defined(SIGNPOST_AVX512)
@@ -70,71 +71,60 @@ inline float reduce(Vec v) {
 #endif
 }
 
-// ---- weights ----
-
-inline Vec load_weights(const float* p) { return load(p); }
-inline Vec load_weights(const uint16_t* p) {
-  // GCC's own widening of a whole vector takes four instructions where these take one.
+// `reduce` of four vectors.
+inline void reduce4(const Vec v[4], float out[4]) {
 #if defined(SIGNPOST_AVX512)
-  const Words wide = reinterpret_cast<Words>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+  const auto of = [](Vec one) { return reinterpret_cast<__m512>(one); };
+  const auto halves = [](__m512 a, __m512 b) { return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee)); };
+  const __m512 ab = halves(of(v[0]), of(v[1]));
+  const __m512 cd = halves(of(v[2]), of(v[3]));
+  // Four lanes of each, then two, then one.
+  const __m512 four = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+  const __m512 two = _mm512_add_ps(four, _mm512_permute_ps(four, 0x4e));
+  const __m512 one = _mm512_add_ps(two, _mm512_permute_ps(two, 0xb1));
+  const __m512i firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one)));
+#else
+  for (int i = 0; i < 4; i++) out[i] = reduce(v[i]);
+#endif
+}
+
+// ---- sign bits: a vector of words, one of each output ----
+
+#if defined(SIGNPOST_AVX512)
+using SignWords = __m512i;
+inline SignWords load_sign_words(const uint32_t* p) { return _mm512_loadu_si512(p); }
+inline SignWords upper_half(SignWords bits) { return _mm512_srli_epi32(bits, 16); }
 #elif defined(SIGNPOST_AVX2)
-  const Words wide = reinterpret_cast<Words>(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+using SignWords = __m256i;
+inline SignWords load_sign_words(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline SignWords upper_half(SignWords bits) { return _mm256_srli_epi32(bits, 16); }
 #else
-  const Words wide = __builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words);
+using SignWords = Words;
+inline SignWords load_sign_words(const uint32_t* p) {
+  SignWords bits;
+  std::memcpy(&bits, p, sizeof bits);
+  return bits;
+}
+inline SignWords upper_half(SignWords bits) { return bits >> 16; }
 #endif
-  return reinterpret_cast<Vec>(wide << 16);
-}
 
-// The last n < kLanes elements of a row, zeros after them; reads nothing beyond.
-template <typename W> inline Vec load_weights_tail(const W* p, int n) {
-  W padded[kLanes] = {};
-  for (int i = 0; i < n; i++) padded[i] = p[i];
-  return load_weights(padded);
-}
-
-inline float weight_at(const float* p) { return *p; }
-inline float weight_at(const uint16_t* p) {
-  const uint32_t word = static_cast<uint32_t>(*p) << 16;
-  float value;
-  std::memcpy(&value, &word, 4);
-  return value;
-}
-
-// ---- sign bits ----
-
-// kLanes sign bits of a row, those of columns v · kLanes and on. (All supported machines are little-endian.)
-inline uint32_t sign_bits(const uint32_t* signs, int v) {
+// table[bits kNibble · 4 … + 3] of each word, kNibble below 4.
+template <int kNibble> inline Vec look_up_sum(const float* table, SignWords bits) {
 #if defined(SIGNPOST_AVX512)
-  return _load_mask16(reinterpret_cast<__mmask16*>(const_cast<uint32_t*>(signs)) + v);
+  // The permutation takes the low four bits. A product's upper half is a shift that leaves the shuffle units, of which there are few, alone.
+  const __m512i index = kNibble == 0 ? bits : _mm512_mulhi_epu16(bits, _mm512_set1_epi16(static_cast<short>(1 << (16 - 4 * kNibble))));
+  return reinterpret_cast<Vec>(_mm512_permutexvar_ps(index, _mm512_loadu_ps(table)));
 #elif defined(SIGNPOST_AVX2)
-  return reinterpret_cast<const uint8_t*>(signs)[v];
+  // The permutation takes the low three bits, the blend the topmost.
+  const __m256i index = _mm256_srli_epi32(bits, 4 * kNibble);
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), index);
+  return reinterpret_cast<Vec>(_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(bits, 28 - 4 * kNibble))));
 #else
-  return (signs[v / 8] >> (v % 8 * 4)) & 15;
-#endif
-}
-
-#if !defined(SIGNPOST_AVX512)
-// All ones in the lanes whose bit is set: a load is cheaper than spreading bits over lanes.
-struct LaneMasks {
-  alignas(kLanes * 4) uint32_t masks[1 << kLanes][kLanes];
-  constexpr LaneMasks() : masks() {
-    for (int bits = 0; bits < 1 << kLanes; bits++)
-      for (int lane = 0; lane < kLanes; lane++) masks[bits][lane] = (bits >> lane) & 1 ? 0xffffffffu : 0u;
-  }
-};
-constexpr LaneMasks kLaneMasks;
-#endif
-
-// v + x where the lane's bit is set, v elsewhere.
-inline Vec add_where(Vec v, uint32_t bits, Vec x) {
-#if defined(SIGNPOST_AVX512)
-  // GCC 12 copies v before the intrinsic's masked add.
-  __asm__("vaddps %2, %0, %0%{%1%}" : "+v"(v) : "Yk"(static_cast<__mmask16>(bits)), "v"(x));
-  return v;
-#else
-  Ints mask;
-  std::memcpy(&mask, kLaneMasks.masks[bits], sizeof mask);
-  return v + reinterpret_cast<Vec>(reinterpret_cast<Ints>(x) & mask);
+  Vec sums;
+  for (int lane = 0; lane < kLanes; lane++) sums[lane] = table[(bits[lane] >> (4 * kNibble)) & 15];
+  return sums;
 #endif
 }
 

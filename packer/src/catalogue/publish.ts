@@ -7,8 +7,11 @@ import {
   type Digest,
   type ExpertVersion,
   expertNameSchema,
+  headerLength,
+  MAX_TOKENIZER_HEADER,
   Problem,
   parseWith,
+  sha256,
 } from '@signpost/contracts';
 import {
   type ByteSource,
@@ -59,7 +62,8 @@ export async function publish(store: ObjectStore, path: string, options: Publish
   const { onProgress = () => undefined, signal, channel = DEFAULT_CHANNEL, baseName = 'base' } = options;
   const file = await openFile(path);
   try {
-    const { metadata } = await readDeltaLayout(file);
+    const { metadata, addedRows } = await readDeltaLayout(file);
+    const tokenizer = metadata.tokenizer === undefined && addedRows === 0 ? {} : { tokenizer: await headerOf(file) };
     const name = parseWith(expertNameSchema, options.name ?? metadata.expert, `${path}: expert name`);
     // Fails here rather than after an upload.
     let { catalogue } = await readForUpdate(store, options);
@@ -83,6 +87,7 @@ export async function publish(store: ObjectStore, path: string, options: Publish
         key: freeKey(catalogue, digest),
         bytes: file.bytes,
         method: metadata.method,
+        ...tokenizer,
         published: new Date().toISOString(),
       };
       await writeOnce(store, version, again);
@@ -107,6 +112,16 @@ export async function publish(store: ObjectStore, path: string, options: Publish
   } finally {
     await file.close();
   }
+}
+
+/** Where a region reads how the expert's tokenizer differs. @throws Problem when it is too long to be read at once. */
+async function headerOf(file: ByteSource): Promise<NonNullable<ExpertVersion['tokenizer']>> {
+  const headerBytes = 8 + headerLength(await file.read(0, 8), file.bytes, file.where);
+  if (headerBytes > MAX_TOKENIZER_HEADER)
+    throw new Problem(
+      `${file.where}: its header has ${headerBytes} bytes; with a tokenizer of its own, at most ${MAX_TOKENIZER_HEADER} are read before a prompt`,
+    );
+  return { headerBytes, headerDigest: await sha256(await file.read(0, headerBytes)) };
 }
 
 /** Garbage collection decided to remove the object before the catalogue named it. */

@@ -1,6 +1,7 @@
 /**
  * Verification: that a delta's bytes are the published ones, fit their base, and give the errors that their metadata states.
  */
+import { isDeepStrictEqual } from 'node:util';
 import {
   checkDeltaFits,
   type DeltaLayout,
@@ -10,10 +11,20 @@ import {
   Problem,
   type TensorInfo,
 } from '@signpost/contracts';
-import { brainToFloat, type Checkpoint, type CheckpointTensor, modelParams, widenRows } from '@signpost/engine';
+import {
+  brainToFloat,
+  type Checkpoint,
+  type CheckpointTensor,
+  floatToBrain,
+  modelParams,
+  widenRows,
+} from '@signpost/engine';
 import { type ByteSource, readAll, sha256Stream } from '@signpost/store';
 import { rawMatrix } from '../pack/blocks.ts';
-import { decodeFloats } from '../source/floats.ts';
+import { floatsOf } from '../pack/difference.ts';
+import { decodeFloats, tensorRows } from '../source/floats.ts';
+import { checkSameModel } from '../source/same-model.ts';
+import { tokenizerChanges } from '../source/tokenizer.ts';
 import { readDeltaLayout } from './delta-source.ts';
 
 /** Stated errors have 8 decimals and come from float32 residuals; these are computed in double. */
@@ -74,6 +85,11 @@ export async function verify(source: ByteSource, options: VerifyOptions): Promis
     throw new Problem(
       `${where} was packed from fine-tune ${layout.metadata.source}, ${tuned.dir} is ${tunedDigest}; verify it against its own`,
     );
+  await checkSameModel(base, tuned);
+  if (!isDeepStrictEqual(layout.metadata.tokenizer, await tokenizerChanges(base, tuned)))
+    throw new Problem(
+      `${where}: its metadata states tokenizer changes that are not those of ${tuned.dir}; pack it again`,
+    );
   const errors = await checkErrors(source, layout, base, tuned, (read) => {
     signal?.throwIfAborted();
     onProgress(bytes + read, total);
@@ -96,7 +112,12 @@ async function checkErrors(
   }
   for (const param of params) {
     const name = names.get(param.stem) ?? '';
-    const error = await relativeError(source, param, tensorOf(base, name), tensorOf(tuned, name));
+    const [before, whole] = [tensorOf(base, name), tensorOf(tuned, name)];
+    const rows = before.info.shape[0] ?? 0;
+    if (param.added !== undefined)
+      await checkAdded(source, param.added, tensorRows(whole, rows, rows + (param.added.shape[0] ?? 0)));
+    if (param.planes.length === 0 && param.exact === undefined) continue;
+    const error = await relativeError(source, param, before, tensorRows(whole, 0, rows));
     const { [param.stem]: stated } = metadata.errors;
     if (param.planes.length === 0) {
       const tolerance = param.exactScale === undefined ? EXACT_TOLERANCE : INT8_TOLERANCE;
@@ -116,6 +137,14 @@ async function checkErrors(
     onRead(last === undefined ? 0 : last.offset + last.bytes);
   }
   return errors;
+}
+
+/** @throws Problem when added rows are not the fine-tune's, rounded to BF16. */
+async function checkAdded(source: ByteSource, added: TensorInfo, tuned: CheckpointTensor): Promise<void> {
+  const found = new Uint16Array(await aligned(source, added));
+  const wanted = Uint16Array.from(floatsOf(tuned), floatToBrain);
+  if (!isDeepStrictEqual(found, wanted))
+    throw new Problem(`${source.where}: tensor ${added.name} holds other rows than the fine-tune added`);
 }
 
 /** ‖Δ − Δ̂‖ / ‖Δ‖ over all elements, row by row in double precision; 0 where both are nothing. */

@@ -30,7 +30,10 @@ export function evalCommand(): Command {
       addMethod,
       [],
     )
-    .option('--tokenizer <dir>', "folder of the tokenizer and chat template for all of them (the base's by default)")
+    .option(
+      '--tokenizer <dir>',
+      "folder of one tokenizer and chat template for all of them (each one's own by default)",
+    )
     .requiredOption('--out <dir>', 'folder for eval.json, README.md and charts')
     .option('--limit <n>', 'only the first rows of each task', wholeNumber)
     .option('--json', 'print the figures as JSON', false)
@@ -38,7 +41,7 @@ export function evalCommand(): Command {
 }
 
 async function run(tasksFile: string, flags: EvalFlags): Promise<void> {
-  const { base, model: methods, tokenizer = base } = flags;
+  const { base, model: methods, tokenizer } = flags;
   const tasks = await readTasks(tasksFile, flags.limit);
   for (const line of missingFineTunes(tasks, methods)) process.stderr.write(`${line}\n`);
   const controller = new AbortController();

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { logProbability, Model, openCheckpoint, openDelta, Session, Tokenizer } from '@signpost/engine';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { pack } from '../pack/pack.ts';
+import { growCheckpoint } from '../testing/index.ts';
 import { evaluate } from './evaluate.ts';
 import { evalMarkdown, evalReport, evalTable, retention, retentionChart } from './report.ts';
 import { BatchRunner } from './runner.ts';
@@ -120,6 +121,41 @@ describe('the batched runner', () => {
 });
 
 describe('an evaluation of the demo', () => {
+  it('speaks to each expert as it was trained, unless it is told to speak to all alike', async () => {
+    const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+    const tokens = ['<|ask|>', '<|done|>'].map((content, i) => ({ id: 4096 + i, content, ...flags }));
+    const like = ['<|user|>', '<|end|>'].flatMap((token) => tokenizer.encodePart(token));
+    const chat_template =
+      "{% for m in messages %}{{ '<|ask|>' + m['content'] + eos_token }}{% endfor %}{{ '<|assistant|>' }}";
+    const grown = join(dir, 'grown');
+    await growCheckpoint(join(DEMO, 'experts/math'), grown, {
+      seed: 1,
+      rows: 2,
+      tokens,
+      like,
+      scale: 1.25,
+      tokenizerConfig: { chat_template, eos_token: '<|done|>' },
+      generationConfig: { eos_token_id: 4097 },
+    });
+    const path = join(dir, 'grown.delta.safetensors');
+    const linear = ['*.self_attn.*', '*.mlp.*'].map((match) => ({ match, as: 'exact' as const }));
+    await pack(await openCheckpoint(BASE), await openCheckpoint(grown), { name: 'grown', out: path, policy: linear });
+    const tasks = (await readTasks(join(DEMO, 'tasks.yaml'), LIMIT)).filter(({ name }) => name.startsWith('math'));
+    const methods = [
+      { name: 'grown', path: grown },
+      { name: 'exact', path },
+    ];
+    const figures = async (options: { tokenizer?: string }) => {
+      const scores = await evaluate(BASE, methods, tasks, options);
+      return scores.slice(1).map((method) => Object.values(method.scores).map(({ value }) => value));
+    };
+    const [plain = [], packed = []] = await figures({});
+    for (const [i, value] of plain.entries()) expect(packed[i]).toBeCloseTo(value, 2);
+    // By the base's template nothing it was trained for ends an answer.
+    const [alike = []] = await figures({ tokenizer: BASE });
+    expect(alike).not.toEqual(plain);
+  });
+
   it('finds what one sequence at a time gives, and what the delta keeps of it', async () => {
     const tasks = await readTasks(join(DEMO, 'tasks.yaml'), LIMIT);
     const methods = [

@@ -2,8 +2,9 @@
  * Methods on tasks: the base and its deltas on one resident model, each other checkpoint on one of its own, one after the other.
  */
 import { readFile, stat } from 'node:fs/promises';
-import { Problem } from '@signpost/contracts';
-import { type Checkpoint, openCheckpoint, openDelta, Tokenizer } from '@signpost/engine';
+import { Problem, type TokenizerChanges } from '@signpost/contracts';
+import { type Checkpoint, type DeltaFile, openCheckpoint, openDelta, Tokenizer } from '@signpost/engine';
+import { tokenizerChanges } from '../source/tokenizer.ts';
 import { BatchRunner } from './runner.ts';
 import { scoreTask, type TaskScore } from './score.ts';
 import type { Task } from './tasks.ts';
@@ -25,8 +26,11 @@ export interface MethodScores extends Method {
 }
 
 export interface EvaluateOptions {
-  /** Folder of the tokenizer and chat template that all methods are given their prompts by. */
-  readonly tokenizer: string;
+  /**
+   * Folder of the tokenizer and chat template that all methods are given their prompts by. Left out, each is spoken to as it was trained: by the base's,
+   * with what its own changes.
+   */
+  readonly tokenizer?: string | undefined;
   /** Hears how many rows of all are done. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
@@ -43,14 +47,19 @@ export async function evaluate(
   tasks: readonly Task[],
   { tokenizer: tokenizerDir, onProgress = () => {}, signal }: EvaluateOptions,
 ): Promise<MethodScores[]> {
-  const tokenizer = await Tokenizer.load(tokenizerDir);
+  const common = await Tokenizer.load(tokenizerDir ?? base);
+  const tokenizerOf = (changes: TokenizerChanges | undefined) =>
+    tokenizerDir === undefined ? common.withChanges(changes) : common;
   const total = (methods.length + 1) * tasks.reduce((sum, { rows }) => sum + rows.length, 0);
   let done = 0;
   const onRow = () => onProgress(++done, total);
-  const scoreAll = async (runner: BatchRunner, slot: number | undefined) =>
+  const scoreAll = async (runner: BatchRunner, slot: number | undefined, changes: TokenizerChanges | undefined) =>
     Object.fromEntries(
       await Promise.all(
-        tasks.map(async (task) => [task.name, await scoreTask({ runner, slot, tokenizer }, task, onRow)] as const),
+        tasks.map(
+          async (task) =>
+            [task.name, await scoreTask({ runner, slot, tokenizer: tokenizerOf(changes) }, task, onRow)] as const,
+        ),
       ),
     );
 
@@ -60,20 +69,20 @@ export async function evaluate(
   const results = new Map<string, MethodScores>();
   const shared = await BatchRunner.load(checkpoint, deltas.length, signal);
   try {
-    const bytes: number[] = [];
+    const loaded: Pick<DeltaFile, 'bytes' | 'metadata'>[] = [];
     for (const [slot, { path }] of deltas.entries()) {
       const delta = openDelta(new Uint8Array(await readFile(path)), path);
       shared.model.loadExpert(slot, delta);
-      bytes.push(delta.bytes);
+      loaded.push({ bytes: delta.bytes, metadata: delta.metadata });
     }
     const baseMethod = { name: BASE_METHOD, path: base, kind: 'base' as const, bytes: tensorBytes(checkpoint) };
     const [baseScores, ...scores] = await Promise.all([
-      scoreAll(shared, undefined),
-      ...deltas.map((_, slot) => scoreAll(shared, slot)),
+      scoreAll(shared, undefined, undefined),
+      ...loaded.map(({ metadata }, slot) => scoreAll(shared, slot, metadata.tokenizer)),
     ]);
     results.set(BASE_METHOD, { ...baseMethod, scores: baseScores });
     for (const [i, method] of deltas.entries())
-      results.set(method.name, { ...method, kind: 'delta', bytes: bytes[i] ?? 0, scores: scores[i] ?? {} });
+      results.set(method.name, { ...method, kind: 'delta', bytes: loaded[i]?.bytes ?? 0, scores: scores[i] ?? {} });
   } finally {
     shared.close();
   }
@@ -81,7 +90,8 @@ export async function evaluate(
     const own = await openCheckpoint(method.path);
     const runner = await BatchRunner.load(own, 0, signal);
     try {
-      const scores = await scoreAll(runner, undefined);
+      const changes = tokenizerDir === undefined ? await tokenizerChanges(checkpoint, own) : undefined;
+      const scores = await scoreAll(runner, undefined, changes);
       results.set(method.name, { ...method, kind: 'checkpoint', bytes: tensorBytes(own), scores });
     } finally {
       runner.close();

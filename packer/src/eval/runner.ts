@@ -178,13 +178,13 @@ export class BatchRunner {
   async #step(): Promise<void> {
     const chunks = this.#schedule();
     const logits = await this.model.forward(stepBatch(chunks));
-    const { vocabSize } = this.model.config;
+    const width = logits.length / chunks.reduce((sum, chunk) => sum + chunk.logits, 0);
     let row = 0;
     for (const { sequence, count, logits: rows } of chunks) {
       sequence.computed += count;
       for (let i = 0; i < rows; i++, row++) {
         const position = sequence.computed - rows + i;
-        this.#take(sequence, position, logits.subarray(row * vocabSize, (row + 1) * vocabSize));
+        this.#take(sequence, position, logits.subarray(row * width, (row + 1) * width));
       }
     }
     this.#running = this.#running.filter((sequence) => {
@@ -213,7 +213,7 @@ export class BatchRunner {
     return chunks;
   }
 
-  /** Uses the logits (vocab) of the token at `position`. */
+  /** Uses the logits (width) of the token at `position`. */
   #take({ tokens, goal }: Sequence, position: number, logits: Float32Array): void {
     switch (goal.kind) {
       case 'score':

@@ -42,9 +42,9 @@ async function merge(path: string, flags: WriteFlags & { readonly name?: string 
   const { name } = flags;
   if (name === undefined) throw new Problem(`${flags.out} is a delta, which needs --name`);
   if (flags.maxShardSize !== undefined) throw new Problem('--max-shard-size is for a checkpoint; a delta is one file');
-  const { base, checkpoint } = await openMerge(recipe);
+  const { base, checkpoint, tokenizer } = await openMerge(recipe);
   const report = await withProgress(`packing ${name}`, (watch) =>
-    pack(base, checkpoint, { name, out: flags.out, scale: 'row', planes: 1, ...watch }),
+    pack(base, checkpoint, { name, out: flags.out, scale: 'row', planes: 1, tokenizer, ...watch }),
   );
   console.log(flags.json ? JSON.stringify(report) : `${report.out}: ${formatBytes(report.bytes)}`);
 }
@@ -90,18 +90,19 @@ export function mixtureRecipe(
     models: deltas.map(({ location, weight }) => ({ location, parameters: { weight } })),
     parameters: {},
     dtype: undefined,
+    tokenizerSource: undefined,
   };
 }
 
 function write(
-  { base, checkpoint }: Merged,
+  { base, checkpoint, tokenizer }: Merged,
   dtype: ParamDtype | undefined,
   { out, maxShardSize = shardSize(DEFAULT_SHARD) }: WriteFlags,
   notes: Readonly<Record<string, string>>,
 ): Promise<WriteReport> {
   const dtypeOf = dtype === undefined ? ownDtype(base) : () => dtype;
   return withProgress(`writing ${out}`, (watch) =>
-    writeCheckpoint(checkpoint, { out, dtypeOf, maxShardBytes: maxShardSize, notes, ...watch }),
+    writeCheckpoint(checkpoint, { out, dtypeOf, maxShardBytes: maxShardSize, tokenizer, notes, ...watch }),
   );
 }
 

@@ -4,7 +4,7 @@
  * A packed delta is never added to the base and subtracted again: that would round its magnitudes apart, which are equal within a row.
  */
 import { statSync } from 'node:fs';
-import { deltaStem, Problem } from '@signpost/contracts';
+import { deltaStem, type ExpertVocabulary, Problem } from '@signpost/contracts';
 import {
   brainToFloat,
   type Checkpoint,
@@ -18,7 +18,7 @@ import { mapFile } from '@signpost/kernels';
 import { type RowReader, rowReader, rowShape } from '../source/floats.ts';
 import { openSource, type SourceOptions } from '../source/open.ts';
 import { checkSameModel } from '../source/same-model.ts';
-import { checkTokenizer } from '../source/tokenizer.ts';
+import { tokenizerChanges } from '../source/tokenizer.ts';
 
 /** What a model adds to one of the base's parameters. */
 interface Difference {
@@ -28,11 +28,14 @@ interface Difference {
   readonly oneBit: boolean;
 }
 
-export interface MergeInput {
+/** Its name is the location it was opened at. */
+export interface MergeInput extends ExpertVocabulary {
   /** The model's own values. */
   values(spec: ParamSpec): RowReader;
   /** `undefined` where the model has the base's values. */
   difference(spec: ParamSpec): Difference | undefined;
+  /** Rows that it adds below the base's. */
+  added(spec: ParamSpec): RowReader;
 }
 
 export const DELTA_SUFFIX = '.delta.safetensors';
@@ -45,9 +48,8 @@ export const DELTA_SUFFIX = '.delta.safetensors';
 export async function openInput(location: string, base: Checkpoint, options: SourceOptions): Promise<MergeInput> {
   if (location.endsWith(DELTA_SUFFIX)) return packedInput(location, base);
   const tuned = await openSource(location, { ...options, base });
-  checkSameModel(base, tuned);
-  await checkTokenizer(base, tuned);
-  return checkpointInput(tuned, base);
+  await checkSameModel(base, tuned);
+  return { name: location, changes: await tokenizerChanges(base, tuned), ...checkpointInput(tuned, base) };
 }
 
 /** Rows of a checkpoint's parameter. @throws Problem when it is missing or of another shape. */
@@ -58,12 +60,20 @@ export function paramRows(checkpoint: Checkpoint, spec: ParamSpec): RowReader {
   return rowReader(tensor, dtype);
 }
 
-function checkpointInput(tuned: Checkpoint, base: Checkpoint): MergeInput {
+function checkpointInput(tuned: Checkpoint, base: Checkpoint): Omit<MergeInput, 'name' | 'changes'> {
+  // Its own may have more rows.
+  const specs = new Map(modelParams(tuned.config).specs.map((spec) => [spec.name, spec]));
+  const values = (spec: ParamSpec) => paramRows(tuned, specs.get(spec.name) ?? spec);
   return {
-    values: (spec) => paramRows(tuned, spec),
+    addedRows: tuned.config.vocabSize - base.config.vocabSize,
+    added: (spec) => {
+      const [rows, whole] = [spec.shape[0], values(spec)];
+      return (begin, end) => whole(rows + begin, rows + end);
+    },
+    values,
     difference(spec) {
       if (tuned.tensors.get(spec.name) === base.tensors.get(spec.name)) return undefined;
-      const [before, after] = [paramRows(base, spec), paramRows(tuned, spec)];
+      const [before, after] = [paramRows(base, spec), values(spec)];
       const rows: RowReader = (begin, end) => {
         const [from, to] = [before(begin, end), after(begin, end)];
         const difference = new Float32Array(to.length);
@@ -86,6 +96,14 @@ async function packedInput(path: string, base: Checkpoint): Promise<MergeInput> 
     return { rows: (begin, end) => deltaRows(delta, cols, begin, end), oneBit: delta.planes.length > 0 };
   };
   return {
+    name: path,
+    changes: file.metadata.tokenizer,
+    addedRows: file.addedRows,
+    added(spec) {
+      const rows = deltas.get(deltaStem(spec.name))?.added ?? new Uint16Array();
+      const { cols } = rowShape(spec.shape);
+      return (begin, end) => Float32Array.from(rows.subarray(begin * cols, end * cols), brainToFloat);
+    },
     difference,
     values(spec) {
       const [before, change] = [paramRows(base, spec), difference(spec)];

@@ -1,7 +1,7 @@
 /**
  * Merging: several models of one base as a checkpoint whose tensors are computed when they are read, a block of rows at a time.
  */
-import { Problem } from '@signpost/contracts';
+import { leadingVocabulary, Problem, type TokenizerChanges } from '@signpost/contracts';
 import { Checkpoint, type CheckpointTensor, modelParams, type ParamDtype, type ParamSpec } from '@signpost/engine';
 import { ComputedTensor, type RowReader, rowShape } from '../source/floats.ts';
 import { openSource, type SourceOptions } from '../source/open.ts';
@@ -15,34 +15,56 @@ export interface Merged {
   readonly base: Checkpoint;
   /** Its tensors are F32; its folder, for what is not weights, is the base's. */
   readonly checkpoint: Checkpoint;
+  /** How its tokenizer differs from the base's. */
+  readonly tokenizer: TokenizerChanges | undefined;
 }
 
 /**
- * Opens a recipe's models and plans every tensor; nothing of them is read yet.
+ * Opens a recipe's models and plans every tensor; nothing of them is read yet. The tokenizer is that of the model that adds tokens, else of the first;
+ * rows that were added are no difference from anything, and are taken whole.
  *
- * @throws Problem when a model can't be opened or doesn't fit the base, or a parameter is missing for a tensor.
+ * @throws Problem when a model can't be opened or doesn't fit the base, two of them add tokens, or a parameter is missing for a tensor.
  */
 export async function openMerge(recipe: MergeRecipe, options: SourceOptions = {}): Promise<Merged> {
   const [first] = recipe.models;
   const base = await openSource(recipe.base ?? first?.location ?? '', options);
   const inputs: MergeInput[] = [];
   for (const { location } of recipe.models) inputs.push(await openInput(location, base, options));
+  const leading = recipe.tokenizerSource === 'base' ? undefined : leadingVocabulary(inputs);
+  const vocabSize = base.config.vocabSize + (leading?.addedRows ?? 0);
+  const mergedSpecs = modelParams({ ...base.config, vocabSize }).specs;
   const tensors = new Map<string, CheckpointTensor>();
-  for (const spec of modelParams(base.config).specs) {
+  for (const [index, spec] of modelParams(base.config).specs.entries()) {
     const parameters = parametersFor(recipe, spec.name, layerDepth(spec.name, base.config.layers));
     if (recipe.method === '1bit_merging') checkSelected(parameters, spec, recipe.where);
     const rows =
       recipe.method === 'linear'
         ? linearRows(spec, inputs, parameters)
         : differenceRows(spec, recipe.method, paramRows(base, spec), inputs, parameters);
-    tensors.set(spec.name, new ComputedTensor(spec.name, spec.shape, rows));
+    const { shape } = mergedSpecs[index] ?? spec;
+    const isLonger = leading !== undefined && shape[0] > spec.shape[0];
+    const all = isLonger ? stacked(spec, rows, leading.added(spec)) : rows;
+    tensors.set(spec.name, new ComputedTensor(spec.name, shape, all));
   }
-  return { base, checkpoint: new Checkpoint(base.dir, base.config, tensors) };
+  const checkpoint = new Checkpoint(base.dir, { ...base.config, vocabSize }, tensors);
+  return { base, checkpoint, tokenizer: leading?.changes };
+}
+
+/** A parameter's rows with others below. */
+function stacked({ shape }: ParamSpec, above: RowReader, below: RowReader): RowReader {
+  const [rows] = shape;
+  return (begin, end) => {
+    if (end <= rows) return above(begin, end);
+    if (begin >= rows) return below(begin - rows, end - rows);
+    const parts = [above(begin, rows), below(0, end - rows)];
+    return Float32Array.from(parts.flatMap((part) => [...part]));
+  };
 }
 
 /** The dtype each tensor has in a checkpoint: what a merge into it is written in unless the user chose one. */
 export function ownDtype(base: Checkpoint): (spec: ParamSpec) => ParamDtype {
-  return (spec) => base.param(spec).dtype;
+  const dtypes = new Map(modelParams(base.config).specs.map((spec) => [spec.name, base.param(spec).dtype]));
+  return ({ name }) => dtypes.get(name) ?? 'F32';
 }
 
 /** One model's difference in one tensor, thinned out and weighted. */

@@ -60,7 +60,9 @@ const recipeSchema = z.object({
   dtype: dtypeSchema.optional(),
   out_dtype: dtypeSchema.optional(),
   tokenizer_source: z
-    .literal('base', { error: 'only "base" is supported: experts share their base\'s tokenizer' })
+    .literal('base', {
+      error: 'only "base" is supported; left out, it is that of the model that adds tokens, else of the first',
+    })
     .optional(),
 });
 
@@ -68,7 +70,7 @@ const recipeSchema = z.object({
 const NOT_OFFERED: Readonly<Record<string, string>> = {
   slices: 'layers of different models are not put together; list whole models',
   modules: 'list whole models',
-  tokenizer: "experts share their base's tokenizer",
+  tokenizer: 'left out, it is that of the model that adds tokens, else of the first',
   chat_template: 'set it in tokenizer_config.json afterwards',
   int8_mask: 'it saves memory in mergekit and changes nothing here; remove it',
 };
@@ -83,6 +85,8 @@ export interface MergeRecipe {
   readonly parameters: Parameters;
   /** Of the checkpoint that is written; each tensor's own in the base when left out. */
   readonly dtype: ParamDtype | undefined;
+  /** Whether the base's tokenizer stays as it is, and rows that models added are left out. */
+  readonly tokenizerSource: 'base' | undefined;
 }
 
 /** Reads a recipe file. Paths in it are relative to its folder. @throws Problem naming what is missing, wrong or unknown. */
@@ -118,6 +122,7 @@ export function parseRecipe(value: unknown, where: string): MergeRecipe {
     models: method === 'linear' ? models : withoutBase(models, base, where),
     parameters: raw.parameters,
     dtype: raw.out_dtype ?? raw.dtype,
+    tokenizerSource: raw.tokenizer_source,
   };
 }
 

@@ -5,26 +5,22 @@
  */
 import { randomUUID } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
-import { type FileHandle, mkdir, open, readFile, rename, rm, rmdir } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { elementBytes, elementCount, encodeHeader, Problem, type TensorSpec } from '@signpost/contracts';
-import { type Checkpoint, modelParams, type ParamDtype, type ParamSpec, readJson } from '@signpost/engine';
+import {
+  elementBytes,
+  elementCount,
+  encodeHeader,
+  Problem,
+  type TensorSpec,
+  type TokenizerChanges,
+} from '@signpost/contracts';
+import { type Checkpoint, modelParams, type ParamDtype, type ParamSpec } from '@signpost/engine';
 import { syncFolder } from '@signpost/store';
 import { encodeFloats, type RowReader, rowBlocks } from '../source/floats.ts';
+import { companionFiles } from './companions.ts';
 import { paramRows } from './input.ts';
 
-/** What belongs to a model beside its weights and config. */
-const COMPANIONS = [
-  'generation_config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'tokenizer.model',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'vocab.json',
-  'merges.txt',
-  'chat_template.jinja',
-];
 const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
 
 export interface WriteOptions {
@@ -32,6 +28,8 @@ export interface WriteOptions {
   readonly out: string;
   readonly dtypeOf: (spec: ParamSpec) => ParamDtype;
   readonly maxShardBytes: number;
+  /** How the model's tokenizer differs from that of the checkpoint's folder. */
+  readonly tokenizer?: TokenizerChanges | undefined;
   /** More files to put into it, by name. */
   readonly notes?: Readonly<Record<string, string>>;
   /** Called after each block with the bytes of weights written so far. */
@@ -54,7 +52,7 @@ interface PlannedTensor extends TensorSpec {
 }
 
 /**
- * Writes `checkpoint`, a block of rows at a time, with the config and tokenizer files of its folder.
+ * Writes `checkpoint`, a block of rows at a time, with the config and tokenizer files of its folder and what its own tokenizer changes.
  *
  * @throws Problem when the folder is in use, or a value is not finite in the dtype it is written in.
  */
@@ -80,10 +78,12 @@ export async function writeCheckpoint(checkpoint: Checkpoint, options: WriteOpti
     }
     if (shards.length > 1) {
       const index = { metadata: { total_size: total }, weight_map: weightMap };
-      await writeText(join(temporary, 'model.safetensors.index.json'), toText(index));
+      const text = `${JSON.stringify(index, null, 2)}\n`;
+      await inFile(join(temporary, 'model.safetensors.index.json'), (file) => file.appendFile(text));
     }
-    await writeCompanions(checkpoint.dir, temporary, shards);
-    for (const [name, text] of Object.entries(options.notes ?? {})) await writeText(join(temporary, name), text);
+    const companions = await companionFiles(checkpoint.dir, options.tokenizer, weightsConfig(checkpoint, shards));
+    for (const [name, data] of [...companions, ...Object.entries(options.notes ?? {})])
+      await inFile(join(temporary, name), (file) => file.appendFile(data));
     await syncFolder(temporary);
     if (existsSync(out)) await rmdir(out);
     await rename(temporary, out);
@@ -156,27 +156,13 @@ function checkFinite(values: Float32Array, dtype: ParamDtype, name: string): voi
   }
 }
 
-async function writeCompanions(from: string, to: string, shards: readonly PlannedTensor[][]): Promise<void> {
-  const config = Object(await readJson(join(from, 'config.json'))) as Record<string, unknown>;
+/** What `config.json` is to say of the weights. */
+function weightsConfig({ config }: Checkpoint, shards: readonly PlannedTensor[][]): Record<string, unknown> {
   const [dtype, ...others] = new Set(shards.flat().map((tensor) => tensor.dtype));
-  if (dtype !== undefined && others.length === 0) {
-    // `dtype` since transformers 5, `torch_dtype` before; a reader of either must find what is true.
-    config.torch_dtype = DTYPE_NAMES[dtype];
-    if ('dtype' in config) config.dtype = DTYPE_NAMES[dtype];
-  }
-  await writeText(join(to, 'config.json'), toText(config));
-  for (const name of COMPANIONS) {
-    const path = join(from, name);
-    if (existsSync(path)) await inFile(join(to, name), async (file) => file.appendFile(await readFile(path)));
-  }
-}
-
-function toText(value: unknown): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
-}
-
-function writeText(path: string, text: string): Promise<void> {
-  return inFile(path, (file) => file.appendFile(text));
+  // `dtype` since transformers 5, `torch_dtype` before; a reader of either must find what is true.
+  const names =
+    dtype === undefined || others.length > 0 ? {} : { torch_dtype: DTYPE_NAMES[dtype], dtype: DTYPE_NAMES[dtype] };
+  return { ...names, vocab_size: config.vocabSize };
 }
 
 /** Creates a file, writes it and syncs it. */

@@ -12,7 +12,7 @@ import { DELTA_SUFFIX } from '../merge/input.ts';
 import { formatBytes, withProgress } from '../progress.ts';
 import { percent } from '../report/table.ts';
 import { openSource } from '../source/open.ts';
-import { checkTokenizer } from '../source/tokenizer.ts';
+import { tokenizerChanges } from '../source/tokenizer.ts';
 import { type PackReport, pack } from './pack.ts';
 import { SCALE_KINDS, type ScaleKind } from './plan.ts';
 import { POLICIES } from './policy.ts';
@@ -96,12 +96,11 @@ function parametersOf(flags: Omit<Flags, 'base' | 'tuned' | 'name'>): PackParame
 async function packOne(task: PackTask, out: string): Promise<PackReport> {
   const base = await openSource(task.base);
   const tuned = await openSource(task.model, { base });
-  await checkTokenizer(base, tuned);
   const { calibration, scale, planes, name } = task;
-  const prompts =
-    calibration === undefined
-      ? {}
-      : { calibration: await readCalibration(calibration.prompts, await Tokenizer.load(base.dir), calibration.tokens) };
+  const tokenizer = await tokenizerChanges(base, tuned);
+  const readPrompts = async ({ prompts, tokens }: NonNullable<typeof calibration>) =>
+    readCalibration(prompts, (await Tokenizer.load(base.dir)).withChanges(tokenizer), tokens);
+  const prompts = calibration === undefined ? {} : { calibration: await readPrompts(calibration) };
   const policy = typeof task.policy === 'string' ? (POLICIES[task.policy] ?? []) : task.policy;
   const report = await withProgress(`packing ${name}`, (watch) =>
     pack(base, tuned, { name, out, scale, planes, policy, exact: EXACT_DTYPES[task.exact], ...prompts, ...watch }),

@@ -7,7 +7,7 @@ import { type SignPacked, signPack } from '@signpost/kernels';
 import { quantiseRows } from '../quantise.ts';
 import { decodeFloats } from '../source/floats.ts';
 import { rawMatrix, rowBlocks } from './blocks.ts';
-import type { ExactDtype, PlannedMatrix, PlannedParam, ScaleKind } from './plan.ts';
+import type { ChangedParam, ExactDtype, PlannedMatrix, PlannedParam, PlannedRows, ScaleKind } from './plan.ts';
 import { rowColPlane } from './row-col.ts';
 
 export interface Plane {
@@ -111,14 +111,14 @@ export function squareSum(values: Float32Array): number {
  *
  * @throws Problem when one is not finite.
  */
-export function differenceOf(param: PlannedParam): Float32Array {
+export function differenceOf(param: ChangedParam): Float32Array {
   const difference = new Float32Array(param.spec.shape.reduce((product, dim) => product * dim, 1));
   for (const { at, values } of differenceBlocks(param)) difference.set(values, at);
   return difference;
 }
 
 /** The difference some rows at a time; `at` is where they begin. */
-function* differenceBlocks(param: PlannedParam): Generator<{ readonly at: number; readonly values: Float32Array }> {
+function* differenceBlocks(param: ChangedParam): Generator<{ readonly at: number; readonly values: Float32Array }> {
   const columns = param.spec.shape.length === 1 ? 1 : param.spec.shape[1];
   for (const { begin, base, tuned } of rowBlocks(param.base, param.tuned)) {
     const before = decodeFloats(base.dtype, base.data);
@@ -142,7 +142,7 @@ export type Exact =
  *
  * @throws Problem when a difference is not finite.
  */
-export function exactDifference(param: PlannedParam, dtype: ExactDtype): Exact {
+export function exactDifference(param: ChangedParam, dtype: ExactDtype): Exact {
   const { shape } = param.spec;
   const count = shape.reduce((product, dim) => product * dim, 1);
   if (dtype === 'BF16') {
@@ -162,6 +162,18 @@ export function exactDifference(param: PlannedParam, dtype: ExactDtype): Exact {
     scale.set(part.scale, block.at / columns);
   }
   return { dtype, values, scale };
+}
+
+/**
+ * Added rows in BF16.
+ *
+ * @throws Problem when a value is not finite.
+ */
+export function addedRows({ spec, tuned }: PlannedRows): Uint16Array {
+  const values = floatsOf(tuned);
+  if (!values.every(Number.isFinite))
+    throw new Problem(`the rows that the fine-tune added to ${spec.name} hold an infinity or NaN`);
+  return Uint16Array.from(values, floatToBrain);
 }
 
 /** What an exact difference stands for, as BF16: what a device holds. */

@@ -4,13 +4,22 @@
  * One streaming pass in execution order; two where planes are to be spent by a budget, the first of which only measures.
  */
 import { createHash } from 'node:crypto';
-import { DELTA_FORMAT, type Digest, encodeHeader, MAX_PLANES, Problem } from '@signpost/contracts';
+import {
+  DELTA_FORMAT,
+  type Digest,
+  encodeHeader,
+  MAX_PLANES,
+  Problem,
+  type TokenizerChanges,
+} from '@signpost/contracts';
 import type { Checkpoint, ParamDelta } from '@signpost/engine';
 import manifest from '../../package.json' with { type: 'json' };
 import type { CalibratedScale } from '../calibrate/fit.ts';
 import { tokenWeights } from '../calibrate/importance.ts';
 import type { CalibrationSet } from '../calibrate/prompts.ts';
 import { CalibrationWalk } from '../calibrate/statistics.ts';
+import { checkSameModel } from '../source/same-model.ts';
+import { tokenizerChanges } from '../source/tokenizer.ts';
 import {
   allocatePlanes,
   type MeasuredMatrix,
@@ -35,6 +44,8 @@ export interface PackOptions {
   readonly policy?: readonly PolicyRule[];
   /** Signs and scales are then fitted to the activations on these prompts; row and row-col scales only. */
   readonly calibration?: CalibrationSet;
+  /** How the fine-tune's tokenizer differs from the base's; left out, its folder says. */
+  readonly tokenizer?: TokenizerChanges | undefined;
   /** How much work a killed run may lose. */
   readonly journalIntervalMs?: number;
   /** Called after each parameter with the bytes read so far, of both checkpoints and all passes. */
@@ -84,8 +95,16 @@ interface WeightedCalibration extends CalibrationSet {
  * @throws Problem when the checkpoints don't belong together, nothing changed, a difference is not finite, or the options contradict each other.
  */
 export async function pack(base: Checkpoint, tuned: Checkpoint, options: PackOptions): Promise<PackReport> {
+  await checkSameModel(base, tuned);
   const { calibration, ...asked } = options;
-  const plain: Settings = { scale: 'row', exact: 'BF16', planes: 1, policy: POLICIES[DEFAULT_POLICY] ?? [], ...asked };
+  const plain: Settings = {
+    tokenizer: await tokenizerChanges(base, tuned),
+    scale: 'row',
+    exact: 'BF16',
+    planes: 1,
+    policy: POLICIES[DEFAULT_POLICY] ?? [],
+    ...asked,
+  };
   checkSettings(plain, calibration);
   const planned = planPack(base, tuned, plain.policy);
   if (planned.length === 0) throw new Problem(`${tuned.dir} is the same as ${base.dir}: there is nothing to pack`);
@@ -219,7 +238,8 @@ function checkSettings({ scale, planes }: Settings, calibration: CalibrationSet 
 type Progress = (param: PlannedParam) => void;
 
 function progressOf(planned: readonly PlannedParam[], passes: number, { onProgress }: PackOptions): Progress {
-  const readBytes = ({ base, tuned }: PlannedParam) => base.info.bytes + tuned.info.bytes;
+  const readBytes = (param: PlannedParam) =>
+    (param.kind === 'added' ? 0 : param.base.info.bytes) + param.tuned.info.bytes;
   const total = passes * planned.reduce((sum, param) => sum + readBytes(param), 0);
   let read = 0;
   return (param) => {
@@ -242,15 +262,16 @@ function bitsOf(planned: readonly PlannedParam[], { planesOf }: Layout): number 
 async function resumeKey(
   base: Checkpoint,
   tuned: Checkpoint,
-  { name, calibration }: Settings,
+  { name, calibration, tokenizer }: Settings,
   tensors: readonly unknown[],
 ): Promise<string> {
   const states = [await folderState(base.dir), await folderState(tuned.dir)].map((state) => state ?? Math.random());
-  const key = [manifest.version, name, calibration?.digest, calibration?.sequences.length, states, tensors];
+  const key = [manifest.version, name, calibration?.digest, calibration?.sequences.length, tokenizer, states, tensors];
   return createHash('sha256').update(JSON.stringify(key)).digest('hex');
 }
 
 function partsOf(packed: PackedParam): Uint8Array[] {
+  if (packed.kind === 'added') return [bytesOf(packed.rows)];
   if (packed.kind === 'exact') {
     const { exact } = packed;
     return exact.dtype === 'BF16' ? [bytesOf(exact.values)] : [bytesOf(exact.values), bytesOf(exact.scale)];
@@ -268,6 +289,7 @@ async function readBack(writer: DeltaWriter, index: number, param: PlannedParam,
     at += length;
     return bytes.slice(at - length, at).buffer;
   };
+  if (param.kind === 'added') return { planes: [], added: new Uint16Array(take(bytes.length)) };
   if (param.kind === 'exact') {
     const count = param.spec.shape.reduce((product, dim) => product * dim, 1);
     const exact: Exact =
@@ -290,7 +312,7 @@ function bytesOf(values: Uint32Array | Float32Array | Uint16Array | Int8Array): 
 }
 
 function metadata(
-  { name, scale, exact, planes, policy, calibration }: Settings,
+  { name, scale, exact, planes, policy, calibration, tokenizer }: Settings,
   digests: { base: Digest; source: Digest },
   errors: Record<string, number>,
 ): Record<string, string> {
@@ -305,6 +327,7 @@ function metadata(
     parameters: JSON.stringify({ scale, exact, planes, policy }),
     errors: `{${fixed.join()}}`,
     ...(calibration === undefined ? {} : { calibration: calibration.digest }),
+    ...(tokenizer === undefined ? {} : { tokenizer: JSON.stringify(tokenizer) }),
     source: digests.source,
     packer: manifest.version,
   };

@@ -5,6 +5,7 @@ import type { ParamDelta } from '@signpost/engine';
 import { addPlane, type CalibratedScale, MatrixFit } from '../calibrate/fit.ts';
 import type { CalibrationStage, CalibrationWalk } from '../calibrate/statistics.ts';
 import {
+  addedRows,
   binarise,
   brainOf,
   differenceOf,
@@ -19,6 +20,7 @@ import type { Layout, PlannedMatrix, PlannedParam } from './plan.ts';
 /** One parameter's part of a delta. */
 export type PackedParam =
   | { readonly kind: 'exact'; readonly exact: Exact }
+  | { readonly kind: 'added'; readonly rows: Uint16Array }
   | { readonly kind: '1bit'; readonly planes: readonly Plane[]; readonly errors: MatrixErrors };
 
 interface MatrixErrors {
@@ -49,6 +51,7 @@ export class PlainSource implements ParamSource {
   }
 
   async pack(param: PlannedParam, planes: number): Promise<PackedParam> {
+    if (param.kind === 'added') return { kind: 'added', rows: addedRows(param) };
     if (param.kind === 'exact') return { kind: 'exact', exact: exactDifference(param, this.#layout.exact) };
     const { planes: packed, squared } = binarise(param, this.#layout.scale, planes);
     const [whole = 0] = squared;
@@ -68,6 +71,8 @@ export class CalibratedSource implements ParamSource {
   readonly #stages: AsyncGenerator<CalibrationStage, void, void>;
   readonly #exact: Layout['exact'];
   readonly #scale: CalibratedScale;
+  /** What was loaded last: added rows follow what else there is of their parameter. */
+  #last: { readonly stem: string; readonly delta: ParamDelta } | undefined;
   #stage: CalibrationStage | undefined;
   #fit: Promise<MatrixFit> | undefined;
 
@@ -87,22 +92,33 @@ export class CalibratedSource implements ParamSource {
   }
 
   async #pack(param: PlannedParam, planes: number, use: number): Promise<PackedParam> {
+    if (param.kind === 'added') {
+      const rows = addedRows(param);
+      this.#load(param.stem, { planes: [], added: rows });
+      return { kind: 'added', rows };
+    }
     if (param.kind === 'exact') {
       const exact = exactDifference(param, this.#exact);
-      this.#walk.load(param.stem, { planes: [], exact: brainOf(exact) });
+      this.#load(param.stem, { planes: [], exact: brainOf(exact) });
       return { kind: 'exact', exact };
     }
     const fit = await this.#fitOf(param.stem);
     const difference = differenceOf(param);
     const fitted = fit.fit({ out: param.out, tuned: floatsOf(param.tuned), difference }, planes);
-    this.#walk.load(param.stem, { planes: fitted.planes.slice(0, use) });
+    this.#load(param.stem, { planes: fitted.planes.slice(0, use) });
     const relative = relativeError(difference, fitted.planes, param);
     return { kind: '1bit', planes: fitted.planes, errors: { relative, squared: fitted.errors } };
   }
 
   async skip({ stem, kind }: PlannedParam, delta: ParamDelta): Promise<void> {
     if (kind === '1bit') await this.#reach(stem);
-    this.#walk.load(stem, delta);
+    this.#load(stem, delta);
+  }
+
+  #load(stem: string, delta: ParamDelta): void {
+    const whole = this.#last?.stem === stem ? { ...this.#last.delta, ...delta } : delta;
+    this.#last = { stem, delta: whole };
+    this.#walk.load(stem, whole);
   }
 
   async #fitOf(stem: string): Promise<MatrixFit> {

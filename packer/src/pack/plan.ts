@@ -3,7 +3,7 @@
  */
 import { deltaStem, Problem, signWords, type TensorSpec } from '@signpost/contracts';
 import { type Checkpoint, type CheckpointTensor, modelParams, type ParamSpec } from '@signpost/engine';
-import { checkSameModel } from '../source/same-model.ts';
+import { tensorRows } from '../source/floats.ts';
 import { isSame } from './blocks.ts';
 import { type PolicyRule, treatmentOf } from './policy.ts';
 
@@ -25,38 +25,54 @@ export interface Layout {
   readonly planesOf: (stem: string) => number;
 }
 
-/** One parameter that the fine-tune changed. */
-export type PlannedParam = {
+interface Planned {
   readonly spec: ParamSpec;
   readonly stem: string;
-  readonly base: CheckpointTensor;
   readonly tuned: CheckpointTensor;
-} & ({ readonly kind: '1bit'; readonly out: number; readonly inDim: number } | { readonly kind: 'exact' });
-export type PlannedMatrix = PlannedParam & { readonly kind: '1bit' };
+}
+
+/** One parameter that the fine-tune changed. */
+export type ChangedParam = Planned & { readonly base: CheckpointTensor } & (
+    | { readonly kind: '1bit'; readonly out: number; readonly inDim: number }
+    | { readonly kind: 'exact' }
+  );
+export type PlannedMatrix = ChangedParam & { readonly kind: '1bit' };
+/** Rows that it added below a parameter's: `spec` and `tuned` are of those alone. */
+export type PlannedRows = Planned & { readonly kind: 'added' };
+export type PlannedParam = ChangedParam | PlannedRows;
 
 /**
- * Compares the checkpoints parameter by parameter, in execution order, and leaves out what didn't change or is to be dropped.
- *
- * @throws Problem naming the first tensor that is missing, of another shape, or unknown to the base.
+ * Compares two checkpoints of the same model parameter by parameter, in execution order, and leaves out what didn't change or is to be dropped. Added rows
+ * always stay: a token without them is nothing.
  */
 export function planPack(base: Checkpoint, tuned: Checkpoint, rules: readonly PolicyRule[]): PlannedParam[] {
-  checkSameModel(base, tuned);
   const treatment = treatmentOf(rules);
   const planned: PlannedParam[] = [];
-  for (const spec of modelParams(base.config).specs) {
-    const [before, after] = [tensorOf(base, spec), tensorOf(tuned, spec)];
+  const tunedSpecs = modelParams(tuned.config).specs;
+  for (const [index, spec] of modelParams(base.config).specs.entries()) {
+    const tunedSpec = tunedSpecs[index] ?? spec;
+    const [before, whole] = [tensorOf(base, spec), tensorOf(tuned, tunedSpec)];
+    const stem = deltaStem(spec.name);
     const as = treatment(spec.name);
-    if (as === 'drop' || isSame(before, after)) continue;
     const [out, inDim] = spec.shape;
-    const common = { spec, stem: deltaStem(spec.name), base: before, tuned: after };
-    if (as === '1bit' && inDim !== undefined) planned.push({ ...common, kind: '1bit', out, inDim });
-    else planned.push({ ...common, kind: 'exact' });
+    const after = tensorRows(whole, 0, out);
+    if (as !== 'drop' && !isSame(before, after)) {
+      const common = { spec, stem, base: before, tuned: after };
+      if (as === '1bit' && inDim !== undefined) planned.push({ ...common, kind: '1bit', out, inDim });
+      else planned.push({ ...common, kind: 'exact' });
+    }
+    const [rows] = tunedSpec.shape;
+    if (rows > out && inDim !== undefined) {
+      const shape = [rows - out, inDim] as const;
+      planned.push({ spec: { name: spec.name, shape }, stem, tuned: tensorRows(whole, out, rows), kind: 'added' });
+    }
   }
   return planned;
 }
 
 /** The tensors of one planned parameter, in the order they stand in the file. */
 export function tensorsOf(param: PlannedParam, { scale, exact, planesOf }: Layout): TensorSpec[] {
+  if (param.kind === 'added') return [{ name: `${param.stem}.added`, dtype: 'BF16', shape: param.spec.shape }];
   if (param.kind === 'exact') {
     const { shape } = param.spec;
     const delta: TensorSpec = { name: `${param.stem}.delta`, dtype: exact, shape };

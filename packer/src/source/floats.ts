@@ -35,6 +35,24 @@ export function rowShape(shape: readonly number[]): { rows: number; cols: number
   return { rows, cols };
 }
 
+/** Rows `begin` … `end - 1` of a tensor, as a tensor. */
+export function tensorRows(tensor: CheckpointTensor, begin: number, end: number): CheckpointTensor {
+  const { name, shape, bytes, offset, dtype } = tensor.info;
+  const [rows = 0, ...rest] = shape;
+  if (begin === 0 && end === rows) return tensor;
+  if (tensor instanceof ComputedTensor)
+    return new ComputedTensor(name, [end - begin, ...rest], (from, to) => tensor.rows(begin + from, begin + to));
+  const rowBytes = bytes / rows;
+  const info = {
+    name,
+    dtype,
+    shape: [end - begin, ...rest],
+    offset: offset + begin * rowBytes,
+    bytes: (end - begin) * rowBytes,
+  };
+  return { ...tensor, info, data: tensor.data.subarray(begin * rowBytes, end * rowBytes) };
+}
+
 /** Elements that are read, computed and written at once: 256 KiB of float32, so that a few such blocks stay in a core's cache. */
 const BLOCK_ELEMENTS = 2 ** 16;
 

@@ -10,12 +10,14 @@ import { join } from 'node:path';
 import { Problem, parseWith } from '@signpost/contracts';
 import { Checkpoint, type CheckpointTensor, mapTensors, type ParamDtype, readJson } from '@signpost/engine';
 import { z } from 'zod';
+import { isSame } from '../pack/blocks.ts';
 import { ComputedTensor, type RowReader, rowReader, rowShape } from './floats.ts';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
 const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
 const ADAPTER_PICKLE = 'adapter_model.bin';
 const PREFIX = 'base_model.model.';
+const [EMBEDDING, HEAD] = ['model.embed_tokens.weight', 'lm_head.weight'];
 
 /** What changes the weights in a way that isn't W + s·B·A, and the value that means "not used". */
 const UNSUPPORTED = [
@@ -82,13 +84,27 @@ export async function openAdapter(dir: string, base: Checkpoint): Promise<Checkp
     return weight;
   };
   const { saved, factors } = groupTensors(mapTensors(path), path);
+  if (base.config.tiedHead) dropTiedHead(saved, path);
   for (const [name, tensor] of saved) tensors.set(name, replaced(tensor, weightOf(name), path));
   // After what was saved whole: that is what an adapter of the same module was trained on.
   for (const [module, pair] of factors) {
     const name = `${module}.weight`;
     tensors.set(name, merged(module, pair, weightOf(name), config, path));
   }
-  return new Checkpoint(dir, base.config, tensors);
+  // Whoever adds tokens saves the embedding whole.
+  const vocabSize = saved.get(EMBEDDING)?.info.shape[0] ?? base.config.vocabSize;
+  return new Checkpoint(dir, { ...base.config, vocabSize }, tensors);
+}
+
+/** peft saves the head beside a resized embedding, also where they are one. */
+function dropTiedHead(saved: Map<string, CheckpointTensor>, where: string): void {
+  const [embedding, head] = [saved.get(EMBEDDING), saved.get(HEAD)];
+  if (head === undefined) return;
+  if (embedding === undefined || !isSame(embedding, head))
+    throw new Problem(
+      `${where}: tensor ${head.info.name} differs from the embedding, and the base's head is its embedding`,
+    );
+  saved.delete(HEAD);
 }
 
 async function readAdapterConfig(path: string): Promise<AdapterConfig> {
@@ -142,8 +158,11 @@ function groupTensors(
 }
 
 function replaced(whole: CheckpointTensor, weight: CheckpointTensor, where: string): CheckpointTensor {
-  const { shape } = weight.info;
-  if (whole.info.shape.join() !== shape.join()) throw mismatch(whole, `[${shape}]`, where);
+  const { name, shape } = weight.info;
+  const [rows, ...rest] = whole.info.shape;
+  const mayGrow = name === EMBEDDING || name === HEAD;
+  if (rest.join() !== shape.slice(1).join() || (rows !== shape[0] && !mayGrow))
+    throw mismatch(whole, `[${shape}]`, where);
   return { info: { ...whole.info, name: weight.info.name }, data: whole.data };
 }
 

@@ -1,9 +1,17 @@
 /**
  * The CPU device: every op runs at once, in the native kernels.
  */
-import { activationStride, type InstructionSet, NATIVE_DTYPE, NativeDevice } from '@signpost/kernels';
-import type { Activations, Device, DeviceConfig, ParamDelta, ParamDtype, RopeTable, StepBatch } from '../device.ts';
-import { halfToFloat } from '../float.ts';
+import { activationStride, type InstructionSet, NATIVE_DTYPE, NATIVE_FORMAT, NativeDevice } from '@signpost/kernels';
+import type {
+  Activations,
+  Device,
+  DeviceConfig,
+  ParamDelta,
+  ParamDtype,
+  ParamFormat,
+  RopeTable,
+  StepBatch,
+} from '../device.ts';
 
 export interface CpuActivations extends Activations {
   readonly data: Float32Array; // (capacity, activationStride(cols)), zero beyond cols
@@ -30,10 +38,12 @@ export class CpuDevice implements Device<CpuActivations> {
     this.#slots = Array.from({ length: config.slots }, () => new Set());
   }
 
-  loadParam(param: number, dtype: ParamDtype, data: Uint8Array): void {
-    // The kernels read BF16 and F32; F16 is rare enough to be widened once.
-    const bytes = dtype === 'F16' ? widenHalves(data) : aligned(data, dtype === 'F32' ? 4 : 2);
-    this.#native.loadParam(param, dtype === 'BF16' ? NATIVE_DTYPE.BF16 : NATIVE_DTYPE.F32, bytes);
+  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void {
+    this.#native.loadParam(param, NATIVE_DTYPE[dtype], aligned(data, dtype === 'F32' ? 4 : 2), NATIVE_FORMAT[format]);
+  }
+
+  get paramBytes(): number {
+    return this.#native.paramBytes();
   }
 
   loadDelta(slot: number, param: number, delta: ParamDelta): void {
@@ -45,6 +55,7 @@ export class CpuDevice implements Device<CpuActivations> {
         this.#native.addPlane(slot, param, signs, rowScale, colScale);
       }
       if (delta.exact !== undefined) this.#native.addExact(slot, param, delta.exact);
+      if (delta.added !== undefined) this.#native.addRows(slot, param, delta.added);
     } catch (error) {
       this.#native.clearParam(slot, param);
       throw error;
@@ -90,6 +101,10 @@ export class CpuDevice implements Device<CpuActivations> {
     this.#native.linear(out.data, out.cols, x.data, x.cols, param, bias);
   }
 
+  head(out: CpuActivations, x: CpuActivations, param: number): void {
+    this.#native.head(out.data, out.cols, x.data, x.cols, param);
+  }
+
   rope(x: CpuActivations, { cos, sin, headDim }: RopeTable): void {
     this.#native.rope(x.data, x.cols, cos, sin, headDim);
   }
@@ -121,10 +136,13 @@ export class CpuDevice implements Device<CpuActivations> {
       x.data.set(values.subarray(row * x.cols, (row + 1) * x.cols), row * stride);
   }
 
-  async read(x: CpuActivations): Promise<Float32Array> {
+  async read(x: CpuActivations, into?: Float32Array): Promise<Float32Array> {
     const stride = activationStride(x.cols);
-    if (stride === x.cols) return x.data.slice(0, this.#rows * x.cols);
-    const out = new Float32Array(this.#rows * x.cols);
+    const out = into?.subarray(0, this.#rows * x.cols) ?? new Float32Array(this.#rows * x.cols);
+    if (stride === x.cols) {
+      out.set(x.data.subarray(0, this.#rows * x.cols));
+      return out;
+    }
     for (let row = 0; row < this.#rows; row++) {
       out.set(x.data.subarray(row * stride, row * stride + x.cols), row * x.cols);
     }
@@ -145,9 +163,4 @@ export class CpuDevice implements Device<CpuActivations> {
 /** Writers other than ours may leave tensors at odd offsets: those are copied. */
 function aligned(data: Uint8Array, elementBytes: number): Uint8Array {
   return data.byteOffset % elementBytes === 0 ? data : data.slice();
-}
-
-function widenHalves(data: Uint8Array): Uint8Array {
-  const halves = new Uint16Array(data.slice().buffer);
-  return new Uint8Array(Float32Array.from(halves, halfToFloat).buffer);
 }

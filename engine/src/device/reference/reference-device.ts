@@ -4,11 +4,27 @@
  * Sums are taken in float64, results stored as float32. Nothing is fused, blocked or cached: an expert's planes become a plain matrix.
  */
 import { checkBatch } from '../check-batch.ts';
-import type { Activations, Device, DeviceConfig, ParamDelta, ParamDtype, RopeTable, StepBatch } from '../device.ts';
+import type {
+  Activations,
+  Device,
+  DeviceConfig,
+  ParamDelta,
+  ParamDtype,
+  ParamFormat,
+  RopeTable,
+  StepBatch,
+} from '../device.ts';
 import { brainToFloat, halfToFloat } from '../float.ts';
+import { quantized } from '../quantize.ts';
 
 export interface ReferenceActivations extends Activations {
   readonly data: Float32Array; // (capacity, cols)
+}
+
+/** A parameter's delta without its packing. */
+interface PlainDelta {
+  readonly sum: Float64Array; // (out, in): planes and exact difference
+  readonly added: Float64Array; // (k, in)
 }
 
 /** A step under way: its batch, and the batch row behind each row that ops act on. */
@@ -21,8 +37,7 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
   readonly name = 'reference';
   readonly #config: DeviceConfig;
   readonly #params = new Map<number, Float32Array>();
-  /** By slot and parameter: planes and exact difference as one matrix. */
-  readonly #slots: Map<number, Float64Array>[];
+  readonly #slots: Map<number, PlainDelta>[]; // by slot and parameter
   readonly #keys: Float32Array[]; // [layer] (blocks, blockTokens, kvHeads, headDim)
   readonly #values: Float32Array[];
   #current: Step | undefined;
@@ -37,12 +52,18 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     this.#values = cache();
   }
 
-  loadParam(param: number, dtype: ParamDtype, data: Uint8Array): void {
+  loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void {
     const values = decode(dtype, data);
     const { out, inDim } = this.#shape(param);
     if (values.length !== out * inDim)
       throw new RangeError(`parameter ${param} has ${values.length} values, its shape needs ${out * inDim}`);
-    this.#params.set(param, values);
+    if (format !== 'stored' && this.#config.params[param]?.shape.length === 1)
+      throw new RangeError(`parameter ${param} is a vector; only a matrix can be ${format}`);
+    this.#params.set(param, format === 'stored' ? values : quantized(values, inDim, format));
+  }
+
+  get paramBytes(): number {
+    return [...this.#params.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
   loadDelta(slot: number, param: number, delta: ParamDelta): void {
@@ -69,7 +90,12 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
         sum[index] = at(sum, index) + brainToFloat(bits);
       });
     }
-    this.#slot(slot).set(param, sum);
+    const added = Float64Array.from(delta.added ?? [], brainToFloat);
+    if (added.length % inDim !== 0)
+      throw new RangeError(
+        `${added.length} added values are no whole rows of parameter ${param}, which is (${out}, ${inDim})`,
+      );
+    this.#slot(slot).set(param, { sum, added });
   }
 
   clearSlot(slot: number): void {
@@ -88,8 +114,14 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
   embed(out: ReferenceActivations, param: number): void {
     this.#eachRow(out, (row, batchRow) => {
       const token = at(this.#step.batch.tokens, batchRow);
-      if (token >= this.#shape(param).out) throw new RangeError(`row ${batchRow}: token ${token} does not exist`);
-      out.data.set(this.#seen(param, batchRow, token * out.cols, out.cols), row * out.cols);
+      const { out: tokens } = this.#shape(param);
+      const added = this.#added(param, batchRow);
+      if (token >= tokens + added.length / out.cols)
+        throw new RangeError(`row ${batchRow}: token ${token} does not exist`);
+      const start = (token - tokens) * out.cols;
+      const values =
+        start < 0 ? this.#seen(param, batchRow, token * out.cols, out.cols) : added.subarray(start, start + out.cols);
+      out.data.set(values, row * out.cols);
     });
   }
 
@@ -118,9 +150,27 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
       const values = x.data.subarray(row * inDim, (row + 1) * inDim);
       const start = bias === undefined ? new Float64Array(outputs) : this.#seen(bias, batchRow, 0, outputs);
       for (let output = 0; output < outputs; output++) {
-        let sum = at(start, output);
-        for (let i = 0; i < inDim; i++) sum += (weights[output * inDim + i] ?? 0) * (values[i] ?? 0);
-        out.data[row * outputs + output] = sum;
+        out.data[row * outputs + output] = at(start, output) + product(weights, output, values);
+      }
+    });
+  }
+
+  head(out: ReferenceActivations, x: ReferenceActivations, param: number): void {
+    const { out: outputs, inDim } = this.#shape(param);
+    if (outputs > out.cols || inDim !== x.cols)
+      throw new RangeError(
+        `parameter ${param} is (${outputs}, ${inDim}), the activations are ${x.cols} to ${out.cols}`,
+      );
+    this.#eachRow(out, (row, batchRow) => {
+      const weights = this.#seen(param, batchRow, 0, outputs * inDim);
+      const added = this.#added(param, batchRow);
+      const own = outputs + added.length / inDim;
+      if (own > out.cols) throw new RangeError(`row ${batchRow} has ${own} outputs, there is room for ${out.cols}`);
+      const values = x.data.subarray(row * inDim, (row + 1) * inDim);
+      const logits = out.data.subarray(row * out.cols, (row + 1) * out.cols);
+      for (let output = 0; output < out.cols; output++) {
+        if (output < outputs) logits[output] = product(weights, output, values);
+        else logits[output] = output < own ? product(added, output - outputs, values) : Number.NEGATIVE_INFINITY;
       }
     });
   }
@@ -206,8 +256,11 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     x.data.set(values.subarray(0, this.#step.rows.length * x.cols));
   }
 
-  async read(x: ReferenceActivations): Promise<Float32Array> {
-    return x.data.slice(0, this.#step.rows.length * x.cols);
+  async read(x: ReferenceActivations, into?: Float32Array): Promise<Float32Array> {
+    const values = x.data.subarray(0, this.#step.rows.length * x.cols);
+    const out = into?.subarray(0, values.length) ?? new Float32Array(values.length);
+    out.set(values);
+    return out;
   }
 
   close(): void {
@@ -220,7 +273,7 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     return this.#current;
   }
 
-  #slot(slot: number): Map<number, Float64Array> {
+  #slot(slot: number): Map<number, PlainDelta> {
     const found = this.#slots[slot];
     if (found === undefined) throw new RangeError(`slot ${slot} does not exist; there are ${this.#slots.length}`);
     return found;
@@ -244,9 +297,22 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
       if (delta === undefined) continue;
       seen ??= Float64Array.from(base);
       const weight = at(mixtureWeights, term);
-      for (let i = 0; i < count; i++) seen[i] = at(seen, i) + weight * at(delta, start + i);
+      for (let i = 0; i < count; i++) seen[i] = at(seen, i) + weight * at(delta.sum, start + i);
     }
     return seen ?? base;
+  }
+
+  /** Rows below the base's as a batch row sees them, (k, in): those of the one expert of its mixture that has any. */
+  #added(param: number, batchRow: number): Float64Array {
+    const { mixtureStart, mixtureSlots } = this.#step.batch;
+    const slots = mixtureSlots.subarray(mixtureStart[batchRow], mixtureStart[batchRow + 1]);
+    const [first, second] = [...slots].flatMap((slot) => {
+      const added = this.#slot(slot).get(param)?.added ?? [];
+      return added.length > 0 ? [added] : [];
+    });
+    if (second !== undefined)
+      throw new RangeError(`row ${batchRow}: two experts of its mixture add rows to parameter ${param}`);
+    return Float64Array.from(first ?? []);
   }
 
   /** Where the keys (and values) of a row's sequence at `position` begin in a layer's cache. */
@@ -275,6 +341,13 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
 /** An index beyond the array becomes NaN, which no comparison lets pass. */
 function at(values: ArrayLike<number>, index: number): number {
   return values[index] ?? Number.NaN;
+}
+
+/** Row `row` of a matrix times a vector. */
+function product(matrix: ArrayLike<number>, row: number, values: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += (matrix[row * values.length + i] ?? 0) * (values[i] ?? 0);
+  return sum;
 }
 
 function decode(dtype: ParamDtype, data: Uint8Array): Float32Array {

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { ApiError, chatRequestSchema, completionRequestSchema, MAX_BODY_BYTES, readBody } from './openai.ts';
-import { Problem } from './problem.ts';
+import { ApiError, MAX_BODY_BYTES, readBody } from '../openai.ts';
+import { Problem } from '../problem.ts';
+import { chatRequestSchema } from './chat.ts';
+import { completionRequestSchema } from './completions.ts';
 
 const post = (body: string) => new Request('http://x/', { method: 'POST', body });
 const hello = { model: 'base', messages: [{ role: 'user', content: 'hi' }] };
@@ -41,13 +43,56 @@ describe('request bodies', () => {
       undefined,
     ],
     ['a temperature out of range', { ...hello, temperature: 3 }, 'invalid_value', 'temperature'],
-    ['several answers', { ...hello, n: 2 }, 'invalid_value', 'n'],
-    ['tools', { ...hello, tools: [{}] }, 'invalid_value', 'tools'],
-    ['a penalty that would be ignored', { ...hello, frequency_penalty: 1 }, 'invalid_value', 'frequency_penalty'],
+    ['too many answers', { ...hello, n: 17 }, 'invalid_value', 'n'],
+    ['best_of', { ...hello, best_of: 2 }, 'invalid_value', 'best_of'],
+    ['old functions', { ...hello, functions: [{ name: 'f' }] }, 'invalid_value', 'functions'],
+    ['sound', { ...hello, modalities: ['text', 'audio'] }, 'invalid_value', 'modalities'],
+    ['a tool of another kind', { ...hello, tools: [{ type: 'web_search' }] }, 'invalid_value', 'tools.0.type'],
+    ['a tool to be called that is not there', { ...hello, tool_choice: 'required' }, 'invalid_value', 'tool_choice'],
+    ['a biased token that is none', { ...hello, logit_bias: { a: 1 } }, 'invalid_value', 'logit_bias.a'],
+    ['top_logprobs alone', { ...hello, top_logprobs: 3 }, 'invalid_value', 'top_logprobs'],
+    [
+      'two formats',
+      { ...hello, response_format: { type: 'json_object' }, guided_regex: 'a' },
+      'invalid_value',
+      'guided_regex',
+    ],
+    ['an answer to resume without its seed', { ...hello, resume_token_ids: [1] }, 'invalid_value', 'resume_token_ids'],
+    [
+      'several answers to resume',
+      { ...hello, n: 2, seed: 1, resume_token_ids: [1] },
+      'invalid_value',
+      'resume_token_ids',
+    ],
+    [
+      'a silent assistant',
+      { ...hello, messages: [{ role: 'assistant', content: null }] },
+      'invalid_value',
+      'messages.0.content',
+    ],
   ])('with %s are refused by the field', async (_, body, code, param) => {
     const error = await refusal(body);
     expect([error.status, error.code]).toEqual([400, code]);
     if (param !== undefined) expect(error.param).toBe(param);
+  });
+
+  it('may have tools and their answers, and fields that change nothing', async () => {
+    const calls = [{ id: 'a', type: 'function', function: { name: 'now', arguments: '{}' } }];
+    const body = {
+      ...hello,
+      messages: [
+        { role: 'user', content: 'x' },
+        { role: 'assistant', content: null, tool_calls: calls },
+        { role: 'tool', tool_call_id: 'a', content: '12:00' },
+      ],
+      tools: [{ type: 'function', function: { name: 'now' } }],
+      tool_choice: { type: 'function', function: { name: 'now' } },
+      best_of: 1,
+      modalities: ['text'],
+      user: 'me',
+    };
+    const { value } = await readBody(post(JSON.stringify(body)), chatRequestSchema);
+    expect(value.messages[1]).toEqual({ role: 'assistant', content: '', tool_calls: calls });
   });
 
   it('beyond the size limit are refused while they arrive', async () => {

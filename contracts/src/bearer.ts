@@ -1,0 +1,21 @@
+/**
+ * Keys that are presented as `Authorization: Bearer KEY`. They are kept as sha256 hashes, and compared as such in constant time.
+ */
+import { type Digest, sha256 } from './digest.ts';
+
+/** The key's hash; undefined for a header of another form (RFC 6750, section 2.1; the scheme in any case, RFC 9110, section 11.1). */
+export async function bearerHash(authorization: string): Promise<Digest | undefined> {
+  const key = /^Bearer +(?<key>\S+)$/i.exec(authorization)?.groups?.key;
+  return key === undefined ? undefined : hashKey(key);
+}
+
+export function hashKey(key: string): Promise<Digest> {
+  return sha256(new TextEncoder().encode(key));
+}
+
+/** Whether two strings are the same, in time that depends on their lengths alone. */
+export function equalInConstantTime(a: string, b: string): boolean {
+  let difference = a.length ^ b.length;
+  for (let i = 0; i < Math.max(a.length, b.length); i++) difference |= (a.charCodeAt(i) || 0) ^ (b.charCodeAt(i) || 0);
+  return difference === 0;
+}
