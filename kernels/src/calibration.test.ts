@@ -41,16 +41,16 @@ const at = (values: ArrayLike<number>, index: number) => values[index] ?? Number
 const bit = (signs: Uint32Array, words: number, i: number, j: number) =>
   (at(signs, i * words + (j >> 5)) >>> (j & 31)) & 1;
 
-function plainMoment(x: Float32Array, y: Float32Array, n: number): Float64Array {
-  const moment = new Float64Array(n * n);
-  for (let i = 0; i < n; i++)
+function plainMoment(x: Float32Array, y: Float32Array, m: number, n: number): Float64Array {
+  const moment = new Float64Array(m * n);
+  for (let i = 0; i < m; i++)
     for (let k = 0; k < n; k++)
-      for (let row = 0; row < x.length / n; row++)
-        moment[i * n + k] = at(moment, i * n + k) + at(x, row * n + i) * at(y, row * n + k);
+      for (let row = 0; row < y.length / n; row++)
+        moment[i * n + k] = at(moment, i * n + k) + at(x, row * m + i) * at(y, row * n + k);
   return moment;
 }
 
-/** Right to left, one column at a time. */
+/** Right to left, one column at a time; then its mirror. */
 function plainFactor(moment: Float64Array, n: number): Float64Array {
   const u = moment.slice();
   for (let c = n - 1; c >= 0; c--) {
@@ -60,7 +60,7 @@ function plainFactor(moment: Float64Array, n: number): Float64Array {
     for (let i = 0; i < c; i++)
       for (let k = 0; k < c; k++) u[i * n + k] = at(u, i * n + k) - at(u, i * n + c) * at(u, k * n + c);
   }
-  for (let i = 0; i < n; i++) u.fill(0, i * n, i * n + i);
+  for (let i = 0; i < n; i++) for (let k = 0; k < i; k++) u[i * n + k] = at(u, k * n + i);
   return u;
 }
 
@@ -68,17 +68,13 @@ function plainFactor(moment: Float64Array, n: number): Float64Array {
 function problem({ seed, out, n, rows }: Shape) {
   const next = noise(seed);
   const x = Float32Array.from({ length: rows * n }, next);
-  const moment = plainMoment(x, x, n);
+  const moment = plainMoment(x, x, n, n);
   for (let i = 0; i < n; i++) moment[i * n + i] = at(moment, i * n + i) + 0.5;
   const factor = plainFactor(moment, n);
-  const feedback = new Float32Array(n * n);
-  for (let j = 0; j < n; j++)
-    for (let k = j + 1; k < n; k++) feedback[j * n + k] = at(factor, j * n + k) / at(factor, k * n + k);
   return {
     x,
     moment,
     factor,
-    feedback,
     target: Float32Array.from({ length: out * n }, next),
     weights: Float32Array.from({ length: out * n }, next),
     scale: Float32Array.from({ length: out }, () => Math.abs(next())),
@@ -107,9 +103,13 @@ describe('calibration kernels', () => {
       fc.property(shape, (of) => {
         setThreads(of.threads);
         const { x, moment, factor } = problem(of);
-        const sums = new Float64Array(of.n ** 2);
-        addMoment(sums, x, x, of.n);
-        expect(sums).toEqual(plainMoment(x, x, of.n));
+        const { out: m, n } = of;
+        const wide = Float32Array.from({ length: (x.length / n) * m }, noise(of.seed + 2));
+        const [square, oblong] = [new Float64Array(n * n), new Float64Array(m * n)];
+        addMoment(square, x, x, n, n);
+        expect(square).toEqual(plainMoment(x, x, n, n));
+        addMoment(oblong, wide, x, m, n);
+        expect(oblong).toEqual(plainMoment(wide, x, m, n));
         const ours = moment.slice();
         expect(factorMoment(ours, of.n)).toBe(-1);
         expect(ours).toEqual(factor);
@@ -122,9 +122,9 @@ describe('calibration kernels', () => {
       fc.property(shape, (of) => {
         setThreads(of.threads);
         const { out, n } = of;
-        const { target, feedback, scale, words } = problem(of);
+        const { target, factor, scale, words } = problem(of);
         const signs = new Uint32Array(out * words);
-        chooseSigns(target, feedback, scale, signs, out, n);
+        chooseSigns(target, factor, scale, signs, out, n);
         for (let i = 0; i < out; i++) {
           const left = target.slice(i * n, (i + 1) * n);
           for (let j = 0; j < n; j++) {
@@ -132,7 +132,8 @@ describe('calibration kernels', () => {
             expect(bit(signs, words, i, j)).toBe(Number(isPositive));
             const weight = at(target, i * n + j);
             const error = Math.fround(isPositive ? weight - at(scale, i) : weight + at(scale, i));
-            for (let k = j + 1; k < n; k++) left[k] = at(left, k) + Math.fround(error * at(feedback, j * n + k));
+            for (let k = j + 1; k < n; k++)
+              left[k] = at(left, k) + Math.fround(error * Math.fround(at(factor, j * n + k) / at(factor, k * n + k)));
           }
         }
       }),
@@ -195,12 +196,13 @@ describe('calibration kernels', () => {
         const { out, n } = of;
         const { target, weights, moment, factor } = problem(of);
         const cross = Float64Array.from({ length: n * n }, noise(of.seed + 1));
+        const drift = of.rows % 2 === 0 ? Float64Array.from({ length: out * n }, noise(of.seed + 2)) : undefined;
         const corrected = target.slice();
-        correctTargets(corrected, weights, cross, factor, 1, out, n);
-        // What was added times H is w D.
+        correctTargets(corrected, weights, cross, factor, drift, out, n);
+        // What was added times H is w D + drift.
         for (let i = 0; i < out; i++)
           for (let k = 0; k < n; k++) {
-            let [got, want] = [0, 0];
+            let [got, want] = [0, drift?.[i * n + k] ?? 0];
             for (let j = 0; j < n; j++) {
               got += (at(corrected, i * n + j) - at(target, i * n + j)) * at(moment, j * n + k);
               want += at(weights, i * n + j) * at(cross, j * n + k);
@@ -218,12 +220,13 @@ describe('calibration kernels', () => {
 
   it('refuse sizes that do not fit', () => {
     const two = new Float64Array(4);
-    expect(() => addMoment(two, new Float32Array(4), new Float32Array(2), 2)).toThrow(RangeError);
+    expect(() => addMoment(two, new Float32Array(4), new Float32Array(2), 2, 2)).toThrow(RangeError);
     expect(() => factorMoment(two, 3)).toThrow(/doesn't fit/);
     const [row, signs, scale] = [new Float32Array(2), new Uint32Array(1), new Float32Array(1)];
-    expect(() => chooseSigns(row, new Float32Array(3), scale, signs, 1, 2)).toThrow(RangeError);
+    expect(() => chooseSigns(row, new Float64Array(3), scale, signs, 1, 2)).toThrow(RangeError);
     expect(() => refineSigns(row, signs, new Float32Array(2), two, 1, 2, 1)).toThrow(RangeError);
-    expect(() => correctTargets(row, row, two, new Float64Array(1), 1, 1, 2)).toThrow(RangeError);
+    expect(() => correctTargets(row, row, two, new Float64Array(1), undefined, 1, 2)).toThrow(RangeError);
+    expect(() => correctTargets(row, row, two, two, new Float64Array(1), 1, 2)).toThrow(/drift/);
     expect(() => weightedProducts(row, signs, two, 1, 2, new Float64Array(2), new Float64Array(1), undefined)).toThrow(
       RangeError,
     );

@@ -7,20 +7,24 @@
 export interface CalibrationKernels {
   /** moment += Σ_row x_row y_rowᵀ */
   addMoment(
-    moment: Float64Array, // (n, n)
-    x: Float32Array, // (rows, n)
+    moment: Float64Array, // (m, n)
+    x: Float32Array, // (rows, m)
     y: Float32Array, // (rows, n)
+    m: number,
     n: number,
   ): void;
-  /** Turns H into the upper triangular U with H = U Uᵀ, in place. Gives the first column without a positive pivot, or -1. */
+  /**
+   * Turns H into the upper triangular U with H = U Uᵀ, in place, with its mirror Uᵀ below the diagonal. Gives the first column without a positive pivot,
+   * or -1.
+   */
   factorMoment(moment: Float64Array, n: number): number;
   /**
    * Signs from left to right, each of the target and what the errors before it add to it: with e = target − scale · sign, column k is asked to be
-   * t_k + Σ_{j<k} e_j feedback_jk. With feedback_jk = U_jk / U_kk that is the greedy least e H eᵀ.
+   * t_k + Σ_{j<k} e_j U_jk / U_kk. With H = U Uᵀ that is the greedy least e H eᵀ.
    */
   chooseSigns(
     target: Float32Array, // (out, n)
-    feedback: Float32Array, // (n, n), used above the diagonal
+    factor: Float64Array, // (n, n): U, used from the diagonal on
     scale: Float32Array, // (out)
     signs: Uint32Array, // (out, ceil(n / 32))
     out: number,
@@ -36,13 +40,13 @@ export interface CalibrationKernels {
     n: number,
     sweeps: number,
   ): void;
-  /** target += strength · w D H⁻¹ for each row w of the weights, H = U Uᵀ. */
+  /** target += (w D + drift) H⁻¹ for each row w of the weights, H = U Uᵀ. */
   correctTargets(
     target: Float32Array, // (out, n), changed in place
     weights: Float32Array, // (out, n)
     cross: Float64Array, // (n, n): D
-    factor: Float64Array, // (n, n): U
-    strength: number,
+    factor: Float64Array, // (n, n): U, and Uᵀ below the diagonal
+    drift: Float64Array | undefined, // (out, n)
     out: number,
     n: number,
   ): void;

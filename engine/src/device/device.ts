@@ -140,6 +140,8 @@ export interface Device<A extends Activations = Activations> {
   add(x: A, y: A): void;
   /** Copies the batch's `logitRows` of `x` to the first rows of `out`; the ops that follow act on those rows. */
   gather(out: A, x: A): void;
+  /** Sets the rows of the batch, (rows, cols): what `read` gave for them. */
+  write(x: A, values: Float32Array): void;
   /**
    * Values of the rows that ops act on at this point, (rows, cols): in the first values of `into`, or in a buffer of their own. @throws
    * RangeError when `into` is too small.

@@ -49,6 +49,8 @@ export interface Stage<A extends Activations> {
   /** Their weights. */
   readonly params: readonly number[];
   readonly input: A;
+  /** What their output is added to: the residual stream, where it is. */
+  readonly addedTo?: A;
 }
 
 /** Runs one step. Gives the logits of the batch's `logitRows`, (n, width of `space.logits`), in the first values of `into` where it is given. */
@@ -71,6 +73,11 @@ export async function forward<A extends Activations>(
   device.rmsNorm(space.last, space.last, params.norm, config.rmsNormEps);
   device.head(space.logits, space.last, params.head);
   return device.read(space.logits, into);
+}
+
+/** A layer's matrices by the input they share, in the order of `layerStages`. */
+export function groupsOf({ q, k, v, o, gate, up, down }: LayerParams) {
+  return [[q.weight, k.weight, v.weight], [o.weight], [gate.weight, up.weight], [down.weight]] as const;
 }
 
 /**
@@ -99,7 +106,7 @@ function* attentionBlock<A extends Activations>(
   kvLayer: number,
 ): Generator<Stage<A>, void, void> {
   device.rmsNorm(space.normed, space.x, layer.inputNorm, config.rmsNormEps);
-  yield { params: [layer.q.weight, layer.k.weight, layer.v.weight], input: space.normed };
+  yield { params: groupsOf(layer)[0], input: space.normed };
   device.linear(space.q, space.normed, layer.q.weight, layer.q.bias);
   device.linear(space.k, space.normed, layer.k.weight, layer.k.bias);
   device.linear(space.v, space.normed, layer.v.weight, layer.v.bias);
@@ -109,7 +116,7 @@ function* attentionBlock<A extends Activations>(
   device.rope(space.k, rope);
   device.storeKv(kvLayer, space.k, space.v);
   device.attention(space.attended, space.q, kvLayer, config.headDim ** -0.5, config.slidingWindow);
-  yield { params: [layer.o.weight], input: space.attended };
+  yield { params: groupsOf(layer)[1], input: space.attended, addedTo: space.x };
   device.linear(space.projected, space.attended, layer.o.weight, layer.o.bias);
   device.add(space.x, space.projected);
 }
@@ -121,11 +128,11 @@ function* mlpBlock<A extends Activations>(
   layer: LayerParams,
 ): Generator<Stage<A>, void, void> {
   device.rmsNorm(space.normed, space.x, layer.postNorm, config.rmsNormEps);
-  yield { params: [layer.gate.weight, layer.up.weight], input: space.normed };
+  yield { params: groupsOf(layer)[2], input: space.normed };
   device.linear(space.gate, space.normed, layer.gate.weight, layer.gate.bias);
   device.linear(space.up, space.normed, layer.up.weight, layer.up.bias);
   device.swiglu(space.gate, space.gate, space.up);
-  yield { params: [layer.down.weight], input: space.gate };
+  yield { params: groupsOf(layer)[3], input: space.gate, addedTo: space.x };
   device.linear(space.projected, space.gate, layer.down.weight, layer.down.bias);
   device.add(space.x, space.projected);
 }

@@ -1,88 +1,187 @@
 /**
  * A model walked through layer by layer on a fixed set of sequences, halting before each group of linear layers: what calibration needs.
  *
- * All tokens pass a layer together, so the cache holds one layer only. Weights may be changed at a halt, and what follows is computed with
- * them.
+ * Memory holds one layer's weights, the residual stream of all tokens before that layer, and the layer's activations and cache for some sequences at a time:
+ * what a group sees is computed from there anew. Weights may be changed at a halt, and what follows is computed with them.
  */
 import { deltaStem } from '@signpost/contracts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
-import type { Activations, Device, ParamDelta, StepBatch } from '../device/device.ts';
+import type { Activations, Device, ParamDelta, RopeTable, StepBatch } from '../device/device.ts';
 import { createDevice } from '../device/index.ts';
-import { createWorkspace, layerStages } from './forward.ts';
-import { modelParams } from './params.ts';
+import { createWorkspace, groupsOf, layerStages, type Stage, type Workspace } from './forward.ts';
+import { type LayerParams, type ModelParams, modelParams } from './params.ts';
 import { ropeTable } from './rope.ts';
 
 const BLOCK_TOKENS = 32;
+/** A chunk ends with the sequence that reaches this. */
+const CHUNK_TOKENS = 1024;
+/** Logits of so many tokens are held at once. */
+const LOGIT_ROWS = 64;
 const SLOT = 0;
 
-/** Linear layers about to see `input`. */
+/** Linear layers about to see an input. */
 export interface WalkStage {
   /** Their stems, such as `model.layers.3.self_attn.q_proj`. */
   readonly stems: readonly string[];
   readonly inDim: number;
-  /** A copy of the input of every token, (tokens, inDim). */
-  input(): Promise<Float32Array>;
+  /** Copies of what they see, chunk by chunk in the order of the tokens. To be taken before the next halt. */
+  inputs(): AsyncGenerator<StageInput, void, void>;
 }
+
+export interface StageInput {
+  readonly input: Float32Array; // (tokens of the chunk, inDim)
+  /** What the output will be added to: the residual stream, (tokens of the chunk, hidden). Absent where it goes elsewhere. */
+  readonly addedTo?: Float32Array;
+}
+
+interface Chunk {
+  readonly batch: StepBatch;
+  /** The residual stream before the layer, (tokens, hidden). */
+  x: Float32Array;
+}
+
+type Space = Workspace<Activations>;
 
 export class LayerWalk {
   readonly #checkpoint: Checkpoint;
+  /** Of a model of one layer: its ids stand for one layer after the other. */
+  readonly #params: ModelParams;
+  readonly #rope: RopeTable;
   readonly #device: Device;
-  readonly #batch: StepBatch;
-
-  /** Tokens of all sequences. */
-  readonly tokens: number;
+  readonly #chunks: readonly Chunk[];
+  readonly #space: Space;
+  /** Changes of the layer that is loaded, and of those to come, by stem. */
+  readonly #deltas = new Map<string, ParamDelta>();
+  /** What is loaded: id by stem. */
+  #loaded: ReadonlyMap<string, number> = new Map();
 
   constructor(checkpoint: Checkpoint, sequences: readonly (readonly number[])[]) {
     const { config } = checkpoint;
     this.#checkpoint = checkpoint;
-    this.#batch = batchOf(sequences);
-    this.tokens = this.#batch.tokens.length;
-    const { specs } = modelParams(config);
+    this.#params = modelParams({ ...config, layers: 1 });
+    this.#rope = ropeTable(config, config.maxPositions);
+    this.#chunks = chunksOf(sequences).map((chunk) => ({ batch: batchOf(chunk), x: new Float32Array() }));
     this.#device = createDevice('cpu', {
-      params: specs,
+      params: this.#params.specs,
       slots: 1,
       kv: {
         layers: 1,
-        blocks: this.#batch.blockTable.length,
+        // Chunks take turns in it.
+        blocks: Math.max(...this.#chunks.map(({ batch }) => batch.blockTable.length)),
         blockTokens: BLOCK_TOKENS,
         kvHeads: config.kvHeads,
         headDim: config.headDim,
       },
     });
-    for (const [index, spec] of specs.entries()) {
-      const { dtype, data } = checkpoint.param(spec);
-      this.#device.loadParam(index, dtype, data, 'stored');
-    }
+    const rows = Math.max(...this.#chunks.map(({ batch }) => batch.tokens.length));
+    this.#space = createWorkspace<Activations>(this.#device, config, rows, LOGIT_ROWS);
   }
 
   /** Changes a parameter's weights for what is computed from now on. */
   load(stem: string, delta: ParamDelta): void {
-    const param = modelParams(this.#checkpoint.config).specs.findIndex(({ name }) => deltaStem(name) === stem);
-    this.#device.loadDelta(SLOT, param, delta);
+    this.#deltas.set(stem, delta);
+    const param = this.#loaded.get(stem);
+    if (param !== undefined) this.#device.loadDelta(SLOT, param, delta);
   }
 
   /** Each halt, in execution order. */
-  *stages(): Generator<WalkStage, void, void> {
-    const { config } = this.#checkpoint;
-    const params = modelParams(config);
-    const space = createWorkspace<Activations>(this.#device, config, this.tokens, 0);
-    this.#device.begin(this.#batch);
-    this.#device.embed(space.x, params.embedding);
-    const rope = ropeTable(config, config.maxPositions);
-    for (const layer of params.layers) {
-      for (const stage of layerStages(this.#device, config, rope, space, layer, 0)) {
-        yield {
-          stems: stage.params.map((param) => deltaStem(params.specs[param]?.name ?? '')),
-          inDim: stage.input.cols,
-          input: () => this.#device.read(stage.input),
-        };
+  async *stages(): AsyncGenerator<WalkStage, void, void> {
+    const { specs, embedding, layers } = this.#params;
+    this.#become([[specs[embedding]?.name ?? '', embedding]]);
+    for (const chunk of this.#chunks) {
+      this.#device.begin(chunk.batch);
+      this.#device.embed(this.#space.x, embedding);
+      chunk.x = await this.#device.read(this.#space.x);
+    }
+    for (let index = 0; index < this.#checkpoint.config.layers; index++) {
+      const nameOf = (param: number) => specs[param]?.name.replace('.layers.0.', `.layers.${index}.`) ?? '';
+      const ids = [...specs.keys()].filter((param) => specs[param]?.name.includes('.layers.0.'));
+      this.#become(ids.map((param) => [nameOf(param), param]));
+      for (const layer of layers) {
+        for (const [halt, group] of groupsOf(layer).entries())
+          yield {
+            stems: group.map((param) => deltaStem(nameOf(param))),
+            inDim: specs[group[0]]?.shape[1] ?? 0,
+            inputs: () => this.#inputs(layer, halt),
+          };
+        for (const chunk of this.#chunks) {
+          for (const _ of this.#layer(layer, chunk));
+          chunk.x = await this.#device.read(this.#space.x);
+        }
       }
     }
+  }
+
+  /** Goes through all layers. Gives the logits of all tokens in order, some at a time: (rows, vocab). */
+  async *logits(): AsyncGenerator<Float32Array, void, void> {
+    for await (const _ of this.stages());
+    const { specs, norm, head } = this.#params;
+    this.#become([norm, head].map((param) => [specs[param]?.name ?? '', param]));
+    const { x, last, logits } = this.#space;
+    for (const chunk of this.#chunks) {
+      const rows = chunk.batch.tokens.length;
+      for (let first = 0; first < rows; first += LOGIT_ROWS) {
+        const count = Math.min(LOGIT_ROWS, rows - first);
+        this.#device.begin({ ...chunk.batch, logitRows: Int32Array.from({ length: count }, (_, row) => first + row) });
+        this.#device.write(x, chunk.x);
+        this.#device.gather(last, x);
+        this.#device.rmsNorm(last, last, norm, this.#checkpoint.config.rmsNormEps);
+        this.#device.linear(logits, last, head);
+        yield await this.#device.read(logits);
+      }
+    }
+  }
+
+  /** Loads parameters of the checkpoint, by name, in place of those before. */
+  #become(params: readonly (readonly [string, number])[]): void {
+    for (const stem of this.#loaded.keys()) this.#deltas.delete(stem);
+    this.#device.clearSlot(SLOT);
+    this.#loaded = new Map(params.map(([name, param]) => [deltaStem(name), param]));
+    for (const [name, param] of params) {
+      const { dtype, data } = this.#checkpoint.param({ name, shape: this.#params.specs[param]?.shape ?? [0] });
+      this.#device.loadParam(param, dtype, data, 'stored');
+      const delta = this.#deltas.get(deltaStem(name));
+      if (delta !== undefined) this.#device.loadDelta(SLOT, param, delta);
+    }
+  }
+
+  async *#inputs(layer: LayerParams, halt: number): AsyncGenerator<StageInput, void, void> {
+    for (const chunk of this.#chunks) {
+      let passed = 0;
+      for (const { input, addedTo } of this.#layer(layer, chunk)) {
+        if (passed++ < halt) continue;
+        yield {
+          input: await this.#device.read(input),
+          ...(addedTo === undefined ? {} : { addedTo: await this.#device.read(addedTo) }),
+        };
+        break;
+      }
+    }
+  }
+
+  #layer(layer: LayerParams, { batch, x }: Chunk): Generator<Stage<Activations>, void, void> {
+    this.#device.begin(batch);
+    this.#device.write(this.#space.x, x);
+    return layerStages(this.#device, this.#checkpoint.config, this.#rope, this.#space, layer, 0);
   }
 
   close(): void {
     this.#device.close();
   }
+}
+
+function chunksOf(sequences: readonly (readonly number[])[]): (readonly number[])[][] {
+  const chunks: (readonly number[])[][] = [];
+  let room = 0;
+  for (const sequence of sequences) {
+    if (room <= 0) {
+      chunks.push([]);
+      room = CHUNK_TOKENS;
+    }
+    chunks.at(-1)?.push(sequence);
+    room -= sequence.length;
+  }
+  return chunks;
 }
 
 function batchOf(sequences: readonly (readonly number[])[]): StepBatch {

@@ -36,15 +36,15 @@ template <typename Body> void each_block(int out, size_t doubles, Body body) {
 
 } // namespace
 
-void add_moment(const KernelTable& kernels, double* moment, const float* x, const float* y, int rows, int n) {
-  Pool::instance().each(n, 1, [&](int begin, int end) {
+void add_moment(const KernelTable& kernels, double* moment, const float* x, const float* y, int rows, int m, int n) {
+  Pool::instance().each(m, 1, [&](int begin, int end) {
     for (int first = 0; first < rows; first += kBlock) {
       const int count = std::min(kBlock, rows - first);
       const float* ys[kBlock];
       for (int b = 0; b < count; b++) ys[b] = y + static_cast<size_t>(first + b) * n;
       for (int i = begin; i < end; i++) {
         double a[kBlock];
-        for (int b = 0; b < count; b++) a[b] = x[static_cast<size_t>(first + b) * n + i];
+        for (int b = 0; b < count; b++) a[b] = x[static_cast<size_t>(first + b) * m + i];
         double* out = moment + static_cast<size_t>(i) * n;
         kernels.add_products(out, ys, a, count, n);
       }
@@ -82,19 +82,24 @@ int factor_moment(const KernelTable& kernels, double* moment, int n) {
       }
     });
   }
-  for (int i = 1; i < n; i++) std::fill(row(i), row(i) + i, 0.0);
+  for (int i = 1; i < n; i++)
+    for (int k = 0; k < i; k++) row(i)[k] = row(k)[i];
   return -1;
 }
 
 void choose_signs(const KernelTable& kernels, const FeedbackJob& job) {
   const size_t words = (static_cast<size_t>(job.n) + 31) / 32;
   std::fill(job.signs, job.signs + job.out * words, 0u);
-  each_block(job.out, (static_cast<size_t>(kRows) * job.n + 1) / 2, [&](double* buffer, int first, int rows) {
+  std::vector<double> diagonal(job.n);
+  for (int k = 0; k < job.n; k++) diagonal[k] = job.factor[static_cast<size_t>(k) * job.n + k];
+  each_block(job.out, (static_cast<size_t>(kRows + 1) * job.n + 1) / 2, [&](double* buffer, int first, int rows) {
     float* left = reinterpret_cast<float*>(buffer);
+    float* feedback = left + static_cast<size_t>(kRows) * job.n;
     const float* target = job.target + static_cast<size_t>(first) * job.n;
     std::copy(target, target + static_cast<size_t>(rows) * job.n, left);
     for (int j = 0; j < job.n; j++) {
-      const float* feedback = job.feedback + static_cast<size_t>(j) * job.n;
+      const double* factor = job.factor + static_cast<size_t>(j) * job.n;
+      for (int k = j + 1; k < job.n; k++) feedback[k] = static_cast<float>(factor[k] / diagonal[k]);
       for (int r = 0; r < rows; r++) {
         float* row = left + static_cast<size_t>(r) * job.n;
         const bool positive = row[j] >= 0.0f;
@@ -159,18 +164,16 @@ void refine_signs(const KernelTable& kernels, const RefineJob& job) {
 void correct_targets(const KernelTable& kernels, const CorrectionJob& job) {
   const int n = job.n;
   const auto at = [n](int i) { return static_cast<size_t>(i) * n; };
-  // Uᵀ, so that both triangles are read row by row.
-  std::vector<double> transposed(at(n));
-  for (int i = 0; i < n; i++)
-    for (int k = i; k < n; k++) transposed[at(k) + i] = job.factor[at(i) + k];
   each_block(job.out, static_cast<size_t>(kRows) * n, [&](double* sums, int first, int rows) {
     multiply_rows(kernels, sums, job.cross, n, first, rows, [&](int i, int j) { return static_cast<double>(job.weights[at(i) + j]); });
-    // y Uᵀ = w D, from the last column; then g U = y, from the first.
+    if (job.drift != nullptr)
+      for (int r = 0; r < rows; r++) kernels.add_scaled(sums + at(r), job.drift + at(first + r), 1.0, n);
+    // y Uᵀ = w D + drift, from the last column; then g U = y, from the first.
     for (int j = n - 1; j >= 0; j--)
       for (int r = 0; r < rows; r++) {
         double* row = sums + at(r);
-        row[j] /= transposed[at(j) + j];
-        kernels.add_scaled(row, transposed.data() + at(j), -row[j], j);
+        row[j] /= job.factor[at(j) + j];
+        kernels.add_scaled(row, job.factor + at(j), -row[j], j);
       }
     for (int j = 0; j < n; j++)
       for (int r = 0; r < rows; r++) {
@@ -180,7 +183,7 @@ void correct_targets(const KernelTable& kernels, const CorrectionJob& job) {
       }
     for (int r = 0; r < rows; r++) {
       float* target = job.target + at(first + r);
-      for (int k = 0; k < n; k++) target[k] = static_cast<float>(target[k] + job.strength * sums[at(r) + k]);
+      for (int k = 0; k < n; k++) target[k] = static_cast<float>(target[k] + sums[at(r) + k]);
     }
   });
 }

@@ -10,20 +10,20 @@
 
 namespace signpost {
 
-// moment (n, n) += Σ_row x_row y_rowᵀ, rows in order; x and y (rows, n).
-void add_moment(const KernelTable& kernels, double* moment, const float* x, const float* y, int rows, int n);
+// moment (m, n) += Σ_row x_row y_rowᵀ, rows in order; x (rows, m), y (rows, n).
+void add_moment(const KernelTable& kernels, double* moment, const float* x, const float* y, int rows, int m, int n);
 
-// The upper triangular U with moment = U Uᵀ, in place (what is below the diagonal becomes 0). Returns the first column whose pivot is not
+// The upper triangular U with moment = U Uᵀ, in place, and its mirror Uᵀ below the diagonal, so that rows of both are at hand. Returns the first column whose pivot is not
 // positive, or −1.
 int factor_moment(const KernelTable& kernels, double* moment, int n);
 
-// Columns are chosen from left to right, each with what the error of those before it adds: with H = U Uᵀ and feedback_jk = U_jk / U_kk, the row
-// e = target − scale · sign then has the least e H eᵀ that such a greedy choice can reach.
+// Columns are chosen from left to right, each with what the error of those before it adds: with H = U Uᵀ, error e_j adds e_j U_jk / U_kk (as a float) to
+// column k, and the row e = target − scale · sign then has the least e H eᵀ that such a greedy choice can reach.
 struct FeedbackJob {
-  const float* target;   // (out, n)
-  const float* feedback; // (n, n), used above the diagonal
-  const float* scale;    // (out)
-  uint32_t* signs;       // (out, ceil(n / 32))
+  const float* target;  // (out, n)
+  const double* factor; // (n, n): U, used from the diagonal on
+  const float* scale;   // (out)
+  uint32_t* signs;      // (out, ceil(n / 32))
   int out;
   int n;
 };
@@ -54,13 +54,13 @@ struct RefineJob {
 };
 void refine_signs(const KernelTable& kernels, const RefineJob& job);
 
-// target += strength · w D H⁻¹ for each row w of the weights, with H = U Uᵀ.
+// target += (w D + drift) H⁻¹ for each row w of the weights, with H = U Uᵀ.
 struct CorrectionJob {
   float* target;        // (out, n), changed in place
   const float* weights; // (out, n)
   const double* cross;  // (n, n): D
-  const double* factor; // (n, n): U
-  double strength;
+  const double* factor; // (n, n): U, and Uᵀ below the diagonal
+  const double* drift;  // (out, n), or null
   int out;
   int n;
 };

@@ -12,16 +12,18 @@ constexpr int kMostColumns = 1 << 20;
 size_t area(int rows, int columns) { return static_cast<size_t>(rows) * columns; }
 size_t sign_words(int rows, int columns) { return area(rows, (columns + 31) / 32); }
 
-// moment (n, n), x (rows, n), y (rows, n), n
+// moment (m, n), x (rows, m), y (rows, n), m, n
 Napi::Value add_moment_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const int n = integer(env, info[3], 1, kMostColumns, "n");
+  const int m = integer(env, info[3], 1, kMostColumns, "m");
+  const int n = integer(env, info[4], 1, kMostColumns, "n");
   const auto moment = view<double>(env, info[0], "moment");
   const auto x = view<float>(env, info[1], "x");
   const auto y = view<float>(env, info[2], "y");
-  require(env, moment.length == area(n, n), "the moment doesn't fit n");
-  require(env, x.length % n == 0 && x.length == y.length && x.length / n <= (1u << 30), "x and y must be the same number of rows of n");
-  add_moment(default_table(env), moment.data, x.data, y.data, static_cast<int>(x.length / n), n);
+  require(env, moment.length == area(m, n), "the moment doesn't fit m and n");
+  const size_t rows = x.length / m;
+  require(env, rows * m == x.length && rows * n == y.length && rows <= (1u << 30), "x and y must be the same number of rows, of m and of n");
+  add_moment(default_table(env), moment.data, x.data, y.data, static_cast<int>(rows), m, n);
   return env.Undefined();
 }
 
@@ -34,20 +36,20 @@ Napi::Value factor_moment_of(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, factor_moment(default_table(env), moment.data, n));
 }
 
-// target (out, n), feedback (n, n), scale (out), signs (out, ceil(n / 32)), out, n
+// target (out, n), factor (n, n), scale (out), signs (out, ceil(n / 32)), out, n
 Napi::Value choose_signs_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   FeedbackJob job = {};
   job.out = integer(env, info[4], 1, 1 << 30, "out");
   job.n = integer(env, info[5], 1, kMostColumns, "n");
   const auto target = view<float>(env, info[0], "target");
-  const auto feedback = view<float>(env, info[1], "feedback");
+  const auto factor = view<double>(env, info[1], "factor");
   const auto scale = view<float>(env, info[2], "scale");
   const auto signs = view<uint32_t>(env, info[3], "signs");
-  require(env, target.length == area(job.out, job.n) && feedback.length == area(job.n, job.n), "target or feedback doesn't fit out and n");
+  require(env, target.length == area(job.out, job.n) && factor.length == area(job.n, job.n), "target or factor doesn't fit out and n");
   require(env, scale.length == static_cast<size_t>(job.out) && signs.length == sign_words(job.out, job.n), "scale or signs doesn't fit out and n");
   job.target = target.data;
-  job.feedback = feedback.data;
+  job.factor = factor.data;
   job.scale = scale.data;
   job.signs = signs.data;
   choose_signs(default_table(env), job);
@@ -101,11 +103,10 @@ Napi::Value refine_signs_of(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
-// target (out, n), weights (out, n), cross (n, n), factor (n, n), strength, out, n
+// target (out, n), weights (out, n), cross (n, n), factor (n, n), drift (out, n) or undefined, out, n
 Napi::Value correct_targets_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   CorrectionJob job = {};
-  job.strength = real(env, info[4], "strength");
   job.out = integer(env, info[5], 1, 1 << 30, "out");
   job.n = integer(env, info[6], 1, kMostColumns, "n");
   const auto target = view<float>(env, info[0], "target");
@@ -118,6 +119,11 @@ Napi::Value correct_targets_of(const Napi::CallbackInfo& info) {
   job.weights = weights.data;
   job.cross = cross.data;
   job.factor = factor.data;
+  if (!info[4].IsUndefined()) {
+    const auto drift = view<double>(env, info[4], "drift");
+    require(env, drift.length == area(job.out, job.n), "drift doesn't fit out and n");
+    job.drift = drift.data;
+  }
   correct_targets(default_table(env), job);
   return env.Undefined();
 }

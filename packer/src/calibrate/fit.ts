@@ -1,30 +1,33 @@
 /**
- * Signs and row scales of one matrix, chosen by what its inputs look like. Closed forms only, no back-propagation.
+ * Signs and scales of one matrix, chosen by what its inputs look like. Closed forms only, no back-propagation.
  *
  * With H = E[x̂ x̂ᵀ] + δI of the inputs in the model as compressed so far:
  *
- * - target: t = Δ_i + w_i D H⁻¹ with D = E[(x − x̂) x̂ᵀ], the least-squares row that also makes up for what the layers before did to the input
- *   (asymmetric calibration, GPTAQ, arXiv 2504.02692);
- * - scale: r = (sᵀHt + λa) / (sᵀHs + λ), clamped at 0: ridge regression towards a = mean |t|, λ = 0.02 × the mean of sᵀHs over rows;
+ * - target: t = Δ_i + (w_i D + α R_i) H⁻¹ with D = E[(x − x̂) x̂ᵀ], the least-squares row that also makes up for what the layers before did to the input
+ *   (asymmetric calibration, GPTAQ, arXiv 2504.02692); where the output is added to the residual stream h, R = E[(h − ĥ) x̂ᵀ]: what the stream has lost
+ *   so far is asked of the same least squares, so that errors don't pile up from layer to layer. α, from 0 to 1, is the part of that fit that should hold on
+ *   other tokens (Ezekiel's adjusted R² by R²): a regression on few tokens explains what it will not find again;
+ * - scale: r = (sᵀHt + λa) / (sᵀHs + λ), clamped at 0: ridge regression towards the plain scale a = mean |t|, λ = 0.02 × the mean of sᵀHs over rows;
  * - signs: from left to right, each of the weight and the feedback of the errors before it (GPTQ, arXiv 2210.17323, in the LDL form of QuIP, arXiv
  *   2307.13304, algorithm 3); then single signs are flipped as long as that lessens eᵀHe (coordinate descent);
+ * - column scales c, where wanted: least squares given signs and row scales (column-scales.ts), in turn with those;
  * - further planes: the same for what is left, then each again for what the others leave.
  */
 import { chooseSigns, correctTargets, refineSigns, weightedProducts } from '@signpost/kernels';
-import type { InputStatistics } from './statistics.ts';
+import type { Plane } from '../pack/difference.ts';
+import { rowColPlane } from '../pack/row-col.ts';
+import { columnScales, dividable, RIDGE, type Space, scaledSpace, scaledTarget } from './column-scales.ts';
+import type { Drift, InputStatistics } from './statistics.ts';
 
-const RIDGE = 0.02;
 /** Signs by scales by signs …: the second time from scales that fit. */
 const ROUNDS = 2;
 const SWEEPS = 15;
 
-export interface FittedPlane {
-  readonly signs: Uint32Array; // (out, ceil(in / 32))
-  readonly rowScale: Float32Array; // (out)
-}
+/** What has a scale of its own in a calibrated plane: rows, or rows and columns. */
+export type CalibratedScale = 'row' | 'row-col';
 
 export interface Fitted {
-  readonly planes: readonly FittedPlane[];
+  readonly planes: readonly Plane[];
   /** Σ_rows eᵀHe before any plane, after the first, after the second …: (planes + 1). */
   readonly errors: readonly number[];
 }
@@ -38,21 +41,22 @@ export interface LinearDifference {
 
 export class MatrixFit {
   readonly #input: InputStatistics;
-  readonly #feedback: Float32Array; // (n, n)
+  readonly #scale: CalibratedScale;
 
-  constructor(input: InputStatistics) {
-    const { n, factor } = input;
+  constructor(input: InputStatistics, scale: CalibratedScale) {
     this.#input = input;
-    this.#feedback = new Float32Array(n * n);
-    for (let j = 0; j < n; j++)
-      for (let k = j + 1; k < n; k++) this.#feedback[j * n + k] = (factor[j * n + k] ?? 0) / (factor[k * n + k] ?? 1);
+    this.#scale = scale;
   }
 
   fit({ out, tuned, difference }: LinearDifference, planes: number): Fitted {
-    const { n, cross, factor } = this.#input;
+    const { n, cross, factor, drift } = this.#input;
     let left: Float32Array = difference.slice();
-    correctTargets(left, tuned, cross, factor, 1, out, n);
-    const fitted: FittedPlane[] = [];
+    correctTargets(left, tuned, cross, factor, undefined, out, n);
+    if (drift !== undefined) {
+      const made = makeUp(this.#input, drift);
+      left = left.map((value, at) => value + (made[at] ?? 0));
+    }
+    const fitted: Plane[] = [];
     const errors = [this.#error(left, out)];
     for (let p = 0; p < planes; p++) {
       const plane = this.#plane(left, out);
@@ -65,15 +69,19 @@ export class MatrixFit {
   }
 
   /** Fits each plane again to what the others leave, now that all are there. Gives what is left then; changes `planes` in place. */
-  #settle(left: Float32Array, planes: FittedPlane[], out: number): Float32Array {
-    const { n, moment } = this.#input;
+  #settle(left: Float32Array, planes: Plane[], out: number): Float32Array {
+    const { n } = this.#input;
     let rest = left;
     for (let round = 0; round < ROUNDS; round++) {
       for (const [p, before] of planes.entries()) {
         const target = addPlane(rest, before, n, 1);
+        const { colScale } = before;
+        const space = scaledSpace(this.#input, colScale);
+        const scaled = scaledTarget(target, colScale);
         const signs = before.signs.slice();
-        refineSigns(target, signs, before.rowScale, moment, out, n, SWEEPS);
-        const plane = { signs, rowScale: this.#scale(target, signs, out) };
+        refineSigns(scaled, signs, before.rowScale, space.moment, out, n, SWEEPS);
+        const rowScale = rowScales(space, scaled, signs, plainRows(scaled, out));
+        const plane = { signs, rowScale, ...(colScale === undefined ? {} : { colScale }) };
         planes[p] = plane;
         rest = addPlane(target, plane, n, -1);
       }
@@ -81,29 +89,36 @@ export class MatrixFit {
     return rest;
   }
 
-  #plane(target: Float32Array, out: number): FittedPlane {
-    const { n, moment } = this.#input;
-    let signs = plainSigns(target, out, n);
-    let rowScale = this.#scale(target, signs, out);
-    for (let round = 0; round < ROUNDS; round++) {
-      signs = new Uint32Array(signs.length);
-      chooseSigns(target, this.#feedback, rowScale, signs, out, n);
-      rowScale = this.#scale(target, signs, out);
-      refineSigns(target, signs, rowScale, moment, out, n, SWEEPS);
-      rowScale = this.#scale(target, signs, out);
-    }
+  #plane(target: Float32Array, out: number): Plane {
+    return this.#scale === 'row' ? this.#rowPlane(target, out) : this.#rowColPlane(target, out);
+  }
+
+  #rowPlane(target: Float32Array, out: number): Plane {
+    const plain = plainRows(target, out);
+    let signs = plainSigns(target, out, this.#input.n);
+    let rowScale = rowScales(this.#input, target, signs, plain);
+    for (let round = 0; round < ROUNDS; round++)
+      ({ signs, rowScale } = chooseAndRefine(this.#input, target, rowScale, plain));
     return { signs, rowScale };
   }
 
-  #scale(target: Float32Array, signs: Uint32Array, out: number): Float32Array {
+  /** With c held, diag(c)⁻¹ t is fitted by rows in the space of diag(c) H diag(c); then c anew. */
+  #rowColPlane(target: Float32Array, out: number): Plane {
     const { n, moment } = this.#input;
-    const [signTarget, signSign] = [new Float64Array(out), new Float64Array(out)];
-    weightedProducts(target, signs, moment, out, n, signTarget, signSign, undefined);
-    const ridge = (RIDGE * sum(signSign)) / out;
-    return Float32Array.from(signTarget, (product, i) => {
-      const mean = meanAbsolute(target.subarray(i * n, (i + 1) * n));
-      return Math.max(0, (product + ridge * mean) / ((signSign[i] ?? 0) + ridge));
-    });
+    const { colScale: columns, ...plain } = rowColPlane(target, out, n);
+    const plainColumns = dividable(columns);
+    let { signs, rowScale } = plain;
+    let colScale: Float32Array = plainColumns;
+    for (let round = 0; round < ROUNDS; round++) {
+      const space = scaledSpace(this.#input, colScale);
+      const scaled = scaledTarget(target, colScale);
+      rowScale = rowScales(space, scaled, signs, plain.rowScale);
+      ({ signs, rowScale } = chooseAndRefine(space, scaled, rowScale, plain.rowScale));
+      colScale = columnScales({ target, signs, rowScale, moment, n }, plainColumns);
+    }
+    const space = scaledSpace(this.#input, colScale);
+    rowScale = rowScales(space, scaledTarget(target, colScale), signs, plain.rowScale);
+    return { signs, rowScale, colScale };
   }
 
   /** Σ eᵀHe over the rows e of what is left. */
@@ -113,6 +128,56 @@ export class MatrixFit {
     weightedProducts(left, plainSigns(left, out, n), moment, out, n, ...products);
     return sum(products[2]);
   }
+}
+
+/** α R H⁻¹, (out, n). */
+function makeUp({ n, cross, factor, tokens }: InputStatistics, drift: Drift): Float32Array {
+  const predicted = new Float32Array(drift.cross.length);
+  correctTargets(predicted, new Float32Array(predicted.length), cross, factor, drift.cross, predicted.length / n, n);
+  const explained = drift.cross.reduce((sum, value, at) => sum + value * (predicted[at] ?? 0), 0);
+  const share = drift.squared > 0 ? explained / drift.squared : 0;
+  const adjusted = 1 - (1 - share) / (1 - n / tokens);
+  const alpha = tokens > n && share > 0 ? Math.max(0, adjusted / share) : 0;
+  return predicted.map((value) => alpha * value);
+}
+
+function chooseAndRefine(
+  { n, moment, factor }: Space,
+  target: Float32Array,
+  before: Float32Array,
+  plain: Float32Array,
+): { signs: Uint32Array; rowScale: Float32Array } {
+  const out = plain.length;
+  const signs = new Uint32Array(out * Math.ceil(n / 32));
+  chooseSigns(target, factor, before, signs, out, n);
+  const rowScale = rowScales({ n, moment }, target, signs, plain);
+  refineSigns(target, signs, rowScale, moment, out, n, SWEEPS);
+  return { signs, rowScale: rowScales({ n, moment }, target, signs, plain) };
+}
+
+function rowScales(
+  { n, moment }: Pick<Space, 'n' | 'moment'>,
+  target: Float32Array,
+  signs: Uint32Array,
+  plain: Float32Array, // (out): what the ridge is towards
+): Float32Array {
+  const out = plain.length;
+  const [signTarget, signSign] = [new Float64Array(out), new Float64Array(out)];
+  weightedProducts(target, signs, moment, out, n, signTarget, signSign, undefined);
+  const ridge = (RIDGE * sum(signSign)) / out;
+  return Float32Array.from(signTarget, (product, i) =>
+    Math.max(0, (product + ridge * (plain[i] ?? 0)) / ((signSign[i] ?? 0) + ridge)),
+  );
+}
+
+/** Mean absolute value of each row. */
+function plainRows(target: Float32Array, out: number): Float32Array {
+  const n = target.length / out;
+  return Float32Array.from({ length: out }, (_, i) => {
+    let total = 0;
+    for (const value of target.subarray(i * n, (i + 1) * n)) total += Math.abs(value);
+    return total / n;
+  });
 }
 
 /** Bit `i % 32` of word `i / 32` is 1 where the value is ≥ 0. */
@@ -128,20 +193,21 @@ function plainSigns(values: Float32Array, out: number, n: number): Uint32Array {
 }
 
 /** values + direction · plane */
-function addPlane(values: Float32Array, { signs, rowScale }: FittedPlane, n: number, direction: 1 | -1): Float32Array {
+export function addPlane(
+  values: Float32Array,
+  { signs, rowScale, colScale }: Plane,
+  n: number,
+  direction: 1 | -1,
+): Float32Array {
   const words = Math.ceil(n / 32);
-  return values.map((value, at) => {
-    const [row, j] = [Math.floor(at / n), at % n];
-    const isPositive = ((signs[row * words + (j >> 5)] ?? 0) >>> (j & 31)) & 1;
-    const step = direction * (rowScale[row] ?? 0);
-    return isPositive ? value + step : value - step;
-  });
-}
-
-function meanAbsolute(values: Float32Array): number {
-  let total = 0;
-  for (const value of values) total += Math.abs(value);
-  return total / values.length;
+  const sums = new Float32Array(values.length);
+  for (const [i, scale] of rowScale.entries())
+    for (let j = 0; j < n; j++) {
+      const isPositive = ((signs[i * words + (j >> 5)] ?? 0) >>> (j & 31)) & 1;
+      const step = direction * scale * (colScale?.[j] ?? 1);
+      sums[i * n + j] = (values[i * n + j] ?? 0) + (isPositive ? step : -step);
+    }
+  return sums;
 }
 
 function sum(values: Float64Array): number {

@@ -8,8 +8,6 @@ import { type Checkpoint, LayerWalk, type ParamDelta, type WalkStage } from '@si
 import { addMoment, factorMoment } from '@signpost/kernels';
 import type { CalibrationSequence } from './prompts.ts';
 
-/** How much more a token of the answer counts than one of the prompt: it is the answers that an expert is asked for. */
-const ANSWER_WEIGHT = 32;
 /** Added to the moment's diagonal, as a share of its mean, as GPTQ does (arXiv 2210.17323, section 3.3, with 0.01). */
 const DAMPING = 0.005;
 
@@ -18,10 +16,21 @@ export interface InputStatistics {
   readonly n: number;
   /** H = E[x̂ x̂ᵀ] + δI, (n, n). */
   readonly moment: Float64Array;
-  /** U with H = U Uᵀ, upper triangular, (n, n). */
+  /** U with H = U Uᵀ, upper triangular, and Uᵀ below the diagonal, (n, n). */
   readonly factor: Float64Array;
   /** D = E[(x − x̂) x̂ᵀ], (n, n). */
   readonly cross: Float64Array;
+  /** Where the output is added to the residual stream. */
+  readonly drift: Drift | undefined;
+  readonly tokens: number;
+}
+
+/** How far the residual stream ĥ of the compressed model is from the fine-tune's h. */
+export interface Drift {
+  /** R = E[(h − ĥ) x̂ᵀ], (hidden, n). */
+  readonly cross: Float64Array;
+  /** E[‖h − ĥ‖²] */
+  readonly squared: number;
 }
 
 /** A halt of the walk: linear layers that are about to be computed from one input. */
@@ -36,16 +45,16 @@ export class CalibrationWalk {
   readonly #tuned: LayerWalk;
   readonly #weights: Float32Array;
 
-  constructor(base: Checkpoint, tuned: Checkpoint, sequences: readonly CalibrationSequence[]) {
+  /** @param weights of all tokens, see importance.ts */
+  constructor(
+    base: Checkpoint,
+    tuned: Checkpoint,
+    { sequences, weights }: { readonly sequences: readonly CalibrationSequence[]; readonly weights: Float64Array },
+  ) {
     const tokens = sequences.map((sequence) => sequence.tokens);
     this.#compressed = new LayerWalk(base, tokens);
     this.#tuned = new LayerWalk(tuned, tokens);
-    // What is computed at the last token of the prompt is the answer's first.
-    const raw = sequences.flatMap(({ tokens: { length }, answerStart }) =>
-      Array.from({ length }, (_, at) => (at >= answerStart - 1 ? ANSWER_WEIGHT : 1)),
-    );
-    const total = raw.reduce((sum, weight) => sum + weight, 0);
-    this.#weights = Float32Array.from(raw, (weight) => Math.sqrt(weight / total));
+    this.#weights = Float32Array.from(weights, Math.sqrt);
   }
 
   /** What a parameter has been compressed to: from here on the walk goes through it. */
@@ -53,42 +62,60 @@ export class CalibrationWalk {
     this.#compressed.load(stem, delta);
   }
 
-  *stages(): Generator<CalibrationStage, void, void> {
+  async *stages(): AsyncGenerator<CalibrationStage, void, void> {
     const tuned = this.#tuned.stages();
-    for (const stage of this.#compressed.stages()) {
-      const reference = tuned.next().value;
+    for await (const stage of this.#compressed.stages()) {
+      const reference = (await tuned.next()).value;
       if (reference === undefined) throw new Error('the fine-tune has fewer layers than the base');
       yield { stems: stage.stems, statistics: () => this.#statistics(stage, reference) };
     }
   }
 
-  async #statistics({ stems, inDim: n, input }: WalkStage, reference: WalkStage): Promise<InputStatistics> {
-    const compressed = this.#weighted(await input(), n);
-    const moment = new Float64Array(n * n);
-    addMoment(moment, compressed, compressed, n);
-    const missing = this.#weighted(await reference.input(), n);
-    missing.forEach((value, i) => {
-      missing[i] = value - (compressed[i] ?? 0);
-    });
-    const cross = new Float64Array(n * n);
-    addMoment(cross, missing, compressed, n);
+  async #statistics(stage: WalkStage, reference: WalkStage): Promise<InputStatistics> {
+    const n = stage.inDim;
+    const [moment, cross] = [new Float64Array(n * n), new Float64Array(n * n)];
+    let drift: Drift | undefined;
+    const theirs = reference.inputs();
+    let row = 0;
+    for await (const ours of stage.inputs()) {
+      const tuned = (await theirs.next()).value;
+      if (tuned === undefined) throw new Error('the fine-tune’s walk has fewer chunks');
+      const weights = this.#weights.subarray(row, row + ours.input.length / n);
+      row += weights.length;
+      const lost = weighted(difference(tuned.input, ours.input), weights);
+      const input = weighted(ours.input, weights);
+      addMoment(moment, input, input, n, n);
+      addMoment(cross, lost, input, n, n);
+      if (ours.addedTo === undefined || tuned.addedTo === undefined) continue;
+      const stream = weighted(difference(tuned.addedTo, ours.addedTo), weights);
+      const hidden = stream.length / weights.length;
+      drift ??= { cross: new Float64Array(hidden * n), squared: 0 };
+      addMoment(drift.cross, stream, input, hidden, n);
+      drift = { ...drift, squared: stream.reduce((sum, value) => sum + value * value, drift.squared) };
+    }
     damp(moment, n);
     const factor = moment.slice();
     if (factorMoment(factor, n) !== -1)
-      throw new Problem(`the inputs of ${stems.join(', ')} are not finite on the calibration prompts`);
-    return { n, moment, factor, cross };
+      throw new Problem(`the inputs of ${stage.stems.join(', ')} are not finite on the calibration prompts`);
+    return { n, moment, factor, cross, drift, tokens: this.#weights.length };
   }
 
   close(): void {
     this.#compressed.close();
     this.#tuned.close();
   }
+}
 
-  #weighted(x: Float32Array, n: number): Float32Array {
-    for (const [row, weight] of this.#weights.entries())
-      for (let i = row * n; i < (row + 1) * n; i++) x[i] = (x[i] ?? 0) * weight;
-    return x;
-  }
+/** Multiplies each row by its weight, in place. */
+function weighted(x: Float32Array, weights: Float32Array): Float32Array {
+  const n = x.length / weights.length;
+  for (const [row, weight] of weights.entries())
+    for (let i = row * n; i < (row + 1) * n; i++) x[i] = (x[i] ?? 0) * weight;
+  return x;
+}
+
+function difference(x: Float32Array, y: Float32Array): Float32Array {
+  return x.map((value, i) => value - (y[i] ?? 0));
 }
 
 function damp(moment: Float64Array, n: number): void {

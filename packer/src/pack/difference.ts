@@ -100,7 +100,7 @@ function binariseRowCol(param: PlannedMatrix, count: number): Binarised {
   };
 }
 
-function squareSum(values: Float32Array): number {
+export function squareSum(values: Float32Array): number {
   let total = 0;
   for (const value of values) total += value * value;
   return total;

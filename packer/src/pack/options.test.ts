@@ -102,7 +102,9 @@ describe('scales', () => {
   });
 
   it('and calibration or further planes that contradict them are refused', async () => {
-    await expect(packed({ scale: 'matrix', calibration: sequences(1) })).rejects.toThrow(/calibration fits row scales/);
+    await expect(packed({ scale: 'matrix', calibration: sequences(1) })).rejects.toThrow(
+      /calibration fits scales "row" and "row-col"/,
+    );
     await expect(packed({ scale: 'matrix-norm', planes: 2 })).rejects.toThrow(/matrix-norm/);
     await expect(packed({ planes: 9 })).rejects.toThrow(/1 to 8/);
     await expect(packed({ planes: { bits: 0.5 } })).rejects.toThrow(/bits is 0\.5/);
@@ -215,6 +217,16 @@ describe('calibration', () => {
     expect(calibratedError).toBeLessThan(0.9 * plainError);
   });
 
+  it('fits column scales, too', async () => {
+    const [plain, calibrated] = [
+      await packed({ scale: 'row-col' }),
+      await packed({ scale: 'row-col', calibration: sequences(1) }),
+    ];
+    expect(calibrated.bytes - plain.bytes).toBeLessThan(512);
+    const unseen = sequences(2).sequences.map(({ tokens }) => tokens);
+    expect(await logitError(calibrated, unseen)).toBeLessThan(0.9 * (await logitError(plain, unseen)));
+  });
+
   it('gives the same file for the same prompts, and says which they were', async () => {
     const [one, two] = [await packed({ calibration: sequences(1) }), await packed({ calibration: sequences(1) })];
     const bytes = await readFile(one.out);
@@ -225,12 +237,13 @@ describe('calibration', () => {
 
 describe('a killed run', () => {
   it.each([
-    ['plain', undefined],
-    ['calibrated', 1],
-  ] as const)('goes on behind the last parameter written: %s', async (_, seed) => {
-    const options = seed === undefined ? {} : { calibration: sequences(seed) };
+    ['plain', 'row', undefined],
+    ['calibrated', 'row', 1],
+    ['calibrated by columns', 'row-col', 1],
+  ] as const)('goes on behind the last parameter written: %s', async (_, scale, seed) => {
+    const options = seed === undefined ? { scale } : { scale, calibration: sequences(seed) };
     const whole = await readFile((await packed(options)).out);
-    const out = join(dir, `resumed-${seed}`);
+    const out = join(dir, `resumed-${scale}-${seed}`);
     await leaveBehind(out, options, 5);
     let parameters = 0;
     const report = await pack(base, tuned, { name: 'a', out, ...options, onProgress: () => parameters++ });
@@ -281,9 +294,9 @@ function sequences(seed: number): CalibrationSet {
     return Math.floor((state / 2 ** 32) * below);
   };
   return {
-    sequences: Array.from({ length: 24 }, () => ({
+    sequences: Array.from({ length: 48 }, () => ({
       tokens: Array.from({ length: 24 }, () => next(base.config.vocabSize)),
-      answerStart: 8,
+      answerStart: 0,
     })),
     digest: String(seed).repeat(64) as Digest,
   };

@@ -14,6 +14,8 @@ import {
 } from '@signpost/contracts';
 import type { Checkpoint, ParamDelta } from '@signpost/engine';
 import manifest from '../../package.json' with { type: 'json' };
+import type { CalibratedScale } from '../calibrate/fit.ts';
+import { tokenWeights } from '../calibrate/importance.ts';
 import type { CalibrationSet } from '../calibrate/prompts.ts';
 import { CalibrationWalk } from '../calibrate/statistics.ts';
 import { checkSameModel } from '../source/same-model.ts';
@@ -40,7 +42,7 @@ export interface PackOptions {
   readonly exact?: ExactDtype;
   readonly planes?: PlaneBudget;
   readonly policy?: readonly PolicyRule[];
-  /** Signs and scales are then fitted to the activations on these prompts; row scales only. */
+  /** Signs and scales are then fitted to the activations on these prompts; row and row-col scales only. */
   readonly calibration?: CalibrationSet;
   /** How the fine-tune's tokenizer differs from the base's; left out, its folder says. */
   readonly tokenizer?: TokenizerChanges | undefined;
@@ -79,7 +81,13 @@ export interface PackReport {
 const ERROR_DECIMALS = 8;
 const DIGEST_PLACEHOLDER = '0'.repeat(64) as Digest;
 
-type Settings = Required<Pick<PackOptions, 'scale' | 'exact' | 'planes' | 'policy'>> & PackOptions;
+type Settings = Required<Pick<PackOptions, 'scale' | 'exact' | 'planes' | 'policy'>> &
+  Omit<PackOptions, 'calibration'> & { readonly calibration?: WeightedCalibration };
+
+interface WeightedCalibration extends CalibrationSet {
+  /** Of all tokens. */
+  readonly weights: Float64Array;
+}
 
 /**
  * Packs `tuned` against `base` into `options.out`.
@@ -88,20 +96,23 @@ type Settings = Required<Pick<PackOptions, 'scale' | 'exact' | 'planes' | 'polic
  */
 export async function pack(base: Checkpoint, tuned: Checkpoint, options: PackOptions): Promise<PackReport> {
   await checkSameModel(base, tuned);
-  const settings: Settings = {
+  const { calibration, ...asked } = options;
+  const plain: Settings = {
     tokenizer: await tokenizerChanges(base, tuned),
     scale: 'row',
     exact: 'BF16',
     planes: 1,
     policy: POLICIES[DEFAULT_POLICY] ?? [],
-    ...options,
+    ...asked,
   };
-  checkSettings(settings);
-  const planned = planPack(base, tuned, settings.policy);
+  checkSettings(plain, calibration);
+  const planned = planPack(base, tuned, plain.policy);
   if (planned.length === 0) throw new Problem(`${tuned.dir} is the same as ${base.dir}: there is nothing to pack`);
   // Both read every byte; begun now, they go on beside the packing.
   const digests = Promise.all([base.digest(), tuned.digest()]);
   digests.catch(() => undefined);
+  const weighted = calibration && { ...calibration, weights: await tokenWeights(tuned, calibration.sequences) };
+  const settings: Settings = weighted === undefined ? plain : { ...plain, calibration: weighted };
   const passes = typeof settings.planes === 'number' ? 1 : 2;
   const progress = progressOf(planned, passes, settings);
   const planes = await planesByStem(base, tuned, planned, settings, progress);
@@ -131,7 +142,7 @@ async function write(
     for (const [index, param] of planned.entries()) {
       settings.signal?.throwIfAborted();
       const before = writer.written[index];
-      if (before !== undefined) source.skip(param, await readBack(writer, index, param, layout));
+      if (before !== undefined) await source.skip(param, await readBack(writer, index, param, layout));
       else {
         const packed = await source.pack(param, layout.planesOf(param.stem));
         const error = packed.kind === '1bit' ? packed.errors.relative : undefined;
@@ -195,15 +206,20 @@ async function planesByStem(
 }
 
 function openSource(base: Checkpoint, tuned: Checkpoint, settings: Settings): { source: ParamSource; close(): void } {
-  const { calibration } = settings;
+  const { calibration, exact } = settings;
   if (calibration === undefined) return { source: new PlainSource(settings), close() {} };
-  const walk = new CalibrationWalk(base, tuned, calibration.sequences);
-  return { source: new CalibratedSource(walk, settings), close: () => walk.close() };
+  const walk = new CalibrationWalk(base, tuned, calibration);
+  return { source: new CalibratedSource(walk, exact, calibratedScale(settings.scale)), close: () => walk.close() };
 }
 
-function checkSettings({ calibration, scale, planes }: Settings): void {
-  if (calibration !== undefined && scale !== 'row')
-    throw new Problem(`calibration fits row scales; it can't be combined with scale "${scale}"`);
+/** @throws Problem for a scale that isn't fitted to activations. */
+function calibratedScale(scale: ScaleKind): CalibratedScale {
+  if (scale === 'row' || scale === 'row-col') return scale;
+  throw new Problem(`calibration fits scales "row" and "row-col"; it can't be combined with scale "${scale}"`);
+}
+
+function checkSettings({ scale, planes }: Settings, calibration: CalibrationSet | undefined): void {
+  if (calibration !== undefined) calibratedScale(scale);
   if (scale === 'matrix-norm' && planes !== 1)
     throw new Problem(
       'scale "matrix-norm" keeps the norm of the difference with one plane; further planes need another scale',
@@ -286,6 +302,7 @@ async function readBack(writer: DeltaWriter, index: number, param: PlannedParam,
   const planes = Array.from({ length: layout.planesOf(param.stem) }, () => ({
     signs: new Uint32Array(take(signBytes)),
     rowScale: new Float32Array(take(4 * param.out)),
+    ...(layout.scale === 'row-col' ? { colScale: new Float32Array(take(4 * param.inDim)) } : {}),
   }));
   return { planes };
 }

@@ -2,7 +2,7 @@
  * The parts of a delta, parameter by parameter in execution order: computed plainly, or by calibration on what the layers before have become.
  */
 import type { ParamDelta } from '@signpost/engine';
-import { MatrixFit } from '../calibrate/fit.ts';
+import { addPlane, type CalibratedScale, MatrixFit } from '../calibrate/fit.ts';
 import type { CalibrationStage, CalibrationWalk } from '../calibrate/statistics.ts';
 import {
   addedRows,
@@ -13,6 +13,7 @@ import {
   exactDifference,
   floatsOf,
   type Plane,
+  squareSum,
 } from './difference.ts';
 import type { Layout, PlannedMatrix, PlannedParam } from './plan.ts';
 
@@ -38,7 +39,7 @@ export interface ParamSource {
   /** Packs with more planes than will be kept, to see what each saves; what comes after sees the first alone. */
   measure(param: PlannedParam, planes: number): Promise<PackedParam>;
   /** Takes a parameter that was packed before, in place of `pack`. */
-  skip(param: PlannedParam, delta: ParamDelta): void;
+  skip(param: PlannedParam, delta: ParamDelta): Promise<void>;
 }
 
 /** By the difference alone. */
@@ -61,23 +62,25 @@ export class PlainSource implements ParamSource {
     return this.pack(param, planes);
   }
 
-  skip(): void {}
+  async skip(): Promise<void> {}
 }
 
 /** By the difference and the inputs of each layer; the walk goes on through what has been packed. */
 export class CalibratedSource implements ParamSource {
   readonly #walk: CalibrationWalk;
-  readonly #stages: Generator<CalibrationStage, void, void>;
+  readonly #stages: AsyncGenerator<CalibrationStage, void, void>;
   readonly #exact: Layout['exact'];
+  readonly #scale: CalibratedScale;
   /** What was loaded last: added rows follow what else there is of their parameter. */
   #last: { readonly stem: string; readonly delta: ParamDelta } | undefined;
   #stage: CalibrationStage | undefined;
   #fit: Promise<MatrixFit> | undefined;
 
-  constructor(walk: CalibrationWalk, { exact }: Pick<Layout, 'exact'>) {
+  constructor(walk: CalibrationWalk, exact: Layout['exact'], scale: CalibratedScale) {
     this.#walk = walk;
     this.#stages = walk.stages();
     this.#exact = exact;
+    this.#scale = scale;
   }
 
   pack(param: PlannedParam, planes: number): Promise<PackedParam> {
@@ -107,8 +110,8 @@ export class CalibratedSource implements ParamSource {
     return { kind: '1bit', planes: fitted.planes, errors: { relative, squared: fitted.errors } };
   }
 
-  skip({ stem, kind }: PlannedParam, delta: ParamDelta): void {
-    if (kind === '1bit') this.#reach(stem);
+  async skip({ stem, kind }: PlannedParam, delta: ParamDelta): Promise<void> {
+    if (kind === '1bit') await this.#reach(stem);
     this.#load(stem, delta);
   }
 
@@ -118,16 +121,16 @@ export class CalibratedSource implements ParamSource {
     this.#walk.load(stem, whole);
   }
 
-  #fitOf(stem: string): Promise<MatrixFit> {
-    const stage = this.#reach(stem);
+  async #fitOf(stem: string): Promise<MatrixFit> {
+    const stage = await this.#reach(stem);
     // Layers that share an input share what is known of it.
-    this.#fit ??= stage.statistics().then((statistics) => new MatrixFit(statistics));
+    this.#fit ??= stage.statistics().then((statistics) => new MatrixFit(statistics, this.#scale));
     return this.#fit;
   }
 
-  #reach(stem: string): CalibrationStage {
+  async #reach(stem: string): Promise<CalibrationStage> {
     while (this.#stage?.stems.includes(stem) !== true) {
-      const next = this.#stages.next();
+      const next = await this.#stages.next();
       if (next.done === true)
         throw new Error(`${stem} is no linear layer that the model comes to, or stands out of order`);
       this.#stage = next.value;
@@ -138,16 +141,6 @@ export class CalibratedSource implements ParamSource {
 }
 
 function relativeError(difference: Float32Array, planes: readonly Plane[], { inDim }: PlannedMatrix): number {
-  const words = Math.ceil(inDim / 32);
-  let [whole, left] = [0, 0];
-  difference.forEach((value, at) => {
-    const [row, column] = [Math.floor(at / inDim), at % inDim];
-    const rest = planes.reduce((sum, { signs, rowScale }) => {
-      const isPositive = ((signs[row * words + (column >> 5)] ?? 0) >>> (column & 31)) & 1;
-      return sum - (isPositive ? 1 : -1) * (rowScale[row] ?? 0);
-    }, value);
-    whole += value * value;
-    left += rest * rest;
-  });
-  return Math.sqrt(left / whole);
+  const left = planes.reduce((rest, plane) => addPlane(rest, plane, inDim, -1), difference);
+  return Math.sqrt(squareSum(left) / squareSum(difference));
 }

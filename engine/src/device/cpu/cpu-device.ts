@@ -130,6 +130,12 @@ export class CpuDevice implements Device<CpuActivations> {
     this.#rows = this.#logitRows;
   }
 
+  write(x: CpuActivations, values: Float32Array): void {
+    const stride = activationStride(x.cols);
+    for (let row = 0; row < this.#rows; row++)
+      x.data.set(values.subarray(row * x.cols, (row + 1) * x.cols), row * stride);
+  }
+
   async read(x: CpuActivations, into?: Float32Array): Promise<Float32Array> {
     const stride = activationStride(x.cols);
     const out = into?.subarray(0, this.#rows * x.cols) ?? new Float32Array(this.#rows * x.cols);

@@ -252,6 +252,10 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     this.#current = { batch, rows: batch.logitRows };
   }
 
+  write(x: ReferenceActivations, values: Float32Array): void {
+    x.data.set(values.subarray(0, this.#step.rows.length * x.cols));
+  }
+
   async read(x: ReferenceActivations, into?: Float32Array): Promise<Float32Array> {
     const values = x.data.subarray(0, this.#step.rows.length * x.cols);
     const out = into?.subarray(0, values.length) ?? new Float32Array(values.length);
