@@ -2,10 +2,8 @@
  * A Hugging Face checkpoint on disk: `config.json` and safetensors, in one file or in shards with an index. Memory-mapped: opening
  * reads headers only.
  */
-import { once } from 'node:events';
 import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
 import {
   baseDigest,
   type Digest,
@@ -17,7 +15,7 @@ import {
   sha256,
   type TensorInfo,
 } from '@signpost/contracts';
-import { MAP_GRANULE, mapFile, releaseMapped } from '@signpost/kernels';
+import { MAP_GRANULE, mapFile, releaseMapped, sha256Ranges } from '@signpost/kernels';
 import { z } from 'zod';
 import type { ParamDtype, ParamSpec } from '../device/device.ts';
 import { readJson } from '../read-json.ts';
@@ -164,16 +162,8 @@ async function tensorDigests(tensors: readonly CheckpointTensor[]): Promise<Dige
   const parts = tensors.flatMap(({ path, info: { offset, bytes } }) =>
     path === undefined ? [] : [{ path, offset, bytes }],
   );
-  if (total >= THREAD_BYTES && parts.length === tensors.length) return hashInThread(parts);
+  if (total >= THREAD_BYTES && parts.length === tensors.length) return (await sha256Ranges(parts)) as Digest[];
   const digests: Digest[] = [];
   for (const { data } of tensors) digests.push(await sha256(data));
-  return digests;
-}
-
-async function hashInThread(
-  parts: readonly { readonly path: string; readonly offset: number; readonly bytes: number }[],
-): Promise<Digest[]> {
-  const worker = new Worker(new URL('./digest-worker.mjs', import.meta.url), { workerData: parts });
-  const [digests] = (await once(worker, 'message')) as [Digest[]];
   return digests;
 }

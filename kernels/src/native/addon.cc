@@ -19,6 +19,7 @@
 #include "device_wrap.h"
 #include "memory.h"
 #include "pool.h"
+#include "sha256_wrap.h"
 #include "sign_pack.h"
 
 namespace signpost {
@@ -206,6 +207,7 @@ Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_calibration(env, exports);
+  define_sha256(env, exports);
   exports.Set("NativeDevice", define_device(env));
   exports.Set("mapFile", Napi::Function::New(env, map_file));
   exports.Set("releaseMapped", Napi::Function::New(env, release_mapped));

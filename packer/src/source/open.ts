@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Problem } from '@signpost/contracts';
 import { type Checkpoint, openCheckpoint } from '@signpost/engine';
 import { withProgress } from '../progress.ts';
-import { fetchRepository, HUB_SCHEME, PICKLE } from './hub.ts';
+import { HUB_SCHEME, PICKLE } from './location.ts';
 import { ADAPTER_CONFIG, openAdapter } from './peft.ts';
 
 export interface SourceOptions {
@@ -21,6 +21,8 @@ export interface SourceOptions {
  */
 export async function openSource(location: string, options: SourceOptions = {}): Promise<Checkpoint> {
   if (!location.startsWith(HUB_SCHEME)) return openFolder(location, options);
+  // Imported late: its client is slow to load.
+  const { fetchRepository } = await import('./hub.ts');
   return openFolder(await withProgress(`fetching ${location}`, (watch) => fetchRepository(location, watch)), options);
 }
 
