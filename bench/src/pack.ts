@@ -1,16 +1,17 @@
 /**
  * How long packing takes beside hashing the same bytes with OpenSSL, and how much memory: on checkpoints of a real model's shapes, made for the occasion.
- * Run: `npx tsx bench/src/pack.ts [7b|70b|1b] [layers]`; 7b with all 32 layers needs 29 GB of disk, and page cache to be warm in.
+ * Run: `npx tsx bench/src/pack.ts [7b|70b|1b] [layers] [sparse]`; 7b with all 32 layers needs 29 GB of disk, and page cache to be warm in.
  *
- * The files are full of numbers, not sparse, so that nothing is cheaper than in earnest. Rounds take turns; medians are printed.
+ * The files are full of numbers, so that nothing is cheaper than in earnest. Rounds take turns; medians are printed. With `sparse` they are holes but for a
+ * number in each matrix, and take no disk: for a model's whole depth, whose packing is done once and whose memory is what counts.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { encodeHeader } from '@signpost/contracts';
+import { elementCount, encodeHeader, type TensorSpec } from '@signpost/contracts';
 import { modelParams, parseModelConfig } from '@signpost/engine';
 
 const ROUNDS = 3;
@@ -70,24 +71,45 @@ function noise(seed: number): Uint8Array {
   return new Uint8Array(words.buffer);
 }
 
-async function makeCheckpoint(dir: string, size: Size, layers: number, seed: number): Promise<void> {
+/** Config and header of a checkpoint. */
+async function makeHeader(
+  dir: string,
+  size: Size,
+  layers: number,
+): Promise<{ specs: TensorSpec[]; header: Uint8Array }> {
   const config = configOf(size, layers);
-  const { specs } = modelParams(parseModelConfig(config, 'bench'));
   await writeFile(join(dir, 'config.json'), JSON.stringify(config));
+  const specs = modelParams(parseModelConfig(config, 'bench')).specs.map(
+    ({ name, shape }): TensorSpec => ({ name, dtype: 'BF16', shape }),
+  );
+  return { specs, header: encodeHeader(specs, {}) };
+}
+
+/** Zeros, and in each matrix of a fine-tune one that is not. */
+async function makeSparse(dir: string, size: Size, layers: number, first: number): Promise<void> {
+  const { specs, header } = await makeHeader(dir, size, layers);
+  const file = await open(join(dir, 'model.safetensors'), 'w');
+  await file.write(header);
+  let end = header.length;
+  for (const { name, shape } of specs) {
+    if (name.includes('_proj') && first !== 0) await file.write(Uint16Array.of(first), 0, 2, end);
+    end += 2 * elementCount(shape);
+  }
+  await file.truncate(end);
+  await file.close();
+}
+
+async function makeCheckpoint(dir: string, size: Size, layers: number, seed: number): Promise<void> {
+  const { specs, header } = await makeHeader(dir, size, layers);
   const out = createWriteStream(join(dir, 'model.safetensors'));
   const write = async (data: Uint8Array) => {
     if (!out.write(data)) await once(out, 'drain');
   };
-  await write(
-    encodeHeader(
-      specs.map(({ name, shape }) => ({ name, dtype: 'BF16', shape })),
-      {},
-    ),
-  );
+  await write(header);
   const [shared, own] = [noise(1), noise(seed)];
   for (const { name, shape } of specs) {
     const chunk = name.includes('_proj') ? own : shared;
-    let left = 2 * shape.reduce((product, dim) => product * dim, 1);
+    let left = 2 * elementCount(shape);
     for (; left > 0; left -= chunk.length) await write(left >= chunk.length ? chunk : chunk.subarray(0, left));
   }
   out.end();
@@ -129,21 +151,11 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }
 
-const wanted = process.argv[2] ?? '7b';
-const size: Size = wanted === '1b' || wanted === '70b' ? wanted : '7b';
-const layers = Number(process.argv[3] ?? 32);
-const dir = await mkdtemp(join(process.env.BENCH_DIR ?? tmpdir(), 'signpost-bench-pack-'));
-try {
-  for (const [name, seed] of [
-    ['base', 5],
-    ['tuned', 9],
-  ] as const) {
-    await mkdir(join(dir, name));
-    await makeCheckpoint(join(dir, name), size, layers, seed);
-  }
-  const files = ['base', 'tuned'].map((name) => join(dir, name, 'model.safetensors'));
-  const bytes = (await Promise.all(files.map((file) => stat(file)))).reduce((sum, file) => sum + file.size, 0);
-  console.log(`${size} shapes, ${layers} layers: ${(bytes / 2 ** 30).toFixed(1)} GiB in two checkpoints`);
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+}
+
+async function compare(dir: string, files: readonly string[], bytes: number): Promise<void> {
   // Once for the page cache.
   hashInTurn(files);
   const runs = [];
@@ -157,7 +169,34 @@ try {
   console.log(
     `signpost-packer pack: ${rate(seconds)}: ${(seconds / turn).toFixed(2)} × the first, ${(seconds / both).toFixed(2)} × the second`,
   );
-  console.log(`peak memory: ${(Math.max(...runs.map((run) => run.peakBytes)) / 2 ** 20).toFixed(0)} MiB`);
+  console.log(`peak memory: ${mebibytes(Math.max(...runs.map((run) => run.peakBytes)))}`);
+}
+
+const wanted = process.argv[2] ?? '7b';
+const size: Size = wanted === '1b' || wanted === '70b' ? wanted : '7b';
+const layers = Number(process.argv[3] ?? 32);
+const isSparse = process.argv[4] === 'sparse';
+const dir = await mkdtemp(join(process.env.BENCH_DIR ?? tmpdir(), 'signpost-bench-pack-'));
+try {
+  for (const [name, seed] of [
+    ['base', 5],
+    ['tuned', 9],
+  ] as const) {
+    await mkdir(join(dir, name));
+    if (isSparse) await makeSparse(join(dir, name), size, layers, name === 'tuned' ? 0x3c00 : 0);
+    else await makeCheckpoint(join(dir, name), size, layers, seed);
+  }
+  const files = ['base', 'tuned'].map((name) => join(dir, name, 'model.safetensors'));
+  const bytes = (await Promise.all(files.map((file) => stat(file)))).reduce((sum, file) => sum + file.size, 0);
+  console.log(
+    `${size} shapes, ${layers} layers: ${(bytes / 2 ** 30).toFixed(1)} GiB in two checkpoints${isSparse ? ', sparse' : ''}`,
+  );
+  if (isSparse) {
+    const { seconds, peakBytes } = packOnce(dir);
+    console.log(`signpost-packer pack, once: ${seconds.toFixed(0)} s, peak memory ${mebibytes(peakBytes)}`);
+  } else {
+    await compare(dir, files, bytes);
+  }
 } finally {
   await rm(dir, { recursive: true });
 }
