@@ -31,6 +31,8 @@
         "src/native/device_wrap.cc",
         "src/native/pool.cc",
         "src/native/read_batch.cc",
+        "src/native/sha256.cc",
+        "src/native/sha256_wrap.cc",
         "src/native/sign_pack.cc"
       ],
       "dependencies": ["kernels_portable"],

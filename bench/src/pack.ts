@@ -1,98 +1,18 @@
 /**
  * How long packing takes beside hashing the same bytes with OpenSSL, and how much memory: on checkpoints of a real model's shapes, made for the occasion.
- * Run: `npx tsx bench/src/pack.ts [7b|70b|1b] [layers]`; 7b with all 32 layers needs 29 GB of disk, and page cache to be warm in.
+ * Run: `npx tsx bench/src/pack.ts [7b|70b|1b] [layers] [sparse]`; 7b with all 32 layers needs 29 GB of disk, and page cache to be warm in.
  *
- * The files are full of numbers, not sparse, so that nothing is cheaper than in earnest. Rounds take turns; medians are printed.
+ * The files are full of numbers, so that nothing is cheaper than in earnest. Rounds take turns; medians are printed. With `sparse` they are holes but for a
+ * number in each matrix, and take no disk: for a model's whole depth, whose packing is done once and whose memory is what counts.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { encodeHeader } from '@signpost/contracts';
-import { modelParams, parseModelConfig } from '@signpost/engine';
+import { makeCheckpoint, makeSparse, mebibytes, runPacker, type Size } from './checkpoints.ts';
 
 const ROUNDS = 3;
-const SHAPES = {
-  '7b': {
-    hidden_size: 4096,
-    intermediate_size: 14_336,
-    num_attention_heads: 32,
-    num_key_value_heads: 8,
-    vocab_size: 32_000,
-  },
-  '70b': {
-    hidden_size: 8192,
-    intermediate_size: 28_672,
-    num_attention_heads: 64,
-    num_key_value_heads: 8,
-    vocab_size: 32_000,
-  },
-  '1b': {
-    hidden_size: 2048,
-    intermediate_size: 8192,
-    num_attention_heads: 32,
-    num_key_value_heads: 8,
-    vocab_size: 32_000,
-  },
-};
-const CHUNK_BYTES = 16 * 1024 * 1024;
-
-type Size = keyof typeof SHAPES;
-
-function configOf(size: Size, layers: number): Record<string, unknown> {
-  return {
-    architectures: ['MistralForCausalLM'],
-    model_type: 'mistral',
-    ...SHAPES[size],
-    num_hidden_layers: layers,
-    max_position_embeddings: 4096,
-    rms_norm_eps: 1e-5,
-    rope_theta: 10_000,
-    tie_word_embeddings: false,
-    torch_dtype: 'bfloat16',
-    hidden_act: 'silu',
-    eos_token_id: 2,
-  };
-}
-
-/** BF16 numbers around ±0.01, another stream of them for each seed. */
-function noise(seed: number): Uint8Array {
-  const words = new Uint32Array(CHUNK_BYTES / 4);
-  let state = seed | 1;
-  for (let i = 0; i < words.length; i++) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    words[i] = (state & 0x807f807f) | 0x3c003c00;
-  }
-  return new Uint8Array(words.buffer);
-}
-
-async function makeCheckpoint(dir: string, size: Size, layers: number, seed: number): Promise<void> {
-  const config = configOf(size, layers);
-  const { specs } = modelParams(parseModelConfig(config, 'bench'));
-  await writeFile(join(dir, 'config.json'), JSON.stringify(config));
-  const out = createWriteStream(join(dir, 'model.safetensors'));
-  const write = async (data: Uint8Array) => {
-    if (!out.write(data)) await once(out, 'drain');
-  };
-  await write(
-    encodeHeader(
-      specs.map(({ name, shape }) => ({ name, dtype: 'BF16', shape })),
-      {},
-    ),
-  );
-  const [shared, own] = [noise(1), noise(seed)];
-  for (const { name, shape } of specs) {
-    const chunk = name.includes('_proj') ? own : shared;
-    let left = 2 * shape.reduce((product, dim) => product * dim, 1);
-    for (; left > 0; left -= chunk.length) await write(left >= chunk.length ? chunk : chunk.subarray(0, left));
-  }
-  out.end();
-  await once(out, 'finish');
-}
 
 /** Wall seconds of OpenSSL over both files at once, a process each. */
 async function hashBoth(files: readonly string[]): Promise<number> {
@@ -108,42 +28,16 @@ function hashInTurn(files: readonly string[]): number {
   return (performance.now() - started) / 1e3;
 }
 
-/** Wall seconds and peak resident bytes of a process that packs. */
 function packOnce(dir: string): { seconds: number; peakBytes: number } {
-  const started = performance.now();
-  const cli = join(import.meta.dirname, '../../packer/bin/signpost-packer.mjs');
-  const { stdout, stderr, status } = spawnSync(
-    process.execPath,
-    [
-      ...['--import', join(import.meta.dirname, 'print-peak.mjs'), cli, 'pack', '--name', 'x'],
-      ...['--base', join(dir, 'base'), '--tuned', join(dir, 'tuned'), '--out', join(dir, 'x.delta.safetensors')],
-    ],
-    { encoding: 'utf8' },
-  );
-  if (status !== 0) throw new Error(`packing failed: ${stderr}`);
-  const peak = /peak (?<kib>\d+)/.exec(stdout)?.groups?.kib;
-  return { seconds: (performance.now() - started) / 1e3, peakBytes: Number(peak) * 1024 };
+  const checkpoints = ['--base', join(dir, 'base'), '--tuned', join(dir, 'tuned')];
+  return runPacker('pack', '--name', 'x', ...checkpoints, '--out', join(dir, 'x.delta.safetensors'));
 }
 
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }
 
-const wanted = process.argv[2] ?? '7b';
-const size: Size = wanted === '1b' || wanted === '70b' ? wanted : '7b';
-const layers = Number(process.argv[3] ?? 32);
-const dir = await mkdtemp(join(process.env.BENCH_DIR ?? tmpdir(), 'signpost-bench-pack-'));
-try {
-  for (const [name, seed] of [
-    ['base', 5],
-    ['tuned', 9],
-  ] as const) {
-    await mkdir(join(dir, name));
-    await makeCheckpoint(join(dir, name), size, layers, seed);
-  }
-  const files = ['base', 'tuned'].map((name) => join(dir, name, 'model.safetensors'));
-  const bytes = (await Promise.all(files.map((file) => stat(file)))).reduce((sum, file) => sum + file.size, 0);
-  console.log(`${size} shapes, ${layers} layers: ${(bytes / 2 ** 30).toFixed(1)} GiB in two checkpoints`);
+async function compare(dir: string, files: readonly string[], bytes: number): Promise<void> {
   // Once for the page cache.
   hashInTurn(files);
   const runs = [];
@@ -157,7 +51,34 @@ try {
   console.log(
     `signpost-packer pack: ${rate(seconds)}: ${(seconds / turn).toFixed(2)} × the first, ${(seconds / both).toFixed(2)} × the second`,
   );
-  console.log(`peak memory: ${(Math.max(...runs.map((run) => run.peakBytes)) / 2 ** 20).toFixed(0)} MiB`);
+  console.log(`peak memory: ${mebibytes(Math.max(...runs.map((run) => run.peakBytes)))}`);
+}
+
+const wanted = process.argv[2] ?? '7b';
+const size: Size = wanted === '1b' || wanted === '70b' ? wanted : '7b';
+const layers = Number(process.argv[3] ?? 32);
+const isSparse = process.argv[4] === 'sparse';
+const dir = await mkdtemp(join(process.env.BENCH_DIR ?? tmpdir(), 'signpost-bench-pack-'));
+try {
+  for (const [name, seed] of [
+    ['base', 5],
+    ['tuned', 9],
+  ] as const) {
+    await mkdir(join(dir, name));
+    if (isSparse) await makeSparse(join(dir, name), size, layers, name === 'tuned' ? 0x3c00 : 0);
+    else await makeCheckpoint(join(dir, name), size, layers, seed);
+  }
+  const files = ['base', 'tuned'].map((name) => join(dir, name, 'model.safetensors'));
+  const bytes = (await Promise.all(files.map((file) => stat(file)))).reduce((sum, file) => sum + file.size, 0);
+  console.log(
+    `${size} shapes, ${layers} layers: ${(bytes / 2 ** 30).toFixed(1)} GiB in two checkpoints${isSparse ? ', sparse' : ''}`,
+  );
+  if (isSparse) {
+    const { seconds, peakBytes } = packOnce(dir);
+    console.log(`signpost-packer pack, once: ${seconds.toFixed(0)} s, peak memory ${mebibytes(peakBytes)}`);
+  } else {
+    await compare(dir, files, bytes);
+  }
 } finally {
   await rm(dir, { recursive: true });
 }

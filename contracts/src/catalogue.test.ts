@@ -13,6 +13,7 @@ const version = (digest: Digest) => ({
 });
 const catalogue: Catalogue = {
   format: 1,
+  revision: 1,
   bases: { [BASE]: { name: 'demo' } },
   experts: {
     math: {

@@ -70,6 +70,8 @@ export type CatalogueExpert = z.output<typeof expertSchema>;
 export const catalogueSchema = z
   .strictObject({
     format: z.literal(1),
+    /** Grows by one with each change: a reader that has seen it refuses an older one. Catalogues from before it was kept have 0. */
+    revision: z.number().int().nonnegative().default(0),
     bases: z.record(digestSchema, z.strictObject({ name: z.string().min(1) })),
     experts: z.record(expertNameSchema, expertSchema),
     /**
@@ -95,7 +97,7 @@ export const catalogueSchema = z
   });
 export type Catalogue = z.output<typeof catalogueSchema>;
 
-export const EMPTY_CATALOGUE: Catalogue = { format: 1, bases: {}, experts: {} };
+export const EMPTY_CATALOGUE: Catalogue = { format: 1, revision: 0, bases: {}, experts: {} };
 
 /**
  * The version that `name` or `name@selector` stands for. A selector is a channel or at least 8 hex characters of a digest; none is

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCheckpoint, openDelta } from '@signpost/engine';
-import { createProgress, type Published, pack, publish } from '@signpost/packer';
+import { createProgress, PACKER_VERSION, type Published, pack, publish } from '@signpost/packer';
 import { openStore } from '@signpost/store';
 import { DEMO_BASE, DEMO_EXPERTS, DEMO_STATE, demoExpertDir } from './paths.ts';
 
@@ -14,7 +14,7 @@ export interface DemoStore {
   readonly experts: readonly Published[];
 }
 
-/** Packs what isn't packed yet (or was packed from other weights), and publishes it. */
+/** Packs what isn't packed yet (or was packed from other weights, or by another packer), and publishes it. */
 export async function prepareDemoStore(state = DEMO_STATE): Promise<DemoStore> {
   const store = openStore(join(state, 'store'));
   const base = await openCheckpoint(DEMO_BASE);
@@ -35,5 +35,5 @@ export async function prepareDemoStore(state = DEMO_STATE): Promise<DemoStore> {
 async function isPacked(path: string, base: string, source: string): Promise<boolean> {
   if (!existsSync(path)) return false;
   const { metadata } = openDelta(new Uint8Array(await readFile(path)), path);
-  return metadata.base === base && metadata.source === source;
+  return metadata.base === base && metadata.source === source && metadata.packer === PACKER_VERSION;
 }

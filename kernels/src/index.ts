@@ -7,6 +7,7 @@
  */
 import { createRequire } from 'node:module';
 import type { CalibrationKernels } from './calibration.ts';
+import { type FileRange, type NativeSha256, sha256With } from './sha256.ts';
 
 export type InstructionSet = 'avx512' | 'avx2' | 'neon' | 'portable';
 
@@ -87,6 +88,7 @@ interface Addon extends CalibrationKernels {
    * Lets go of the memory behind bytes of a mapped file; they are read again when they are touched. Only for what `mapFile` gave: other memory would be lost.
    */
   releaseMapped(data: Uint8Array): void;
+  readonly sha256Ranges?: NativeSha256;
   signPack(
     base: Uint8Array,
     baseDtype: number,
@@ -131,6 +133,11 @@ export const {
 /** Where parts of a mapped file may begin: a multiple of every page size there is. */
 export const MAP_GRANULE = 65_536;
 
+/** SHA-256 of parts of files in lower-case hex, computed beside the caller. @throws Error naming the file that can't be read to the end of its part. */
+export function sha256Ranges(ranges: readonly FileRange[]): Promise<string[]> {
+  return sha256With(addon.sha256Ranges, ranges);
+}
+
 /** Floats between the beginnings of two rows: sign words take 32 columns at a time. */
 export function activationStride(cols: number): number {
   return Math.ceil(cols / 32) * 32;
@@ -143,9 +150,13 @@ export interface RawMatrix {
   readonly data: Uint8Array; // (out, in)
 }
 
-export interface PackedPlane {
+/** What a plane is written into. */
+export interface PlaneBuffers {
   readonly signs: Uint32Array; // (out, ceil(in / 32))
   readonly rowScale: Float32Array; // (out) or (1)
+}
+
+export interface PackedPlane extends PlaneBuffers {
   /** Σ |left| of each row before this plane, whose mean is the scale. */
   readonly absolute: Float64Array; // (out)
   /** Σ left² of each row after this plane: its residual error. */
@@ -164,9 +175,11 @@ export interface SignPacked {
  * The difference of two matrices (out, in) as 1-bit planes, each of what the planes before it left. Sign +1 where what is left is ≥ 0; scale the
  * mean absolute value of what is left, by row or of the matrix.
  *
- * Differences and what a plane leaves are float32. Sums are float64 in one order, whatever the number of threads: along a row element by
- * element, then row by row. Plain TypeScript that adds in this order gets the same bits.
+ * Differences and what a plane leaves are float32. Sums are float64 in one order, whatever the number of threads and the instruction set: along a row in
+ * 16 lanes, of which lane l adds elements l, l + 16, l + 32 … and which are then added by halves (lane l to lane l + 8, + 4, + 2, + 1); then row by row.
+ * Plain TypeScript that adds in this order gets the same bits.
  *
+ * @param buffers of each plane, where rows belong to a larger matrix.
  * @throws RangeError when a buffer doesn't fit the shape or isn't aligned.
  */
 export function signPack(
@@ -174,14 +187,14 @@ export function signPack(
   tuned: RawMatrix,
   shape: { readonly out: number; readonly inDim: number },
   options: { readonly scale: 'row' | 'matrix'; readonly planes: number },
+  buffers: readonly PlaneBuffers[] = planeBuffers(shape, options),
 ): SignPacked {
   const { out, inDim } = shape;
   const absolute = new Float64Array(options.planes * out);
   const squared = new Float64Array((options.planes + 1) * out);
   const row = (sums: Float64Array, index: number) => sums.subarray(index * out, (index + 1) * out);
-  const planes = Array.from({ length: options.planes }, (_, plane) => ({
-    signs: new Uint32Array(out * Math.ceil(inDim / 32)),
-    rowScale: new Float32Array(options.scale === 'row' ? out : 1),
+  const planes = buffers.map((buffer, plane) => ({
+    ...buffer,
     absolute: row(absolute, plane),
     residualSquared: row(squared, plane + 1),
   }));
@@ -205,4 +218,15 @@ export function signPack(
     differenceSquared: Number.isFinite(difference) ? difference : Number.NaN,
     residualSquared: total(options.planes),
   };
+}
+
+/** Buffers for all planes of a matrix. */
+export function planeBuffers(
+  { out, inDim }: { readonly out: number; readonly inDim: number },
+  { scale, planes }: { readonly scale: 'row' | 'matrix'; readonly planes: number },
+): PlaneBuffers[] {
+  return Array.from({ length: planes }, () => ({
+    signs: new Uint32Array(out * Math.ceil(inDim / 32)),
+    rowScale: new Float32Array(scale === 'row' ? out : 1),
+  }));
 }

@@ -22,7 +22,19 @@ interface Packed {
   readonly residualSquared: number[];
 }
 
-/** Plain TypeScript: differences and what a plane leaves in float32, sums in float64, element by element. */
+/** The sum along a row: 16 lanes, then by halves. */
+function laneSum(values: readonly number[]): number {
+  let lanes = Array.from({ length: 16 }, (_, lane) =>
+    values.reduce((sum, value, i) => (i % 16 === lane ? sum + value : sum), 0),
+  );
+  while (lanes.length > 1) {
+    const half = lanes.length / 2;
+    lanes = lanes.slice(0, half).map((sum, lane) => sum + (lanes[lane + half] ?? 0));
+  }
+  return lanes[0] ?? 0;
+}
+
+/** Plain TypeScript: differences and what a plane leaves in float32, sums in float64. */
 function oracle(
   base: Float32Array,
   tuned: Float32Array,
@@ -31,21 +43,19 @@ function oracle(
   scale: 'row' | 'matrix',
   planes: number,
 ): { planes: Packed[]; residualSquared: number } {
-  const rowsSquared = () =>
-    Array.from({ length: out }, (_, row) =>
-      left.subarray(row * inDim, (row + 1) * inDim).reduce((sum, value) => sum + value * value, 0),
-    );
+  const rowSums = (of: (value: number) => number) =>
+    Array.from({ length: out }, (_, row) => laneSum([...left.subarray(row * inDim, (row + 1) * inDim)].map(of)));
+  const rowsSquared = () => rowSums((value) => value * value);
   const left = tuned.map((value, i) => Math.fround(value - (base[i] ?? Number.NaN)));
   const words = Math.ceil(inDim / 32);
   const packed: Packed[] = [];
   for (let plane = 0; plane < planes; plane++) {
     const signs = new Array<number>(out * words).fill(0);
-    const sums = new Array<number>(out).fill(0);
+    const sums = rowSums(Math.abs);
     left.forEach((value, i) => {
       const [row, col] = [Math.floor(i / inDim), i % inDim];
       const word = row * words + (col >> 5);
       if (value >= 0) signs[word] = ((signs[word] ?? 0) | (1 << (col & 31))) >>> 0;
-      sums[row] = (sums[row] ?? 0) + Math.abs(value);
     });
     const total = sums.reduce((sum, value) => sum + value, 0);
     const rowScale =

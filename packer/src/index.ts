@@ -6,7 +6,7 @@ export { type Published, type PublishOptions, publish } from './catalogue/publis
 export { BatchRunner } from './eval/runner.ts';
 export { lastWord, scoreTask } from './eval/score.ts';
 export { type AnswerRow, readTasks, type Task } from './eval/tasks.ts';
-export { type PackOptions, type PackReport, pack } from './pack/pack.ts';
+export { PACKER_VERSION, type PackOptions, type PackReport, pack } from './pack/pack.ts';
 export type { ScaleKind } from './pack/plan.ts';
 export { createProgress, formatBytes, type Progress } from './progress.ts';
 export { type Column, formatTable, percent } from './report/table.ts';

@@ -3,6 +3,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import {
   CATALOGUE_KEY,
   type Catalogue,
@@ -68,7 +69,7 @@ export async function readForUpdate(
 }
 
 /**
- * Applies `change` to the newest catalogue by a conditional write; when somebody else wrote in between, to theirs, so that both changes are
+ * Applies `change` to the newest catalogue by a conditional write, which makes it the next revision; when somebody else wrote in between, to theirs, so that both changes are
  * in it.
  *
  * @throws Problem as `readForUpdate`, or when the changed catalogue isn't valid or the race is lost too often.
@@ -107,7 +108,9 @@ async function rewrite(
 ): Promise<Catalogue> {
   for (let attempt = 1; attempt <= MAX_UPDATE_ATTEMPTS; attempt++) {
     const { catalogue, etag } = await open();
-    const changed = parseWith(catalogueSchema, change(catalogue), `changed catalogue of ${store.url}`);
+    const next = change(catalogue);
+    const revision = catalogue.revision + (isDeepStrictEqual(next, catalogue) ? 0 : 1);
+    const changed = parseWith(catalogueSchema, { ...next, revision }, `changed catalogue of ${store.url}`);
     const payload = `${JSON.stringify(changed, null, 2)}\n`;
     const text = sign === undefined ? payload : await signCatalogue(payload, sign);
     try {

@@ -2,7 +2,6 @@
  * Object storage and the catalogue in it.
  */
 export * from './catalogue.ts';
-export { syncFolder } from './file-store.ts';
 export * from './keys.ts';
 export * from './object-store.ts';
 export * from './open.ts';

@@ -2,10 +2,10 @@
  * A Hugging Face checkpoint on disk: `config.json` and safetensors, in one file or in shards with an index. Memory-mapped: opening
  * reads headers only.
  */
-import { once } from 'node:events';
+import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import { setImmediate } from 'node:timers/promises';
 import {
   baseDigest,
   type Digest,
@@ -17,7 +17,7 @@ import {
   sha256,
   type TensorInfo,
 } from '@signpost/contracts';
-import { MAP_GRANULE, mapFile, releaseMapped } from '@signpost/kernels';
+import { MAP_GRANULE, mapFile, releaseMapped, sha256Ranges } from '@signpost/kernels';
 import { z } from 'zod';
 import type { ParamDtype, ParamSpec } from '../device/device.ts';
 import { readJson } from '../read-json.ts';
@@ -38,6 +38,8 @@ export interface CheckpointTensor {
   /** The file that is mapped; undefined for a tensor that is computed. */
   readonly path?: string;
   readonly data: Uint8Array;
+  /** The same bytes piece by piece, where they are computed: they need never be held at once. */
+  pieces?(): Iterable<Uint8Array>;
 }
 
 export class Checkpoint {
@@ -164,16 +166,17 @@ async function tensorDigests(tensors: readonly CheckpointTensor[]): Promise<Dige
   const parts = tensors.flatMap(({ path, info: { offset, bytes } }) =>
     path === undefined ? [] : [{ path, offset, bytes }],
   );
-  if (total >= THREAD_BYTES && parts.length === tensors.length) return hashInThread(parts);
+  if (total >= THREAD_BYTES && parts.length === tensors.length) return (await sha256Ranges(parts)) as Digest[];
   const digests: Digest[] = [];
-  for (const { data } of tensors) digests.push(await sha256(data));
+  for (const tensor of tensors)
+    digests.push(tensor.pieces === undefined ? await sha256(tensor.data) : await digestOfPieces(tensor.pieces()));
   return digests;
 }
 
-async function hashInThread(
-  parts: readonly { readonly path: string; readonly offset: number; readonly bytes: number }[],
-): Promise<Digest[]> {
-  const worker = new Worker(new URL('./digest-worker.mjs', import.meta.url), { workerData: parts });
-  const [digests] = (await once(worker, 'message')) as [Digest[]];
-  return digests;
+async function digestOfPieces(pieces: Iterable<Uint8Array>): Promise<Digest> {
+  const hash = createHash('sha256');
+  for (const piece of pieces) hash.update(piece);
+  // Computing them took this thread: whatever else waits for it comes next.
+  await setImmediate();
+  return hash.digest('hex') as Digest;
 }

@@ -112,4 +112,34 @@ describe('the catalogue', () => {
       expect.stringContaining('has no catalogue.json'),
     ]);
   });
+
+  it('that is older than one seen is refused though its signature is right, until there is a newer one', async () => {
+    await writeKeyPair(join(dir, 'key'));
+    const sign = await readSigningKey(join(dir, 'key'));
+    watch = new CatalogueWatch(store, (problem) => problems.push(problem), [sign.public]);
+    await publish('1', { sign });
+    const older = (await store.read(CATALOGUE_KEY)).data;
+    await publish('2', { sign });
+    expect(await current()).toBe(digestOf('2'));
+    await store.write(CATALOGUE_KEY, older);
+    vi.advanceTimersByTime(2_000);
+    expect(await current()).toBe(digestOf('2'));
+    expect(problems).toEqual([expect.stringContaining('went back from revision 2 to 1')]);
+    // Whoever publishes on top of the older copy is not believed either, until it is past what was seen.
+    await publish('3', { sign });
+    await publish('4', { sign });
+    vi.advanceTimersByTime(2_000);
+    expect(await current()).toBe(digestOf('4'));
+    expect(problems).toHaveLength(1);
+  });
+
+  it('from before revisions were kept is taken as revision 0', async () => {
+    await publish('1');
+    const { revision: _, ...old } = JSON.parse(new TextDecoder().decode((await store.read(CATALOGUE_KEY)).data));
+    await store.write(CATALOGUE_KEY, new TextEncoder().encode(JSON.stringify(old)));
+    expect((await watch.catalogue()).revision).toBe(0);
+    expect((await publish('2')).revision).toBe(1);
+    vi.advanceTimersByTime(2_000);
+    expect(await current()).toBe(digestOf('2'));
+  });
 });

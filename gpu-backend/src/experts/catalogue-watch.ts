@@ -1,8 +1,10 @@
 /**
- * The catalogue as this region knows it: read again when it is older than a moment; when it can't be read or isn't valid, the last good one stays.
+ * The catalogue as this region knows it: read again when it is older than a moment; when it can't be read, isn't valid or is older than
+ * one that was seen, the last good one stays.
  */
 import {
   ApiError,
+  CATALOGUE_KEY,
   type Catalogue,
   type ExpertVersion,
   Problem,
@@ -78,10 +80,20 @@ export class CatalogueWatch {
     });
   }
 
+  /** An older catalogue was right once, and its signature still is: its revision alone tells. */
+  #refuseOlder({ revision }: Catalogue): void {
+    const seen = this.#current?.catalogue.revision ?? 0;
+    if (revision < seen)
+      throw new Problem(
+        `${this.#store.url}/${CATALOGUE_KEY} went back from revision ${seen} to ${revision}: somebody put an older copy in its place; restore the newest one, or, if this was meant, restart the region`,
+      );
+  }
+
   async #read(): Promise<Catalogue> {
     const readAt = performance.now();
     try {
       const { catalogue } = await readCatalogue(this.#store, this.#trust);
+      this.#refuseOlder(catalogue);
       this.#current = { catalogue, readAt };
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);

@@ -19,6 +19,7 @@
 #include "device_wrap.h"
 #include "memory.h"
 #include "pool.h"
+#include "sha256_wrap.h"
 #include "sign_pack.h"
 
 namespace signpost {
@@ -104,14 +105,14 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
   return Napi::ArrayBuffer::New(env, data, size, [size](Napi::Env, void* mapped) { munmap(mapped, size); });
 }
 
-// Lets go of the pages of a mapped file that lie wholly in the given bytes; they are read again when they are touched.
+// Lets go of the pages of a mapped file that hold the given bytes; they, and what else lies in them, are read again when they are touched.
 Napi::Value release_mapped(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto bytes = view<uint8_t>(env, info[0], "data");
   const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(bytes.data) + page - 1) / page * page;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(bytes.data) + bytes.length) / page * page;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(bytes.data) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(bytes.data) + bytes.length + page - 1) / page * page;
+  if (bytes.length > 0) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
   return env.Undefined();
 }
 
@@ -206,6 +207,7 @@ Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_calibration(env, exports);
+  define_sha256(env, exports);
   exports.Set("NativeDevice", define_device(env));
   exports.Set("mapFile", Napi::Function::New(env, map_file));
   exports.Set("releaseMapped", Napi::Function::New(env, release_mapped));

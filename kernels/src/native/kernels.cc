@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "elementwise.h"
 #include "linear.h"
+#include "planes.h"
 #include "quantize.h"
 
 #if defined(SIGNPOST_AVX512)
@@ -25,7 +26,7 @@ namespace signpost {
 extern const KernelTable TABLE;
 const KernelTable TABLE = {
     TABLE_NAME, kLanes, kLeastLaneRows, linear, sign_tables, sign_columns, attention, dot, scale_by, add, swiglu, rotate, widen, quantize, apply_term, difference,
-    add_products, subtract_products, add_scaled, add_feedback, sum_words,
+    pack_row, subtract_plane, sum_squares, add_products, subtract_products, add_scaled, add_feedback, sum_words,
 };
 
 } // namespace signpost

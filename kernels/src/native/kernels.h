@@ -84,6 +84,14 @@ struct AttentionJob {
   int window;
 };
 
+// Sums along a row of float32 values are float64, in so many lanes: lane l adds elements l, l + kSumLanes … in order; then the lanes are added by halves.
+constexpr int kSumLanes = 16;
+
+struct RowSums {
+  double absolute;
+  double squared;
+};
+
 struct KernelTable {
   const char* name;
   int lanes;
@@ -110,6 +118,11 @@ struct KernelTable {
   void (*apply_term)(float* out, const DeltaTerm& term, size_t j, int n);
   // d = tuned − base (float32) of one row.
   void (*difference)(float* out, const void* base, Dtype base_dtype, const void* tuned, Dtype tuned_dtype, int n);
+  // Signs of a row, bit 1 where it is ≥ 0, and its sums.
+  RowSums (*pack_row)(const float* left, int n, uint32_t* signs);
+  // left −= ± scale, by its sign.
+  void (*subtract_plane)(float* left, int n, float scale);
+  double (*sum_squares)(const float* left, int n);
   // out[k] ± Σ_b a_b · x_b[k], b in order; not fused.
   void (*add_products)(double* out, const float* const* x, const double* a, int count, int n);
   void (*subtract_products)(double* out, const double* const* x, const double* a, int count, int n);

@@ -1,7 +1,6 @@
 #include "sign_pack.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "pool.h"
@@ -11,38 +10,6 @@ namespace {
 
 const void* row_start(const void* data, Dtype dtype, int row, int in) {
   return static_cast<const char*>(data) + static_cast<size_t>(row) * in * (dtype == Dtype::F32 ? 4 : 2);
-}
-
-struct RowSums {
-  double absolute;
-  double squared;
-};
-
-// Signs of a row, and its sums: in one pass, so that the two chains of additions run side by side.
-RowSums pack_row(const float* left, int in, uint32_t* signs) {
-  RowSums sums = {0, 0};
-  for (int i = 0; i < in; i += 32) {
-    const int n = std::min(32, in - i);
-    uint32_t word = 0;
-    for (int b = 0; b < n; b++) {
-      const double value = left[i + b];
-      word |= static_cast<uint32_t>(left[i + b] >= 0.0f) << b;
-      sums.absolute += std::fabs(value);
-      sums.squared += value * value;
-    }
-    signs[i / 32] = word;
-  }
-  return sums;
-}
-
-double sum_squared(const float* left, int in) {
-  double sum = 0;
-  for (int i = 0; i < in; i++) sum += static_cast<double>(left[i]) * left[i];
-  return sum;
-}
-
-void subtract_plane(float* left, int in, float scale) {
-  for (int i = 0; i < in; i++) left[i] = left[i] >= 0.0f ? left[i] - scale : left[i] + scale;
 }
 
 } // namespace
@@ -64,21 +31,21 @@ void sign_pack(const KernelTable& kernels, const SignPackJob& job) {
   const auto left_before = [&](float* left, int j, int plane) {
     kernels.difference(left, row_start(job.base, job.base_dtype, j, job.in), job.base_dtype, row_start(job.tuned, job.tuned_dtype, j, job.in),
                        job.tuned_dtype, job.in);
-    for (int p = 0; p < plane; p++) subtract_plane(left, job.in, scale_of(p, j));
+    for (int p = 0; p < plane; p++) kernels.subtract_plane(left, job.in, scale_of(p, j));
   };
   const auto pack = [&](const float* left, int j, int p) {
-    const RowSums sums = pack_row(left, job.in, job.signs[p] + j * words);
+    const RowSums sums = kernels.pack_row(left, job.in, job.signs[p] + j * words);
     job.absolute[static_cast<size_t>(p) * job.out + j] = sums.absolute;
     job.squared[static_cast<size_t>(p) * job.out + j] = sums.squared;
   };
-  const auto finish = [&](const float* left, int j) { job.squared[static_cast<size_t>(job.planes) * job.out + j] = sum_squared(left, job.in); };
+  const auto finish = [&](const float* left, int j) { job.squared[static_cast<size_t>(job.planes) * job.out + j] = kernels.sum_squares(left, job.in); };
   if (job.per_row) {
     each_row([&](float* left, int j) {
       left_before(left, j, 0);
       for (int p = 0; p < job.planes; p++) {
         pack(left, j, p);
         job.row_scales[p][j] = static_cast<float>(job.absolute[static_cast<size_t>(p) * job.out + j] / job.in);
-        subtract_plane(left, job.in, job.row_scales[p][j]);
+        kernels.subtract_plane(left, job.in, job.row_scales[p][j]);
       }
       finish(left, j);
     });

@@ -22,7 +22,7 @@ struct SignPackJob {
   double* squared;          // (planes + 1, out): Σ left² of a row before the plane; the last is what all of them leave
 };
 
-// Differences and what each plane leaves are float32; sums are float64, along a row element by element. Memory: one row a thread.
+// Differences and what each plane leaves are float32; sums are float64, along a row in kSumLanes lanes. Memory: one row a thread.
 // Throws std::bad_alloc.
 void sign_pack(const KernelTable& kernels, const SignPackJob& job);
 

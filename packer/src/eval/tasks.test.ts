@@ -37,9 +37,15 @@ describe('tasks', () => {
   });
 
   it.each([
-    ['sum: { kind: exact, data: rows.jsonl, feild: number }', /tasks\.yaml: tasks\.sum: Unrecognized key: "feild"/],
+    [
+      'sum: { kind: exact, data: rows.jsonl, fields: number }',
+      /tasks\.yaml: task sum: unknown key "fields"; did you mean "field"\?/,
+    ],
     ['sum: { kind: guess, data: rows.jsonl }', /tasks\.sum\.kind: /],
-    ['sum: { kind: likelihood, data: rows.jsonl, maxTokens: 3 }', /tasks\.sum: Unrecognized key: "maxTokens"/],
+    [
+      'sum: { kind: likelihood, data: rows.jsonl, maxTokens: 3 }',
+      /task sum: unknown key "maxTokens"; known: kind, data, format, tuned, field/,
+    ],
     ['sum: { kind: regex, data: rows.jsonl, pattern: "(" }', /tasks\.sum\.pattern: not a pattern in RE2 syntax/],
     ['sum: { kind: exact, data: none.jsonl }', /none\.jsonl can't be read/],
     ['sum: { kind: exact, data: rows.jsonl, field: number }', /rows\.jsonl:2: number: neither a string nor a number/],

@@ -6,6 +6,7 @@ import { type Pattern, parseWith, patternSchema } from '@signpost/contracts';
 import { z } from 'zod';
 import { readJsonLines } from '../json-lines.ts';
 import { readYaml } from '../recipe/read-yaml.ts';
+import { checkKeys } from '../recipe/suggest.ts';
 
 /** Tokens after which an answer that hasn't ended is taken as it is. */
 const DEFAULT_MAX_TOKENS = 256;
@@ -71,7 +72,9 @@ export type Task =
  * @throws Problem naming the file, and the key or line that is wrong.
  */
 export async function readTasks(path: string, limit = Number.POSITIVE_INFINITY): Promise<Task[]> {
-  const { tasks } = parseWith(tasksSchema, await readYaml(path), path);
+  const raw = await readYaml(path);
+  refuseUnknown(raw, path);
+  const { tasks } = parseWith(tasksSchema, raw, path);
   const read: Task[] = [];
   for (const [name, spec] of Object.entries(tasks)) {
     const data = resolve(dirname(path), spec.data);
@@ -85,6 +88,17 @@ export async function readTasks(path: string, limit = Number.POSITIVE_INFINITY):
     }
   }
   return read;
+}
+
+/** Before anything else: a misspelt key also leaves a required one missing, and the slip is the better message. */
+function refuseUnknown(value: unknown, where: string): void {
+  const file = Object(value) as { readonly tasks?: unknown };
+  checkKeys(file, Object.keys(tasksSchema.shape), where);
+  for (const [name, task] of Object.entries(Object(file.tasks))) {
+    const { kind } = Object(task) as { readonly kind?: unknown };
+    const schema = taskSchema.options.find((option) => option.shape.kind.value === kind);
+    if (schema !== undefined) checkKeys(Object(task), Object.keys(schema.shape), `${where}: task ${name}`);
+  }
 }
 
 function answerRow(name: string) {

@@ -4,7 +4,7 @@
  * A packed delta is never added to the base and subtracted again: that would round its magnitudes apart, which are equal within a row.
  */
 import { statSync } from 'node:fs';
-import { deltaStem, type ExpertVocabulary, Problem } from '@signpost/contracts';
+import { deltaStem, type ExpertVocabulary, Problem, signWords } from '@signpost/contracts';
 import {
   brainToFloat,
   type Checkpoint,
@@ -14,7 +14,7 @@ import {
   type ParamSpec,
   type SignPlane,
 } from '@signpost/engine';
-import { mapFile } from '@signpost/kernels';
+import { mapFile, releaseMapped } from '@signpost/kernels';
 import { type RowReader, rowReader, rowShape } from '../source/floats.ts';
 import { openSource, type SourceOptions } from '../source/open.ts';
 import { checkSameModel } from '../source/same-model.ts';
@@ -86,14 +86,20 @@ function checkpointInput(tuned: Checkpoint, base: Checkpoint): Omit<MergeInput, 
 }
 
 async function packedInput(path: string, base: Checkpoint): Promise<MergeInput> {
-  const file = openDelta(new Uint8Array(mapFile(path, 0, statSync(path).size)), path);
+  const mapped = mapFile(path, 0, statSync(path).size);
+  const file = openDelta(new Uint8Array(mapped), path);
   file.checkFits(await base.digest(), modelParams(base.config).specs);
   const deltas = new Map([...file.params()].map(({ stem, delta }) => [stem, delta]));
   const difference = (spec: ParamSpec): Difference | undefined => {
     const delta = deltas.get(deltaStem(spec.name));
     if (delta === undefined) return undefined;
     const { cols } = rowShape(spec.shape);
-    return { rows: (begin, end) => deltaRows(delta, cols, begin, end), oneBit: delta.planes.length > 0 };
+    const rows: RowReader = (begin, end) => {
+      const values = deltaRows(delta, cols, begin, end);
+      letGoOfRows(delta, cols, begin, end, mapped);
+      return values;
+    };
+    return { rows, oneBit: delta.planes.length > 0 };
   };
   return {
     name: path,
@@ -127,6 +133,23 @@ function deltaRows({ planes, exact }: ParamDelta, cols: number, begin: number, e
       addPlaneRow(values.subarray((row - begin) * cols, (row - begin + 1) * cols), plane, row);
     }
   return values;
+}
+
+/** What of these rows stands in the mapped file; the rest was copied, and a copy would be lost. */
+function letGoOfRows(
+  { planes, exact }: ParamDelta,
+  cols: number,
+  begin: number,
+  end: number,
+  mapped: ArrayBuffer,
+): void {
+  const letGo = (values: Uint32Array | Uint16Array, rowLength: number) => {
+    if (values.buffer !== mapped) return;
+    const rows = values.subarray(begin * rowLength, end * rowLength);
+    releaseMapped(new Uint8Array(mapped, rows.byteOffset, rows.byteLength));
+  };
+  for (const { signs } of planes) letGo(signs, signWords(cols));
+  if (exact !== undefined) letGo(exact, cols);
 }
 
 function addPlaneRow(

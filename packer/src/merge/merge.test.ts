@@ -13,6 +13,7 @@ import { electAndMerge } from './combine.ts';
 import { openMerge } from './merge.ts';
 import { parseRecipe, readRecipe } from './recipe.ts';
 import { keepAtRandom, keepLargest } from './sparsify.ts';
+import { writeCheckpoint } from './write-checkpoint.ts';
 
 const MERGE = join(GOLDEN, 'merge');
 const UP = 'model.layers.0.mlp.up_proj.weight';
@@ -271,6 +272,13 @@ describe('inputs', () => {
     );
   });
 
+  it('has the digest that the checkpoint written of it has', async () => {
+    const merged = await merge({ merge_method: 'ties', models: [model('a', { weight: 1, density: 0.3 })] });
+    const out = join(dir, 'digest');
+    await writeCheckpoint(merged, { out, dtypeOf: () => 'F32', maxShardBytes: 1e9 });
+    expect(await merged.digest()).toBe(await (await openCheckpoint(out)).digest());
+  });
+
   it('a merge packs as a delta', async () => {
     const merged = await merge({
       merge_method: 'ties',
@@ -304,6 +312,10 @@ describe('a recipe', () => {
     [{ merge_method: 'ties', models, parameters: { int8_mask: true } }, /int8_mask is not supported: .*remove it/],
     [{ merge_method: 'ties', slices: [] }, /slices is not supported/],
     [{ merge_method: 'ties', models, base_model: undefined }, /ties needs base_model/],
+    [
+      { merge_method: 'linear', models: [model('x.delta.safetensors', { weight: 1 })], base_model: undefined },
+      /models\[0\] is .*, a delta, .*; name its base as base_model/,
+    ],
     [{ merge_method: 'ties', models, dtype: 'float8' }, /dtype/],
     [
       { merge_method: 'ties', models, dtype: 'bfloat16', out_dtype: 'float32' },

@@ -1,12 +1,14 @@
 /**
  * A merge recipe: mergekit's YAML, as far as its methods are offered here. Every key is used or refused.
  */
-import { dirname, isAbsolute, join } from 'node:path';
+import { dirname } from 'node:path';
 import { Problem, parseWith } from '@signpost/contracts';
 import type { ParamDtype } from '@signpost/engine';
 import { z } from 'zod';
 import { readYaml } from '../recipe/read-yaml.ts';
 import { checkKeys, didYouMean } from '../recipe/suggest.ts';
+import { locateIn } from '../source/location.ts';
+import { DELTA_SUFFIX } from './input.ts';
 import { type Setting, settingFor, settingSchema } from './setting.ts';
 
 const METHODS = ['linear', 'task_arithmetic', 'ties', 'dare_linear', 'dare_ties', '1bit_merging'] as const;
@@ -101,10 +103,14 @@ export function parseRecipe(value: unknown, where: string): MergeRecipe {
   if (method === undefined)
     throw new Problem(`${where}: unknown merge_method "${raw.merge_method}"; ${didYouMean(raw.merge_method, METHODS)}`);
   const known = Object.keys(PARAMETERS[method]);
-  const locate = (location: string) =>
-    isAbsolute(location) || location.startsWith('hf://') ? location : join(dirname(where), location);
+  const locate = (location: string) => locateIn(dirname(where), location);
   const base = raw.base_model === undefined ? undefined : locate(raw.base_model);
   if (base === undefined && method !== 'linear') throw new Problem(`${where}: ${method} needs base_model`);
+  const [first] = raw.models;
+  if (base === undefined && first?.model.endsWith(DELTA_SUFFIX) === true)
+    throw new Problem(
+      `${where}: models[0] is ${first.model}, a delta, which holds no whole model; name its base as base_model`,
+    );
   checkKeys(raw.parameters, known, `${where}: parameters of ${method}`);
   const models = raw.models.map((entry, index) => {
     const at = `${where}: models[${index}]`;

@@ -16,7 +16,7 @@ import {
   type TokenizerChanges,
 } from '@signpost/contracts';
 import { type Checkpoint, modelParams, type ParamDtype, type ParamSpec } from '@signpost/engine';
-import { syncFolder } from '@signpost/store';
+import { syncFolder } from '@signpost/store/files';
 import { encodeFloats, type RowReader, rowBlocks } from '../source/floats.ts';
 import { companionFiles } from './companions.ts';
 import { paramRows } from './input.ts';

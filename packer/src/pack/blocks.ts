@@ -3,7 +3,8 @@
  */
 import { Problem } from '@signpost/contracts';
 import type { CheckpointTensor } from '@signpost/engine';
-import { type RawMatrix, releaseMapped } from '@signpost/kernels';
+import type { RawMatrix } from '@signpost/kernels';
+import { bytesOf, ComputedTensor, letGo } from '../source/floats.ts';
 
 const BLOCK_BYTES = 32 * 1024 * 1024;
 
@@ -15,22 +16,26 @@ export interface RowBlock {
   readonly tuned: RawMatrix;
 }
 
-/** All rows in order; a block's bytes are let go of when the next one is asked for. A vector's rows are its elements. */
+/** All rows in order, each block computed when it is asked for, and its mapped bytes let go of with the next. A vector's rows are its elements. */
 export function* rowBlocks(base: CheckpointTensor, tuned: CheckpointTensor): Generator<RowBlock, void, void> {
   const [rows = 1] = base.info.shape;
-  const [before, after] = [rawMatrix(base), rawMatrix(tuned)];
-  const step = Math.max(1, Math.floor((BLOCK_BYTES * rows) / Math.max(before.data.length, after.data.length)));
-  const part = ({ dtype, data }: RawMatrix, begin: number, end: number): RawMatrix => {
-    const rowBytes = data.length / rows;
-    return { dtype, data: data.subarray(begin * rowBytes, end * rowBytes) };
-  };
+  const step = Math.max(1, Math.floor((BLOCK_BYTES * rows) / Math.max(base.info.bytes, tuned.info.bytes)));
+  const [before, after] = [rowsOf(base, rows), rowsOf(tuned, rows)];
   for (let begin = 0; begin < rows; begin += step) {
     const end = Math.min(rows, begin + step);
-    const block = { begin, end, base: part(before, begin, end), tuned: part(after, begin, end) };
+    const block = { begin, end, base: before(begin, end), tuned: after(begin, end) };
     yield block;
     letGo(base, block.base.data);
     letGo(tuned, block.tuned.data);
   }
+}
+
+function rowsOf(tensor: CheckpointTensor, rows: number): (begin: number, end: number) => RawMatrix {
+  if (tensor instanceof ComputedTensor)
+    return (begin, end) => ({ dtype: 'F32', data: bytesOf(tensor.rows(begin, end)) });
+  const { dtype, data } = rawMatrix(tensor);
+  const rowBytes = data.length / rows;
+  return (begin, end) => ({ dtype, data: data.subarray(begin * rowBytes, end * rowBytes) });
 }
 
 /** Whether two tensors have the same dtype and bytes. */
@@ -50,9 +55,4 @@ export function rawMatrix({ info, data }: CheckpointTensor): RawMatrix {
     default:
       throw new Problem(`tensor ${info.name} is ${info.dtype}; supported: BF16, F16, F32`);
   }
-}
-
-/** Only what is mapped may be let go of: a copy would be lost. */
-function letGo(tensor: CheckpointTensor, bytes: Uint8Array): void {
-  if (tensor.path !== undefined && bytes.buffer === tensor.data.buffer) releaseMapped(bytes);
 }

@@ -1,15 +1,16 @@
 /**
  * `signpost-packer pack`: fine-tunes as delta files, by a recipe or by flags.
  */
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { Problem } from '@signpost/contracts';
 import { Tokenizer } from '@signpost/engine';
-import { openStore } from '@signpost/store';
+import { FileStore } from '@signpost/store/files';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { wholeNumber } from '../arguments.ts';
 import { readCalibration } from '../calibrate/prompts.ts';
 import { DELTA_SUFFIX } from '../merge/input.ts';
 import { formatBytes, withProgress } from '../progress.ts';
+import { loadCharts } from '../report/chart.ts';
 import { percent } from '../report/table.ts';
 import { openSource } from '../source/open.ts';
 import { tokenizerChanges } from '../source/tokenizer.ts';
@@ -102,6 +103,8 @@ async function packOne(task: PackTask, out: string): Promise<PackReport> {
     readCalibration(prompts, (await Tokenizer.load(base.dir)).withChanges(tokenizer), tokens);
   const prompts = calibration === undefined ? {} : { calibration: await readPrompts(calibration) };
   const policy = typeof task.policy === 'string' ? (POLICIES[task.policy] ?? []) : task.policy;
+  // Half a second of loading that then falls into the time of hashing.
+  loadCharts().catch(() => undefined);
   const report = await withProgress(`packing ${name}`, (watch) =>
     pack(base, tuned, { name, out, scale, planes, policy, exact: EXACT_DTYPES[task.exact], ...prompts, ...watch }),
   );
@@ -114,7 +117,7 @@ async function writeReport(report: PackReport, task: PackTask): Promise<void> {
   const stem = basename(report.out).slice(0, -DELTA_SUFFIX.length);
   const names = { recipe: `${stem}.recipe.yaml`, readme: `${stem}.report.md`, chart: `${stem}.report.svg` };
   const files = await reportFiles(report, task, names);
-  const folder = openStore(dirname(report.out));
+  const folder = new FileStore(resolve(dirname(report.out)));
   const text = new TextEncoder();
   for (const file of ['recipe', 'readme', 'chart'] as const) await folder.write(names[file], text.encode(files[file]));
 }

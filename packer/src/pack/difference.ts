@@ -3,7 +3,7 @@
  */
 import { Problem, signWords } from '@signpost/contracts';
 import { type CheckpointTensor, floatToBrain, widenRows } from '@signpost/engine';
-import { type SignPacked, signPack } from '@signpost/kernels';
+import { planeBuffers, type SignPacked, signPack } from '@signpost/kernels';
 import { quantiseRows } from '../quantise.ts';
 import { decodeFloats } from '../source/floats.ts';
 import { rawMatrix, rowBlocks } from './blocks.ts';
@@ -49,19 +49,21 @@ function packWhole({ base, tuned, out, inDim }: PlannedMatrix, planes: number): 
 /** Rows know nothing of each other. */
 function packByRow({ base, tuned, out, inDim }: PlannedMatrix, count: number): Packed {
   const words = signWords(inDim);
-  const planes = Array.from({ length: count }, () => ({
-    signs: new Uint32Array(out * words),
-    rowScale: new Float32Array(out),
+  const options = { scale: 'row', planes: count } as const;
+  const planes = planeBuffers({ out, inDim }, options).map((buffers) => ({
+    ...buffers,
     absolute: new Float64Array(out),
     residualSquared: new Float64Array(out),
   }));
   let differenceSquared = 0;
   for (const { begin, end, ...block } of rowBlocks(base, tuned)) {
-    const part = signPack(block.base, block.tuned, { out: end - begin, inDim }, { scale: 'row', planes: count });
+    const buffers = planes.map(({ signs, rowScale }) => ({
+      signs: signs.subarray(begin * words, end * words),
+      rowScale: rowScale.subarray(begin, end),
+    }));
+    const part = signPack(block.base, block.tuned, { out: end - begin, inDim }, options, buffers);
     differenceSquared += part.differenceSquared;
-    for (const [p, { signs, rowScale, absolute, residualSquared }] of part.planes.entries()) {
-      planes[p]?.signs.set(signs, begin * words);
-      planes[p]?.rowScale.set(rowScale, begin);
+    for (const [p, { absolute, residualSquared }] of part.planes.entries()) {
       planes[p]?.absolute.set(absolute, begin);
       planes[p]?.residualSquared.set(residualSquared, begin);
     }

@@ -77,6 +77,9 @@ export interface PackReport {
   readonly params: readonly PackedParamReport[];
 }
 
+/** Deltas say which packer made them. */
+export const PACKER_VERSION = manifest.version;
+
 /** Relative errors are written with a fixed width, so that the header's size is known before they are. */
 const ERROR_DECIMALS = 8;
 const DIGEST_PLACEHOLDER = '0'.repeat(64) as Digest;
@@ -266,7 +269,7 @@ async function resumeKey(
   tensors: readonly unknown[],
 ): Promise<string> {
   const states = [await folderState(base.dir), await folderState(tuned.dir)].map((state) => state ?? Math.random());
-  const key = [manifest.version, name, calibration?.digest, calibration?.sequences.length, tokenizer, states, tensors];
+  const key = [PACKER_VERSION, name, calibration?.digest, calibration?.sequences.length, tokenizer, states, tensors];
   return createHash('sha256').update(JSON.stringify(key)).digest('hex');
 }
 
@@ -329,6 +332,6 @@ function metadata(
     ...(calibration === undefined ? {} : { calibration: calibration.digest }),
     ...(tokenizer === undefined ? {} : { tokenizer: JSON.stringify(tokenizer) }),
     source: digests.source,
-    packer: manifest.version,
+    packer: PACKER_VERSION,
   };
 }

@@ -1,11 +1,12 @@
 /**
  * A pack recipe: one base, the fine-tunes to pack against it, and how. Follows mergekit's conventions where they fit. Every key is used or refused.
  */
-import { dirname, isAbsolute, join, relative } from 'node:path';
+import { dirname, relative } from 'node:path';
 import { expertNameSchema, Problem, parseWith } from '@signpost/contracts';
 import { z } from 'zod';
 import { readYaml } from '../recipe/read-yaml.ts';
 import { checkKeys, didYouMean } from '../recipe/suggest.ts';
+import { HUB_SCHEME, locateIn, partsOf } from '../source/location.ts';
 import type { PlaneBudget } from './budget.ts';
 import { SCALE_KINDS, type ScaleKind } from './plan.ts';
 import { DEFAULT_POLICY, POLICIES, type PolicyRule, TREATMENTS } from './policy.ts';
@@ -56,8 +57,7 @@ export async function readPackRecipe(path: string): Promise<PackTask[]> {
 export function parsePackRecipe(value: unknown, where: string): PackTask[] {
   refuseUnknown(value, where);
   const recipe = parseWith(recipeSchema, value, where);
-  const locate = (location: string) =>
-    isAbsolute(location) || location.startsWith('hf://') ? location : join(dirname(where), location);
+  const locate = (location: string) => locateIn(dirname(where), location);
   const names = recipe.models.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new Problem(`${where}: two models are named "${twice}"`);
@@ -111,7 +111,10 @@ export function packTask(
 /** A task as the recipe of its own that would repeat it, with paths relative to `folder`, where it will stand. */
 export function resolvedRecipe(task: PackTask, folder: string): object {
   const { base, model, name, scale, policy, planes, exact, calibration } = task;
-  const from = (path: string) => (path.startsWith('hf://') ? path : relative(folder, path));
+  const from = (location: string) =>
+    partsOf(location)
+      .map((path) => (path.startsWith(HUB_SCHEME) ? path : relative(folder, path)))
+      .join('+');
   return {
     base_model: from(base),
     models: [{ model: from(model), name }],

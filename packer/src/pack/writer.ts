@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { syncFolder } from '@signpost/store';
+import { syncFolder } from '@signpost/store/files';
 import { z } from 'zod';
 
 const JOURNAL_INTERVAL_MS = 2_000;

@@ -164,9 +164,13 @@ export function reliabilityDiagram({ title, series }: ReliabilityDiagram): Promi
   });
 }
 
+/** Loads what draws, which commands that draw nothing need not wait for. */
+export async function loadCharts(): Promise<[typeof import('vega'), typeof import('vega-lite')]> {
+  return await Promise.all([import('vega'), import('vega-lite')]);
+}
+
 async function render(spec: TopLevelSpec): Promise<string> {
-  // Imported late: commands that draw nothing need not wait for it.
-  const [vega, { compile }] = await Promise.all([import('vega'), import('vega-lite')]);
+  const [vega, { compile }] = await loadCharts();
   // Widths of text are estimated, whether or not a canvas is installed, and ids begin anew: the same input, the same bytes.
   vega.textMetrics.canvas(false);
   vega.resetSVGDefIds();

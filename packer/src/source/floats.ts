@@ -10,6 +10,7 @@ import {
   halfToFloat,
   type ParamDtype,
 } from '@signpost/engine';
+import { releaseMapped } from '@signpost/kernels';
 
 /** Float32 values of rows `begin` … `end - 1`: (end - begin, cols). A vector's rows are its elements. */
 export type RowReader = (begin: number, end: number) => Float32Array;
@@ -26,6 +27,10 @@ export class ComputedTensor implements CheckpointTensor {
 
   get data(): Uint8Array {
     return bytesOf(this.rows(0, rowShape(this.info.shape).rows));
+  }
+
+  *pieces(): Generator<Uint8Array, void, void> {
+    for (const { begin, end } of rowBlocks(this.info.shape)) yield bytesOf(this.rows(begin, end));
   }
 }
 
@@ -63,12 +68,24 @@ export function* rowBlocks(shape: readonly number[]): Generator<{ begin: number;
   for (let begin = 0; begin < rows; begin += step) yield { begin, end: Math.min(rows, begin + step) };
 }
 
-/** Reads rows of a tensor whose dtype is known to be one of a parameter's. */
+/** Reads rows of a tensor whose dtype is known to be one of a parameter's; of a mapped one, no more memory stays in use than was asked for last. */
 export function rowReader(tensor: CheckpointTensor, dtype: ParamDtype): RowReader {
   if (tensor instanceof ComputedTensor) return tensor.rows;
   const { rows } = rowShape(tensor.info.shape);
   const rowBytes = tensor.info.bytes / rows;
-  return (begin, end) => decodeFloats(dtype, tensor.data.subarray(begin * rowBytes, end * rowBytes));
+  return (begin, end) => {
+    const bytes = tensor.data.subarray(begin * rowBytes, end * rowBytes);
+    const values = decodeFloats(dtype, bytes);
+    if (tensor.path === undefined) return values;
+    const copy = values.buffer === bytes.buffer ? values.slice() : values;
+    letGo(tensor, bytes);
+    return copy;
+  };
+}
+
+/** Lets go of the memory behind bytes of a tensor. Only what is mapped may be: a copy would be lost. */
+export function letGo(tensor: CheckpointTensor, bytes: Uint8Array): void {
+  if (tensor.path !== undefined && bytes.buffer === tensor.data.buffer) releaseMapped(bytes);
 }
 
 /** May be a view of `data`: not to be written to. */
@@ -91,6 +108,6 @@ export function encodeFloats(dtype: ParamDtype, values: Float32Array): Uint8Arra
   return bytesOf(halves);
 }
 
-function bytesOf(values: Float32Array | Uint16Array): Uint8Array {
+export function bytesOf(values: Float32Array | Uint16Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }

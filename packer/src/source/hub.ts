@@ -20,14 +20,13 @@ import {
 } from '@huggingface/hub';
 import { Problem } from '@signpost/contracts';
 import type { Watch } from '../progress.ts';
+import { PICKLE } from './location.ts';
 
-export const HUB_SCHEME = 'hf://';
 const LOCATION = /^hf:\/\/(?<name>(?:\w[\w.-]*\/)?\w[\w.-]*)(?:@(?<revision>\w[\w.-]*(?:\/\w[\w.-]*)*))?$/;
 
 const WEIGHTS = /^(adapter_)?model(-\d+-of-\d+)?\.safetensors$/;
 const COMPANIONS =
   /^(config|generation_config|adapter_config|model\.safetensors\.index|tokenizer\w*|special_tokens_map|added_tokens|vocab)\.json$|^(tokenizer\.model|merges\.txt|chat_template\.jinja)$/;
-export const PICKLE = /\.(bin|pt|pth|ckpt)$/;
 
 /** What every request to the Hub says. */
 interface Access {

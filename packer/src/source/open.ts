@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Problem } from '@signpost/contracts';
 import { type Checkpoint, openCheckpoint } from '@signpost/engine';
 import { withProgress } from '../progress.ts';
-import { fetchRepository, HUB_SCHEME, PICKLE } from './hub.ts';
+import { HUB_SCHEME, PICKLE, partsOf } from './location.ts';
 import { ADAPTER_CONFIG, openAdapter } from './peft.ts';
 
 export interface SourceOptions {
@@ -15,13 +15,26 @@ export interface SourceOptions {
 }
 
 /**
- * Opens `location`: a Hugging Face checkpoint folder, the folder of a PEFT LoRA adapter of `base`, or `hf://ORG/NAME@REVISION` for either on the Hub.
+ * Opens `location`: a Hugging Face checkpoint folder, the folder of a PEFT LoRA adapter of `base`, `hf://ORG/NAME@REVISION` for either on the Hub, or
+ * `MODEL+ADAPTER` for an adapter on another model than `base`.
  *
  * @throws Problem when nothing of that kind is there, its weights are pickle, or it can't be fetched.
  */
 export async function openSource(location: string, options: SourceOptions = {}): Promise<Checkpoint> {
-  if (!location.startsWith(HUB_SCHEME)) return openFolder(location, options);
-  return openFolder(await withProgress(`fetching ${location}`, (watch) => fetchRepository(location, watch)), options);
+  const [model, adapter] = partsOf(location);
+  const opened = await openFolder(await folderOf(model), options);
+  if (adapter === undefined) return opened;
+  const dir = await folderOf(adapter);
+  if (!existsSync(join(dir, ADAPTER_CONFIG)))
+    throw new Problem(`${location}: ${dir} holds no ${ADAPTER_CONFIG}; after "+" an adapter is expected`);
+  return openAdapter(dir, opened);
+}
+
+async function folderOf(location: string): Promise<string> {
+  if (!location.startsWith(HUB_SCHEME)) return location;
+  // Imported late: its client is slow to load.
+  const { fetchRepository } = await import('./hub.ts');
+  return withProgress(`fetching ${location}`, (watch) => fetchRepository(location, watch));
 }
 
 async function openFolder(dir: string, { base }: SourceOptions): Promise<Checkpoint> {

@@ -8,6 +8,7 @@ import { type Checkpoint, openCheckpoint } from '@signpost/engine';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GOLDEN, readTensors, valuesOf, writeTensors } from './fixtures.ts';
+import { locateIn } from './location.ts';
 import { openSource } from './open.ts';
 
 let dir: string;
@@ -169,5 +170,27 @@ describe('what can’t be merged is refused by name', () => {
     await cp(join(GOLDEN, 'merge/base/config.json'), join(pickled, 'config.json'));
     await writeFile(join(pickled, 'pytorch_model.bin'), await readFile(join(pickled, 'config.json')));
     await expect(openSource(pickled)).rejects.toThrow(/pickle \(pytorch_model\.bin\)/);
+  });
+});
+
+describe('MODEL+ADAPTER', () => {
+  it('is the adapter on that model, whatever the base; a folder with a plus in its name is itself', async () => {
+    const folder = await adapter(CONFIG, factors(2));
+    const other = join(GOLDEN, 'merge/a');
+    const [got, want] = [
+      await openSource(`${other}+${folder}`, { base }),
+      await openSource(folder, { base: await openCheckpoint(other) }),
+    ];
+    for (const [name, { data }] of want.tensors)
+      expect(Buffer.compare(got.tensors.get(name)?.data ?? new Uint8Array(), data), name).toBe(0);
+    const plus = join(dir, 'a+b');
+    await cp(other, plus, { recursive: true });
+    expect(await (await openSource(plus)).digest()).toBe(await (await openCheckpoint(other)).digest());
+    await expect(openSource(`${other}+${other}`, { base })).rejects.toThrow(/after "\+" an adapter is expected/);
+  });
+
+  it('has its parts where the recipe stands', () => {
+    expect(locateIn('/recipes', 'model+adapters/law')).toBe('/recipes/model+/recipes/adapters/law');
+    expect(locateIn('/recipes', 'hf://org/base@v1+law')).toBe('hf://org/base@v1+/recipes/law');
   });
 });

@@ -1,9 +1,9 @@
-// Hashes tensors of files in a thread of its own, beside whatever else is computed. Reads, rather than maps: hashed pages are not kept.
+// Hashes parts of files in a thread of its own, for machines without instructions that the addon uses. Reads, rather than maps: hashed pages are not kept.
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 
-const buffer = new Uint8Array(4 * 1024 * 1024);
+const buffer = new Uint8Array(1024 * 1024);
 const digests = workerData.map(({ path, offset, bytes }) => {
   const file = openSync(path, 'r');
   try {

@@ -1,0 +1,69 @@
+// SHA-256 of files for JavaScript: in a thread of its own, of which nothing is left behind when the process ends.
+#include "sha256_wrap.h"
+
+#include <exception>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "arguments.h"
+#include "sha256.h"
+
+namespace signpost {
+namespace {
+
+struct HashJob {
+  explicit HashJob(Napi::Env env) : promise(Napi::Promise::Deferred::New(env)) {}
+  std::vector<FileRange> ranges;
+  Napi::Promise::Deferred promise;
+  std::vector<std::string> digests;
+  std::string failure;
+};
+
+void settle(Napi::Env env, HashJob& job) {
+  if (!job.failure.empty()) return job.promise.Reject(Napi::Error::New(env, job.failure).Value());
+  Napi::Array digests = Napi::Array::New(env, job.digests.size());
+  for (size_t i = 0; i < job.digests.size(); i++) digests.Set(static_cast<uint32_t>(i), Napi::String::New(env, job.digests[i]));
+  job.promise.Resolve(digests);
+}
+
+// paths, offsets, lengths: a promise of hex digests
+Napi::Value sha256_ranges_of(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  require(env, info[0].IsArray(), "paths must be an array");
+  const Napi::Array paths = info[0].As<Napi::Array>();
+  const auto offsets = view<double>(env, info[1], "offsets");
+  const auto lengths = view<double>(env, info[2], "lengths");
+  require(env, offsets.length == paths.Length() && lengths.length == paths.Length(), "paths, offsets and lengths differ in number");
+  auto job = std::make_unique<HashJob>(env);
+  for (uint32_t i = 0; i < paths.Length(); i++) {
+    const Napi::Value path = paths.Get(i);
+    require(env, path.IsString(), "a path is expected");
+    const double offset = offsets.data[i];
+    const double length = lengths.data[i];
+    require(env, offset >= 0 && length >= 0 && offset + length <= 9007199254740991.0, "offsets and lengths must be whole numbers from 0");
+    job->ranges.push_back({path.As<Napi::String>().Utf8Value(), static_cast<uint64_t>(offset), static_cast<uint64_t>(length)});
+  }
+  const Napi::Promise promise = job->promise.Promise();
+  auto done = Napi::ThreadSafeFunction::New(env, Napi::Function(), "signpost-sha256", 0, 1);
+  std::thread([done, job = std::move(job)]() mutable {
+    try {
+      job->digests = sha256_ranges(job->ranges);
+    } catch (const std::exception& error) {
+      job->failure = error.what();
+    }
+    // Refused only when the environment is gone, and with it whoever waited.
+    if (done.BlockingCall(job.get(), [](Napi::Env env, Napi::Function, HashJob* finished) { settle(env, *std::unique_ptr<HashJob>(finished)); }) == napi_ok)
+      job.release();
+    done.Release();
+  }).detach();
+  return promise;
+}
+
+} // namespace
+
+void define_sha256(Napi::Env env, Napi::Object exports) {
+  if (has_sha256_instructions()) exports.Set("sha256Ranges", Napi::Function::New(env, sha256_ranges_of));
+}
+
+} // namespace signpost

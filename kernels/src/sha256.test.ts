@@ -1,0 +1,67 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type NativeSha256, sha256With } from './sha256.ts';
+
+/** Longer than what is read at once, so that ranges of every length end in the middle of a chunk or a block. */
+const FILE_BYTES = 700_000;
+const { sha256Ranges: native } = createRequire(import.meta.url)('../build/Release/kernels.node') as {
+  readonly sha256Ranges?: NativeSha256;
+};
+
+let dir: string;
+let path: string;
+const bytes = Uint8Array.from({ length: FILE_BYTES }, (_, i) => (i * 31 + (i >> 8)) % 253);
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'signpost-sha256-'));
+  path = join(dir, 'file');
+  writeFileSync(path, bytes);
+});
+afterAll(() => rmSync(dir, { recursive: true }));
+
+const wanted = (offset: number, length: number) =>
+  createHash('sha256')
+    .update(bytes.subarray(offset, offset + length))
+    .digest('hex');
+
+describe.each([
+  ...(native === undefined ? [] : ([['instructions of this machine', native, 200]] as const)),
+  ['OpenSSL', undefined, 5] as const,
+])('SHA-256 by %s', (_, implementation, numRuns) => {
+  it('is that of every range, however long and however many', async () => {
+    const range = fc.tuple(fc.nat(FILE_BYTES), fc.oneof(fc.nat(200), fc.nat(FILE_BYTES)));
+    await fc.assert(
+      fc.asyncProperty(fc.array(range, { maxLength: 6 }), async (asked) => {
+        const ranges = asked.map(([offset, length]) => ({
+          path,
+          offset,
+          bytes: Math.min(length, FILE_BYTES - offset),
+        }));
+        const got = await sha256With(implementation, ranges);
+        expect(got).toEqual(ranges.map((own) => wanted(own.offset, own.bytes)));
+      }),
+      { numRuns },
+    );
+  });
+
+  it('names the file that is missing or too short', async () => {
+    const missing = join(dir, 'none');
+    await expect(sha256With(implementation, [{ path: missing, offset: 0, bytes: 1 }])).rejects.toThrow(missing);
+    const long = [
+      { path, offset: 0, bytes: 10 },
+      { path, offset: 5, bytes: FILE_BYTES },
+    ];
+    await expect(sha256With(implementation, long)).rejects.toThrow(`${path} was cut short`);
+  });
+});
+
+it('the addon refuses arguments of the wrong kind instead of crashing', () => {
+  if (native === undefined) return;
+  expect(() => native(['x'], new Float64Array(2), new Float64Array(1))).toThrow(/differ in number/);
+  expect(() => native(['x'], Float64Array.of(-1), Float64Array.of(1))).toThrow(/whole numbers from 0/);
+  expect(() => Reflect.apply(native, undefined, [[5], Float64Array.of(0), Float64Array.of(1)])).toThrow(/a path/);
+});
