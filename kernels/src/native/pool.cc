@@ -67,12 +67,9 @@ Pool::Pool() {
 void Pool::resize(int threads) {
   std::lock_guard<std::mutex> only(callers_);
   const size_t wanted = static_cast<size_t>(threads - 1);
+  kept_.store(static_cast<int>(wanted));
   if (workers_.size() > wanted) {
-    // An empty loop, from which those beyond do not come back.
-    count_ = 0;
-    kept_ = threads - 1;
-    share_loop();
-    wait_for_workers();
+    wake_workers();
     while (workers_.size() > wanted) {
       workers_.back().join();
       workers_.pop_back();
@@ -85,7 +82,6 @@ void Pool::resize(int threads) {
     workers_.emplace_back([this, index, seen] { work(index, seen); });
     threads_.store(index + 2, std::memory_order_relaxed);
   }
-  kept_ = static_cast<int>(workers_.size());
 }
 
 void Pool::run(int count, int grain, Body body, void* context) {
@@ -96,15 +92,13 @@ void Pool::run(int count, int grain, Body body, void* context) {
   grain_ = grain;
   body_ = body;
   context_ = context;
-  share_loop();
+  next_.store(0, std::memory_order_relaxed);
+  open();
   take_pieces();
-  wait_for_workers();
+  close();
 }
 
-void Pool::share_loop() {
-  next_.store(0, std::memory_order_relaxed);
-  // Every worker answers: none can be late for the next loop.
-  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+void Pool::wake_workers() {
   {
     std::lock_guard<std::mutex> lock(sleep_);
     generation_.fetch_add(1, std::memory_order_release);
@@ -112,8 +106,14 @@ void Pool::share_loop() {
   wake_.notify_all();
 }
 
-void Pool::wait_for_workers() {
-  for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; spins++) {
+void Pool::open() {
+  inside_.fetch_and(~kClosed, std::memory_order_release);
+  wake_workers();
+}
+
+void Pool::close() {
+  inside_.fetch_or(kClosed, std::memory_order_acquire);
+  for (int spins = 0; inside_.load(std::memory_order_acquire) != kClosed; spins++) {
     // With more threads than cores the one waited for may need this core.
     if (spins < kSpins) RELAX();
     else std::this_thread::yield();
@@ -146,10 +146,10 @@ void Pool::work(int index, uint64_t seen) {
       wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
     }
     seen = generation_.load(std::memory_order_acquire);
-    const bool stays = index < kept_;
-    if (stays) take_pieces();
-    busy_.fetch_sub(1, std::memory_order_release);
-    if (!stays) return;
+    if (index >= kept_.load()) return;
+    // Who comes late may meet a later loop, and helps there.
+    if ((inside_.fetch_add(1, std::memory_order_acquire) & kClosed) == 0) take_pieces();
+    inside_.fetch_sub(1, std::memory_order_release);
   }
 }
 

@@ -29,12 +29,15 @@ public:
   }
 
 private:
+  static constexpr int kClosed = 1 << 30;
+
   Pool();
   void run(int count, int grain, Body body, void* context);
   void work(int index, uint64_t seen);
   void take_pieces();
-  void share_loop();
-  void wait_for_workers();
+  void wake_workers();
+  void open();
+  void close();
 
   std::mutex callers_;
   std::mutex sleep_;
@@ -44,11 +47,13 @@ private:
   // A line each: they are written from all sides.
   alignas(64) std::atomic<uint64_t> generation_{0};
   alignas(64) std::atomic<int> next_{0};
-  alignas(64) std::atomic<int> busy_{0};
-  // Of the loop under way; written before `generation_` grows.
+  // Workers in the loop under way, and `kClosed` where none may enter. The caller waits for those inside alone: a worker that the system gives no
+  // core misses the loop instead of holding it up.
+  alignas(64) std::atomic<int> inside_{kClosed};
+  std::atomic<int> kept_{0}; // workers that stay
+  // Of the loop under way; written while nobody is inside.
   alignas(64) int count_ = 0;
   int grain_ = 1;
-  int kept_ = 0; // workers that stay
   Body body_ = nullptr;
   void* context_ = nullptr;
 };
