@@ -11,6 +11,10 @@ export const DEFAULT_CHANNEL = 'stable';
 /** Bytes of header that a region reads and keeps for an expert with a tokenizer of its own. */
 export const MAX_TOKENIZER_HEADER = 4 * 2 ** 20;
 
+/** A file's chunks are as many as this at most: of a longer file, they are larger. With 32 bytes each, they are the catalogue's longest part. */
+export const MAX_CHUNKS = 256;
+const MIN_CHUNK_BYTES = 2 ** 20;
+
 const DIGEST_PREFIX = /^[0-9a-f]{8,64}$/;
 
 /** Expert names: what may stand before `@`, `:` or `+` in a model name. `base` and `auto` are taken. */
@@ -22,23 +26,57 @@ export const expertNameSchema = z
   )
   .refine((name) => name !== 'base' && name !== 'auto', '"base" and "auto" are reserved names');
 
-const versionSchema = z.strictObject({
-  digest: digestSchema,
-  base: digestSchema,
-  /** Object key in the store. */
-  key: z.string().min(1),
-  bytes: z.number().int().positive(),
-  method: z.string(),
-  /**
-   * Of an expert whose tokenizer isn't quite its base's: the delta file's header, which says how it differs and is needed before a prompt can be encoded.
-   * A reference, not the thing: templates are long, and the catalogue is read every few seconds.
-   */
-  tokenizer: z
-    .strictObject({ headerBytes: z.number().int().positive().max(MAX_TOKENIZER_HEADER), headerDigest: digestSchema })
-    .optional(),
-  published: z.iso.datetime(),
-});
+const versionSchema = z
+  .strictObject({
+    digest: digestSchema,
+    base: digestSchema,
+    /** Object key in the store. */
+    key: z.string().min(1),
+    bytes: z.number().int().positive(),
+    method: z.string(),
+    /**
+     * Of an expert whose tokenizer isn't quite its base's: the delta file's header, which says how it differs and is needed before a prompt can be encoded.
+     * A reference, not the thing: templates are long, and the catalogue is read every few seconds.
+     */
+    tokenizer: z
+      .strictObject({ headerBytes: z.number().int().positive().max(MAX_TOKENIZER_HEADER), headerDigest: digestSchema })
+      .optional(),
+    /**
+     * What each `bytes` of the file hash to, the last chunk maybe shorter: a region uses a file's first layers before it has the whole. Joined, in base64.
+     * Versions that were published before there were any have none; they are used when they are whole.
+     */
+    chunks: z
+      .strictObject({ bytes: z.number().int().positive(), sha256: z.string().regex(/^[A-Za-z0-9+/]+={0,2}$/) })
+      .optional(),
+    published: z.iso.datetime(),
+  })
+  .superRefine(({ bytes, chunks }, context) => {
+    if (chunks === undefined) return;
+    const count = chunkCount(bytes, chunks.bytes);
+    const problem =
+      count > MAX_CHUNKS
+        ? `${count} chunks, more than ${MAX_CHUNKS}`
+        : chunks.sha256.length === base64Length(count * 32)
+          ? undefined
+          : `expected the hashes of ${count} chunks, 32 bytes each, in base64`;
+    if (problem !== undefined) context.addIssue({ code: 'custom', path: ['chunks'], message: problem });
+  });
 export type ExpertVersion = z.output<typeof versionSchema>;
+
+/** Bytes of the chunks that a file of `bytes` is hashed in: a power of two, 1 MiB or more. */
+export function chunkBytesFor(bytes: number): number {
+  let size = MIN_CHUNK_BYTES;
+  while (chunkCount(bytes, size) > MAX_CHUNKS) size *= 2;
+  return size;
+}
+
+export function chunkCount(bytes: number, chunkBytes: number): number {
+  return Math.ceil(bytes / chunkBytes);
+}
+
+function base64Length(bytes: number): number {
+  return Math.ceil(bytes / 3) * 4;
+}
 
 /** Channel names: what may stand after `@` in a model name and isn't the beginning of a digest. */
 export const channelNameSchema = z

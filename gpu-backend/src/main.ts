@@ -2,7 +2,7 @@
  * `signpost-backend`: the command line of a region.
  */
 import { Problem } from '@signpost/contracts';
-import { keyFiles } from '@signpost/store';
+import { keyFiles, STORE_URLS } from '@signpost/store';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
 import { BACKEND_DEFAULTS, type BackendOptions, startBackend } from './index.ts';
@@ -25,7 +25,7 @@ const program = new Command('signpost-backend')
   .description('Serve a base model and its 1-bit experts as one region')
   .version(manifest.version)
   .requiredOption('--base <dir>', 'base checkpoint (Hugging Face folder with safetensors)')
-  .requiredOption('--store <url>', 'store of the experts: file:///PATH, a path, or s3://BUCKET/PREFIX')
+  .requiredOption('--store <url>', `store of the experts: ${STORE_URLS}`)
   .requiredOption('--region <name>', "this region's name, as the edge knows it")
   .addOption(
     new Option('--catalogue-key <file>', 'public key that the catalogue must be signed with; repeat for several')

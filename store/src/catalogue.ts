@@ -178,29 +178,6 @@ function checkKeys(sign: SigningKey | undefined, trust: readonly TrustedKey[]): 
 }
 
 /**
- * Reads an expert's delta file, checking its size before and its digest after.
- *
- * @throws Problem when size or digest differ from the catalogue's; ObjectMissing when it is gone.
- */
-export async function readExpert(store: ObjectStore, version: ExpertVersion): Promise<Uint8Array> {
-  const found = await store.head(version.key);
-  if (found === undefined) throw new ObjectMissing(store.url, version.key);
-  if (found.bytes !== version.bytes) {
-    throw new Problem(
-      `${store.url}/${version.key} has ${found.bytes} bytes, the catalogue says ${version.bytes}: truncated or replaced; publish it again`,
-    );
-  }
-  const { data } = await store.read(version.key);
-  const digest = await sha256(data);
-  if (digest !== version.digest) {
-    throw new Problem(
-      `${store.url}/${version.key} has digest ${digest}, the catalogue says ${version.digest}: altered; publish it again`,
-    );
-  }
-  return data;
-}
-
-/**
  * Reads the header of an expert's delta file, where the catalogue refers to it.
  *
  * @throws Problem when it isn't the one that was published, or no delta file's; ObjectMissing when it is gone.
@@ -211,7 +188,7 @@ export async function readExpertHeader(
   { headerBytes, headerDigest }: NonNullable<ExpertVersion['tokenizer']>,
 ): Promise<DeltaLayout> {
   const where = `${store.url}/${key}`;
-  const { data } = await store.read(key, { start: 0, end: headerBytes });
+  const { data } = await store.read(key, { range: { start: 0, end: headerBytes } });
   const digest = await sha256(data);
   if (digest !== headerDigest)
     throw new Problem(

@@ -16,6 +16,7 @@ import {
   type ObjectInfo,
   ObjectMissing,
   type ObjectStore,
+  type ReadOptions,
   type StoredObject,
   type WriteCondition,
   WriteConflict,
@@ -44,13 +45,14 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  async read(key: string, range?: { readonly start: number; readonly end: number }): Promise<StoredObject> {
+  async read(key: string, { range, signal }: ReadOptions = {}): Promise<StoredObject> {
+    signal?.throwIfAborted();
     const file = await this.#open(key);
     try {
       const found = info(await file.stat({ bigint: true }));
       const { start, end } = range ?? { start: 0, end: found.bytes };
-      checkRange(this.url, key, start, end, found.bytes);
-      const data = await readFully(file, start, end, `${this.url}/${key}`);
+      checkRange(this.url, key, { start, end }, found.bytes);
+      const data = await readFully(file, start, end, `${this.url}/${key}`, signal);
       return { ...found, data };
     } finally {
       await file.close();
@@ -167,9 +169,16 @@ export class FileStore implements ObjectStore {
 }
 
 /** Bytes `start` … `end - 1` of a file. */
-export async function readFully(file: FileHandle, start: number, end: number, where: string): Promise<Uint8Array> {
+export async function readFully(
+  file: FileHandle,
+  start: number,
+  end: number,
+  where: string,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
   const data = new Uint8Array(end - start);
   for (let at = 0; at < data.byteLength; ) {
+    signal?.throwIfAborted();
     const { bytesRead } = await file.read(data, at, data.byteLength - at, start + at);
     if (bytesRead === 0) throw new Problem(`${where} was cut short while it was read`);
     at += bytesRead;

@@ -28,15 +28,15 @@ describe.each(STORE_KINDS)('a store in $name', ({ isThere, open }) => {
     const { etag, bytes } = await store.write('a/b.bin', text('hello'));
     expect(bytes).toBe(5);
     expect(await store.read('a/b.bin')).toEqual({ bytes: 5, etag, data: text('hello') });
-    expect(await store.read('a/b.bin', { start: 1, end: 3 })).toEqual({ bytes: 5, etag, data: text('el') });
-    expect((await store.read('a/b.bin', { start: 2, end: 2 })).data).toEqual(text(''));
+    expect(await store.read('a/b.bin', { range: { start: 1, end: 3 } })).toEqual({ bytes: 5, etag, data: text('el') });
+    expect((await store.read('a/b.bin', { range: { start: 2, end: 2 } })).data).toEqual(text(''));
     expect(await store.head('a/b.bin')).toEqual({ bytes: 5, etag });
     for (const range of [
       { start: 1, end: 9 },
       { start: 3, end: 2 },
       { start: 9, end: 10 },
     ])
-      await expect(store.read('a/b.bin', range)).rejects.toThrow(/lie outside a\/b\.bin, which has 5/);
+      await expect(store.read('a/b.bin', { range })).rejects.toThrow(/lie outside a\/b\.bin, which has 5/);
   });
 
   it('has no object that nobody wrote, or that was deleted', async () => {
@@ -45,7 +45,7 @@ describe.each(STORE_KINDS)('a store in $name', ({ isThere, open }) => {
     await store.delete('k');
     for (const key of ['k', 'none']) {
       await expect(store.read(key)).rejects.toThrow(ObjectMissing);
-      await expect(store.read(key, { start: 0, end: 1 })).rejects.toThrow(ObjectMissing);
+      await expect(store.read(key, { range: { start: 0, end: 1 } })).rejects.toThrow(ObjectMissing);
       expect(await store.head(key)).toBeUndefined();
     }
   });

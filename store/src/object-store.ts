@@ -23,17 +23,30 @@ export interface ListedObject {
 /** When a write may take place: only over the version named, or only where nothing is. */
 export type WriteCondition = { readonly ifMatch: string } | { readonly ifNoneMatch: '*' };
 
+/** Bytes `start` … `end - 1`. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface ReadOptions {
+  /** The whole object if left out. */
+  readonly range?: ByteRange | undefined;
+  /** Ends the reading, and the transfer, with its reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 export interface ObjectStore {
   /** As given to `openStore`. */
   readonly url: string;
   /** Undefined when there is no such object. */
-  head(key: string): Promise<ObjectInfo | undefined>;
+  head(key: string, options?: Pick<ReadOptions, 'signal'>): Promise<ObjectInfo | undefined>;
   /**
-   * Reads an object, or bytes `start` … `end - 1` of it.
+   * Reads an object, or a range of it. Over a network, failures that may pass are waited out within bounds (retry.ts).
    *
    * @throws ObjectMissing when there is none; Problem when the range lies outside it.
    */
-  read(key: string, range?: { readonly start: number; readonly end: number }): Promise<StoredObject>;
+  read(key: string, options?: ReadOptions): Promise<StoredObject>;
   /**
    * Writes a whole object: readers see the old one or the new one, never a part. A stream is never held in memory whole. A write that may
    * only create (`ifNoneMatch`) is taken for content-addressed: where the store allows, one that was interrupted is resumed by the next.
@@ -75,7 +88,7 @@ export function checkKey(key: string): void {
 }
 
 /** @throws Problem when bytes `start` … `end - 1` are not all inside an object of `bytes`. */
-export function checkRange(store: string, key: string, start: number, end: number, bytes: number): void {
+export function checkRange(store: string, key: string, { start, end }: ByteRange, bytes: number): void {
   if (start < 0 || end < start || end > bytes)
     throw new Problem(`${store}: bytes ${start}–${end} lie outside ${key}, which has ${bytes}`);
 }

@@ -5,11 +5,15 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Problem } from '@signpost/contracts';
 import { FileStore } from './file-store.ts';
+import { HttpStore } from './http-store.ts';
 import { checkKey, type ObjectStore } from './object-store.ts';
 import { S3Store } from './s3-store.ts';
 
+/** What `openStore` takes, for messages and help. */
+export const STORE_URLS = 'file:///PATH, a path, s3://BUCKET/PREFIX, or (to read) https://HOST/PATH';
+
 /**
- * Opens the store a URL names: `file:///path`, a plain path, or `s3://bucket/prefix`.
+ * Opens the store a URL names: `file:///path`, a plain path, `s3://bucket/prefix`, or, to read only, `https://host/path`.
  *
  * @throws Problem for a scheme that isn't known.
  */
@@ -22,10 +26,11 @@ export function openStore(url: string): ObjectStore {
       return new FileStore(fileURLToPath(url));
     case 's3':
       return openBucket(url);
+    case 'https':
+    case 'http':
+      return new HttpStore(url);
     default:
-      throw new Problem(
-        `store ${url}: scheme "${scheme}" is not known; use file:///PATH, a path, or s3://BUCKET/PREFIX`,
-      );
+      throw new Problem(`store ${url}: scheme "${scheme}" is not known; use ${STORE_URLS}`);
   }
 }
 

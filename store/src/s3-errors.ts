@@ -3,9 +3,15 @@
  */
 import { S3ServiceException } from '@aws-sdk/client-s3';
 import { Problem } from '@signpost/contracts';
+import { BrokenAnswer } from './retry.ts';
 
 export function isMissing(error: unknown): boolean {
   return error instanceof S3ServiceException && (error.name === 'NoSuchKey' || error.name === 'NotFound');
+}
+
+/** Whether a range begins behind the object's end. */
+export function isOutside(error: unknown): boolean {
+  return error instanceof S3ServiceException && error.$metadata.httpStatusCode === 416;
 }
 
 /** Whether a conditional write lost: 412, or 409 where another write was under way. */
@@ -26,7 +32,8 @@ export function isUploadGone(error: unknown): boolean {
  * that failed has a message of its own.
  */
 export function s3Problem(error: unknown, where: string, action: string): unknown {
-  if (!(error instanceof Error) || !('$metadata' in error || isSettingMissing(error))) return error;
+  const isOurs = error instanceof BrokenAnswer;
+  if (!(error instanceof Error) || !('$metadata' in error || isOurs || isSettingMissing(error))) return error;
   return new Problem(`can't ${action} ${where} (${error.name}: ${error.message}); ${advice(error)}`, { cause: error });
 }
 

@@ -4,30 +4,41 @@
  * Credentials, region and endpoint are found by the AWS SDK, as everywhere (AWS_ACCESS_KEY_ID …, AWS_PROFILE, roles; AWS_REGION;
  * AWS_ENDPOINT_URL_S3). Conditional writes are S3's own If-Match and If-None-Match.
  */
+import { addAbortSignal, Readable } from 'node:stream';
 import {
   AbortMultipartUploadCommand,
   DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
+  ListObjectsV2Command,
   type MultipartUpload,
   PutObjectCommand,
-  paginateListObjectsV2,
   S3Client,
 } from '@aws-sdk/client-s3';
-import { Problem } from '@signpost/contracts';
 import {
+  type ByteRange,
   checkKey,
   checkRange,
   type ListedObject,
   type ObjectInfo,
   ObjectMissing,
   type ObjectStore,
+  type ReadOptions,
   type StoredObject,
   type WriteCondition,
   WriteConflict,
 } from './object-store.ts';
-import { isConflict, isMissing, isUploadGone, s3Problem } from './s3-errors.ts';
+import {
+  type Attempt,
+  BrokenAnswer,
+  collect,
+  RETRY_DEFAULTS,
+  type RetryPolicy,
+  retrying,
+  retryingRead,
+} from './retry.ts';
+import { isConflict, isMissing, isOutside, isUploadGone, s3Problem } from './s3-errors.ts';
 import { cutParts, type UploadCondition, uploadParts } from './s3-upload.ts';
 
 /** The same in every run, so that an interrupted upload's parts begin where this one's do. 10,000 of them are 156 GiB. */
@@ -36,6 +47,7 @@ const PART_BYTES = 16 * 2 ** 20;
 export interface S3Options {
   /** Objects above this size are uploaded in parts of it; S3 takes no smaller parts than 5 MiB. */
   readonly partBytes?: number;
+  readonly retries?: RetryPolicy;
 }
 
 export class S3Store implements ObjectStore {
@@ -44,14 +56,18 @@ export class S3Store implements ObjectStore {
   /** Empty, or ends in a slash. */
   readonly #prefix: string;
   readonly #partBytes: number;
+  readonly #retries: RetryPolicy;
   readonly #client: S3Client;
 
-  constructor(bucket: string, prefix: string, { partBytes = PART_BYTES }: S3Options = {}) {
+  constructor(bucket: string, prefix: string, { partBytes = PART_BYTES, retries = RETRY_DEFAULTS }: S3Options = {}) {
     this.#bucket = bucket;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
     this.url = `s3://${bucket}${prefix === '' ? '' : `/${prefix}`}`;
     this.#partBytes = partBytes;
+    this.#retries = retries;
     this.#client = new S3Client({
+      // Ours are above it (retry.ts), and would be multiplied by its own.
+      maxAttempts: 1,
       // A server of one's own seldom has a DNS name for each bucket.
       forcePathStyle: (process.env.AWS_ENDPOINT_URL_S3 ?? process.env.AWS_ENDPOINT_URL) !== undefined,
       // The request's signature covers the body's sha256 already, and not every store knows the checksum headers beyond it.
@@ -60,9 +76,11 @@ export class S3Store implements ObjectStore {
     });
   }
 
-  async head(key: string): Promise<ObjectInfo | undefined> {
+  async head(key: string, { signal }: Pick<ReadOptions, 'signal'> = {}): Promise<ObjectInfo | undefined> {
     try {
-      const { ContentLength, ETag } = await this.#client.send(new HeadObjectCommand(this.#object(key)));
+      const { ContentLength, ETag } = await retryingRead(this.#retries, signal, (attempt) =>
+        this.#client.send(new HeadObjectCommand(this.#object(key)), { abortSignal: attempt.signal }),
+      );
       return { bytes: ContentLength ?? 0, etag: ETag ?? '' };
     } catch (error) {
       if (isMissing(error)) return undefined;
@@ -70,31 +88,49 @@ export class S3Store implements ObjectStore {
     }
   }
 
-  async read(key: string, range?: { readonly start: number; readonly end: number }): Promise<StoredObject> {
-    // HTTP has no empty range, and a store may cut one that is too long short without a word.
-    if (range !== undefined) {
-      const found = await this.head(key);
-      if (found === undefined) throw new ObjectMissing(this.url, key);
-      checkRange(this.url, key, range.start, range.end, found.bytes);
-      if (range.start === range.end) return { ...found, data: new Uint8Array() };
+  async read(key: string, { range, signal }: ReadOptions = {}): Promise<StoredObject> {
+    // HTTP has no empty range.
+    if (range !== undefined && range.end <= range.start) {
+      const found = await this.#inside(key, range, signal);
+      return { ...found, data: new Uint8Array() };
     }
     try {
-      const { Body, ETag, ContentRange, ContentLength } = await this.#client.send(
-        new GetObjectCommand({
-          ...this.#object(key),
-          ...(range === undefined ? {} : { Range: `bytes=${range.start}-${range.end - 1}` }),
-        }),
-      );
-      const data = (await Body?.transformToByteArray()) ?? new Uint8Array();
-      const expected = range === undefined ? ContentLength : range.end - range.start;
-      if (data.byteLength !== expected)
-        throw new Problem(`${this.url}/${key}: got ${data.byteLength} of ${expected} bytes; try again`);
-      const bytes = range === undefined ? data.byteLength : Number(ContentRange?.split('/')[1] ?? Number.NaN);
-      return { bytes, etag: ETag ?? '', data };
+      const stored = await retryingRead(this.#retries, signal, (attempt) => this.#get(key, range, attempt));
+      if (range !== undefined) checkRange(this.url, key, range, stored.bytes);
+      return stored;
     } catch (error) {
       if (isMissing(error)) throw new ObjectMissing(this.url, key);
+      if (range !== undefined && isOutside(error)) await this.#inside(key, range, signal);
       throw s3Problem(error, `${this.url}/${key}`, 'read');
     }
+  }
+
+  async #get(key: string, range: ByteRange | undefined, attempt: Attempt): Promise<StoredObject> {
+    const { Body, ETag, ContentRange, ContentLength } = await this.#client.send(
+      new GetObjectCommand({
+        ...this.#object(key),
+        ...(range === undefined ? {} : { Range: `bytes=${range.start}-${range.end - 1}` }),
+      }),
+      { abortSignal: attempt.signal },
+    );
+    attempt.progress();
+    const total = range === undefined ? ContentLength : Number(/\/(\d+)$/.exec(ContentRange ?? '')?.[1] ?? Number.NaN);
+    if (total === undefined || Number.isNaN(total))
+      throw new BrokenAnswer('the store did not say how large the object is');
+    // A store cuts a range that is too long short without a word; the caller sees by the total.
+    const expected = range === undefined ? total : Math.min(range.end, total) - range.start;
+    // Once the answer has begun, the SDK no longer minds the signal.
+    const body = Body instanceof Readable ? addAbortSignal(attempt.signal, Body) : undefined;
+    const data = body === undefined ? new Uint8Array() : await collect(body, expected, attempt);
+    return { bytes: total, etag: ETag ?? '', data };
+  }
+
+  /** @throws ObjectMissing when there is no object; Problem when the range isn't inside it. */
+  async #inside(key: string, range: ByteRange, signal: AbortSignal | undefined): Promise<ObjectInfo> {
+    const found = await this.head(key, { signal });
+    if (found === undefined) throw new ObjectMissing(this.url, key);
+    checkRange(this.url, key, range, found.bytes);
+    return found;
   }
 
   async write(
@@ -113,8 +149,8 @@ export class S3Store implements ObjectStore {
       const [first, second] = [await parts.next(), await parts.next()];
       if (first.done === true || second.done === true) {
         const Body = count(first.done === true ? new Uint8Array() : first.value);
-        const { ETag } = await this.#client.send(
-          new PutObjectCommand({ ...object, Body, ...commandCondition(condition) }),
+        const { ETag } = await this.#retried((client) =>
+          client.send(new PutObjectCommand({ ...object, Body, ...commandCondition(condition) })),
         );
         return { bytes, etag: ETag ?? '' };
       }
@@ -126,7 +162,7 @@ export class S3Store implements ObjectStore {
       };
       const isWriteOnce = condition !== undefined && 'ifNoneMatch' in condition;
       const etag = await uploadParts(
-        { client: this.#client, bucket: this.#bucket, key: object.Key },
+        { send: (request) => this.#retried(request), bucket: this.#bucket, key: object.Key },
         all(),
         commandCondition(condition),
         isWriteOnce ? { unfinished: await this.#unfinished(object.Key) } : undefined,
@@ -145,12 +181,17 @@ export class S3Store implements ObjectStore {
     const found: ListedObject[] = [];
     try {
       const request = { Bucket: this.#bucket, Prefix: `${this.#prefix}${prefix}` };
-      for await (const page of paginateListObjectsV2({ client: this.#client }, request)) {
+      let ContinuationToken: string | undefined;
+      do {
+        const page = await this.#retried((client) =>
+          client.send(new ListObjectsV2Command({ ...request, ContinuationToken })),
+        );
         for (const { Key, Size, LastModified } of page.Contents ?? []) {
           if (Key === undefined || LastModified === undefined) continue;
           found.push({ key: Key.slice(this.#prefix.length), bytes: Size ?? 0, modified: LastModified });
         }
-      }
+        ContinuationToken = page.NextContinuationToken;
+      } while (ContinuationToken !== undefined);
     } catch (error) {
       throw s3Problem(error, this.url, 'list');
     }
@@ -159,7 +200,7 @@ export class S3Store implements ObjectStore {
 
   async delete(key: string): Promise<void> {
     try {
-      await this.#client.send(new DeleteObjectCommand(this.#object(key)));
+      await this.#retried((client) => client.send(new DeleteObjectCommand(this.#object(key))));
     } catch (error) {
       throw s3Problem(error, `${this.url}/${key}`, 'delete');
     }
@@ -170,7 +211,9 @@ export class S3Store implements ObjectStore {
     try {
       for (const { Key = '', UploadId, Initiated } of await this.#uploads(this.#prefix)) {
         if (Initiated === undefined || Initiated >= before) continue;
-        await this.#client.send(new AbortMultipartUploadCommand({ Bucket: this.#bucket, Key, UploadId }));
+        await this.#retried((client) =>
+          client.send(new AbortMultipartUploadCommand({ Bucket: this.#bucket, Key, UploadId })),
+        );
         swept.push(Key.slice(this.#prefix.length));
       }
     } catch (error) {
@@ -190,14 +233,18 @@ export class S3Store implements ObjectStore {
     const found: MultipartUpload[] = [];
     let markers = {};
     for (let isMore = true; isMore; ) {
-      const page = await this.#client.send(
-        new ListMultipartUploadsCommand({ Bucket: this.#bucket, Prefix, ...markers }),
+      const page = await this.#retried((client) =>
+        client.send(new ListMultipartUploadsCommand({ Bucket: this.#bucket, Prefix, ...markers })),
       );
       found.push(...(page.Uploads ?? []));
       markers = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker };
       isMore = page.IsTruncated === true;
     }
     return found;
+  }
+
+  #retried<T>(request: (client: S3Client) => Promise<T>): Promise<T> {
+    return retrying(this.#retries, undefined, () => request(this.#client));
   }
 
   #object(key: string): { readonly Bucket: string; readonly Key: string } {

@@ -21,7 +21,8 @@ const PARALLEL_PARTS = 4;
 const MAX_PARTS = 10_000;
 
 export interface UploadTarget {
-  readonly client: S3Client;
+  /** Sends a request, again where what failed may pass. */
+  readonly send: <T>(request: (client: S3Client) => Promise<T>) => Promise<T>;
   readonly bucket: string;
   /** Whole key, with the store's prefix. */
   readonly key: string;
@@ -48,10 +49,10 @@ export async function uploadParts(
   condition: UploadCondition,
   resume: { readonly unfinished: MultipartUpload | undefined } | undefined,
 ): Promise<string> {
-  const { client, bucket, key } = target;
+  const { send, bucket, key } = target;
   const object = { Bucket: bucket, Key: key };
   const known = resume?.unfinished?.UploadId;
-  const UploadId = known ?? (await client.send(new CreateMultipartUploadCommand(object))).UploadId;
+  const UploadId = known ?? (await send((client) => client.send(new CreateMultipartUploadCommand(object)))).UploadId;
   const upload = { ...object, UploadId };
   try {
     const present = known === undefined ? new Map<number, Part>() : await listParts(target, known);
@@ -61,27 +62,30 @@ export async function uploadParts(
         throw new Problem(`${key} is too large for one object: at most ${MAX_PARTS} parts of this size`);
       const kept = present.get(PartNumber);
       if (kept?.bytes === data.byteLength && kept.etag === md5Tag(data)) return { PartNumber, ETag: kept.etag };
-      const { ETag } = await client.send(new UploadPartCommand({ ...upload, PartNumber, Body: data }));
+      const { ETag } = await send((client) =>
+        client.send(new UploadPartCommand({ ...upload, PartNumber, Body: data })),
+      );
       return { PartNumber, ETag };
     });
-    const { ETag } = await client.send(
-      new CompleteMultipartUploadCommand({ ...upload, MultipartUpload: { Parts }, ...condition }),
+    const { ETag } = await send((client) =>
+      client.send(new CompleteMultipartUploadCommand({ ...upload, MultipartUpload: { Parts }, ...condition })),
     );
     return ETag ?? '';
   } catch (error) {
     // Whoever lost to another writer has nothing to resume: the object is there.
     if (resume === undefined || isConflict(error))
-      await client.send(new AbortMultipartUploadCommand(upload)).catch(() => undefined);
+      await send((client) => client.send(new AbortMultipartUploadCommand(upload))).catch(() => undefined);
     throw error;
   }
 }
 
-async function listParts({ client, bucket, key }: UploadTarget, UploadId: string): Promise<Map<number, Part>> {
+async function listParts({ send, bucket, key }: UploadTarget, UploadId: string): Promise<Map<number, Part>> {
   const found = new Map<number, Part>();
   let PartNumberMarker: string | undefined;
   // Some servers name a next part after the last page, too; `paginateListParts` would ask for it for ever.
   for (let isMore = true; isMore; ) {
-    const page = await client.send(new ListPartsCommand({ Bucket: bucket, Key: key, UploadId, PartNumberMarker }));
+    const request = { Bucket: bucket, Key: key, UploadId, PartNumberMarker };
+    const page = await send((client) => client.send(new ListPartsCommand(request)));
     for (const { PartNumber, Size, ETag } of page.Parts ?? []) {
       if (PartNumber !== undefined && Size !== undefined && ETag !== undefined)
         found.set(PartNumber, { bytes: Size, etag: ETag });

@@ -2,12 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Digest, sha256 } from '@signpost/contracts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ObjectMissing, type ObjectStore, openStore, readCatalogue, readExpert } from './index.ts';
+import { type ObjectStore, openStore, readCatalogue } from './index.ts';
 
 const text = (value: string) => new TextEncoder().encode(value);
-const BASE = 'b'.repeat(64) as Digest;
 
 let root: string;
 let store: ObjectStore;
@@ -54,32 +52,5 @@ describe('the catalogue in a store', () => {
     await expect(readCatalogue(store)).rejects.toThrow(/catalogue\.json: format/);
     await store.write('catalogue.json', text('{'));
     await expect(readCatalogue(store)).rejects.toThrow(/is not JSON/);
-  });
-});
-
-describe('an expert in a store', () => {
-  const version = async (data: Uint8Array) => {
-    const digest = await sha256(data);
-    return {
-      digest,
-      base: BASE,
-      key: `experts/${digest}`,
-      bytes: data.byteLength,
-      method: 'row',
-      published: '2026-01-01T00:00:00Z',
-    };
-  };
-
-  it('is read when size and digest are right, and refused when truncated, altered or gone', async () => {
-    const data = text('delta bytes');
-    const expected = await version(data);
-    await store.write(expected.key, data);
-    expect(await readExpert(store, expected)).toEqual(data);
-    await store.write(expected.key, text('delta byte'));
-    await expect(readExpert(store, expected)).rejects.toThrow(/has 10 bytes, the catalogue says 11/);
-    await store.write(expected.key, text('delta bytez'));
-    await expect(readExpert(store, expected)).rejects.toThrow(/altered/);
-    await store.delete(expected.key);
-    await expect(readExpert(store, expected)).rejects.toThrow(ObjectMissing);
   });
 });

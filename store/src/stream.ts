@@ -39,7 +39,7 @@ export async function openObject(store: ObjectStore, key: string): Promise<ByteS
   return {
     where: `${store.url}/${key}`,
     bytes: found.bytes,
-    read: async (start, end) => (await store.read(key, { start, end })).data,
+    read: async (start, end) => (await store.read(key, { range: { start, end } })).data,
     close: async () => undefined,
   };
 }

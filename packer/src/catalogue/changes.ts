@@ -24,7 +24,9 @@ export function withVersion(
 ): Catalogue {
   const before: CatalogueExpert = expertOf(catalogue, name) ?? { versions: [], channels: {} };
   const known = before.versions.some(({ digest }) => digest === version.digest);
-  const expert = { ...before, versions: known ? before.versions : [...before.versions, version] };
+  // One that was published before files were hashed in chunks gets their hashes now.
+  const versions = before.versions.map((one) => (one.digest === version.digest ? { ...version, ...one } : one));
+  const expert = { ...before, versions: known ? versions : [...versions, version] };
   return {
     ...catalogue,
     bases: { ...catalogue.bases, [version.base]: catalogue.bases[version.base] ?? { name: baseName } },

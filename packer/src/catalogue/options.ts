@@ -2,7 +2,7 @@
  * Options that the catalogue's commands share.
  */
 import type { TrustedKey } from '@signpost/contracts';
-import { type CatalogueKeys, keyFiles, openStore, readSigningKey, readTrustedKeys } from '@signpost/store';
+import { type CatalogueKeys, keyFiles, openStore, readSigningKey, readTrustedKeys, STORE_URLS } from '@signpost/store';
 import { type Command, Option } from 'commander';
 import type { DeltaStore } from './delta-source.ts';
 
@@ -16,7 +16,7 @@ export interface WriterFlags extends ReaderFlags {
   readonly signKey?: string;
 }
 
-export const STORE_HELP = 'store: file:///PATH, a path, or s3://BUCKET/PREFIX';
+export const STORE_HELP = `store: ${STORE_URLS}`;
 
 /** For a command that reads the catalogue. */
 export function withReaderOptions(command: Command): Command {

@@ -1,6 +1,7 @@
 /**
  * Publishing what is large, damaged, changing or not allowed. Publishers at once: see gc.test.ts.
  */
+import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +12,7 @@ import {
   readExpert,
   readSigningKey,
   S3Store,
+  updateCatalogue,
   writeKeyPair,
 } from '@signpost/store';
 import { interceptStore, openMemoryS3, type S3RequestInfo, TEST_BUCKET } from '@signpost/store/testing';
@@ -36,6 +38,27 @@ describe('publishing', () => {
     expect(catalogue.bases[first.version.base]?.name).toBe('demo');
     expect(await publish(store, file, { name: 'math' })).toEqual(first);
     expect((await readCatalogue(store)).catalogue).toEqual(catalogue);
+  });
+
+  it('tells the hashes of the file’s chunks, also of a version that had none', async () => {
+    const { version } = await publish(store, file, { name: 'math', chunkBytes: 100 });
+    const bytes = await readFile(file);
+    const chunks = Array.from({ length: Math.ceil(bytes.byteLength / 100) }, (_, i) =>
+      bytes.subarray(100 * i, 100 * i + 100),
+    );
+    expect(chunks.length).toBeGreaterThan(3);
+    const hashes = chunks.map((chunk) => createHash('sha256').update(chunk).digest());
+    expect(version.chunks).toEqual({ bytes: 100, sha256: Buffer.concat(hashes).toString('base64') });
+    await updateCatalogue(store, ({ experts, ...rest }) => {
+      const { chunks: _, ...older } = version;
+      return { ...rest, experts: { math: { versions: [older], channels: experts.math?.channels ?? {} } } };
+    });
+    expect(await publish(store, file, { name: 'math' })).toMatchObject({
+      version: { published: version.published, key: version.key, chunks: { bytes: 2 ** 20 } },
+    });
+    const { catalogue } = await readCatalogue(store);
+    expect(catalogue.experts.math?.versions).toHaveLength(1);
+    expect(catalogue.experts.math?.versions[0]?.chunks?.bytes).toBe(2 ** 20);
   });
 
   it('mends an object that was damaged', async () => {

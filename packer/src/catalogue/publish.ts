@@ -3,6 +3,7 @@
  */
 import {
   type Catalogue,
+  chunkBytesFor,
   DEFAULT_CHANNEL,
   type Digest,
   type ExpertVersion,
@@ -16,6 +17,7 @@ import {
 import {
   type ByteSource,
   type CatalogueKeys,
+  ChunkHasher,
   checkedStream,
   ObjectMissing,
   type ObjectStore,
@@ -41,6 +43,8 @@ export interface PublishOptions extends CatalogueKeys {
   readonly channel?: string;
   /** What the base is called in model lists. */
   readonly baseName?: string;
+  /** Bytes of the chunks that are hashed each; by the file's size if left out. */
+  readonly chunkBytes?: number;
   /** Called with the bytes read so far, of twice the file's: it is hashed first. */
   readonly onProgress?: (readBytes: number, totalBytes: number) => void;
   /** Stops it; what was uploaded in parts is resumed by the next run. */
@@ -73,7 +77,10 @@ export async function publish(store: ObjectStore, path: string, options: Publish
       done = bytes;
       onProgress(done, total);
     };
-    const digest = await sha256Stream(readAll(file, progress, signal));
+    const chunkBytes = options.chunkBytes ?? chunkBytesFor(file.bytes);
+    const hasher = new ChunkHasher(chunkBytes);
+    const digest = await sha256Stream(hasher.through(readAll(file, progress, signal)));
+    const chunks = { bytes: chunkBytes, sha256: hasher.digests() };
     const again = () =>
       checkedStream(
         readAll(file, (bytes) => progress(file.bytes + bytes), signal),
@@ -81,14 +88,16 @@ export async function publish(store: ObjectStore, path: string, options: Publish
         path,
       );
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
-      const version: ExpertVersion = publishedVersion(catalogue, name, digest) ?? {
+      const version: ExpertVersion = {
         digest,
         base: metadata.base,
         key: freeKey(catalogue, digest),
         bytes: file.bytes,
         method: metadata.method,
         ...tokenizer,
+        chunks,
         published: new Date().toISOString(),
+        ...publishedVersion(catalogue, name, digest),
       };
       await writeOnce(store, version, again);
       try {
@@ -103,7 +112,7 @@ export async function publish(store: ObjectStore, path: string, options: Publish
         );
         // What was in the store already was not sent.
         if (done < total) progress(total);
-        return { name, version: publishedVersion(catalogue, name, digest) ?? version };
+        return { name, version: { ...version, ...publishedVersion(catalogue, name, digest) } };
       } catch (error) {
         if (!(error instanceof KeyCollected)) throw error;
       }

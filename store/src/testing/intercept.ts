@@ -7,8 +7,8 @@ import type { ObjectStore } from '../object-store.ts';
 export function interceptStore(store: ObjectStore, replaced: Partial<ObjectStore>): ObjectStore {
   return {
     url: store.url,
-    head: (key) => store.head(key),
-    read: (key, range) => store.read(key, range),
+    head: (key, options) => store.head(key, options),
+    read: (key, options) => store.read(key, options),
     write: (key, data, condition) => store.write(key, data, condition),
     list: (prefix) => store.list(prefix),
     delete: (key) => store.delete(key),

@@ -1,0 +1,198 @@
+/**
+ * Requests to a store over a network, sent again while what fails may pass. The one place that does so: the clients beneath are told not to.
+ *
+ * Around each request rather than around a store, since a stream on its way up can't be read twice, while each part of it can be sent twice.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface RetryPolicy {
+  /** Times that a request is sent in all. */
+  readonly attempts: number;
+  /** The wait after the n-th failure is drawn from 0 to `baseDelayMs` · 2ⁿ, at most `maxDelayMs`. */
+  readonly baseDelayMs: number;
+  readonly maxDelayMs: number;
+  /** After this long, counted from the first attempt, none begins any more. */
+  readonly deadlineMs: number;
+  /** A read that has received nothing for this long has failed. */
+  readonly idleMs: number;
+}
+
+export const RETRY_DEFAULTS: RetryPolicy = {
+  attempts: 6,
+  baseDelayMs: 100,
+  maxDelayMs: 5_000,
+  deadlineMs: 60_000,
+  idleMs: 10_000,
+};
+
+/** What one attempt of a read works with. */
+export interface Attempt {
+  /** Aborts when the caller does, and when nothing comes in. */
+  readonly signal: AbortSignal;
+  /** Bytes came in. */
+  progress(): void;
+}
+
+/** An answer that is none: its status says whether another attempt makes sense. */
+export class StatusError extends Error {
+  override readonly name = 'StatusError';
+  readonly status: number;
+  readonly retryAfter: string | undefined;
+
+  constructor(message: string, status: number, retryAfter: string | undefined) {
+    super(message);
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** An answer that broke off, or that stopped coming. */
+export class BrokenAnswer extends Error {
+  override readonly name = 'BrokenAnswer';
+}
+
+const TRANSIENT_CODES = new Set([
+  'EAI_AGAIN',
+  'ECONNABORTED',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EPIPE',
+  'ERR_STREAM_PREMATURE_CLOSE',
+  'ETIMEDOUT',
+  'UND_ERR_BODY_TIMEOUT',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'UND_ERR_HEADERS_TIMEOUT',
+  'UND_ERR_SOCKET',
+]);
+/** S3's own names, some of which come with status 200 or 400. After a skewed clock was told of, the SDK signs with the right time. */
+const TRANSIENT_NAMES = new Set([
+  'InternalError',
+  'RequestTimeout',
+  'RequestTimeTooSkewed',
+  'ServiceUnavailable',
+  'SlowDown',
+  'TimeoutError',
+]);
+
+/**
+ * Sends until it succeeds, fails for good, or the policy's bounds are reached; then the last failure is thrown. What a stream was read for must
+ * not be read again by `send`.
+ *
+ * Full jitter: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. A server's Retry-After is waited for at least.
+ *
+ * @throws the `signal`'s reason when it aborts.
+ */
+export async function retrying<T>(
+  policy: RetryPolicy,
+  signal: AbortSignal | undefined,
+  send: () => Promise<T>,
+): Promise<T> {
+  const started = performance.now();
+  for (let attempt = 1; ; attempt++) {
+    signal?.throwIfAborted();
+    try {
+      return await send();
+    } catch (error) {
+      // A client may make anything of being aborted.
+      signal?.throwIfAborted();
+      const transience = transienceOf(error);
+      if (transience === undefined || attempt >= policy.attempts) throw error;
+      const longest = Math.min(policy.maxDelayMs, policy.baseDelayMs * 2 ** attempt);
+      const waitMs = transience.retryAfterMs + Math.random() * longest;
+      if (performance.now() - started + waitMs > policy.deadlineMs) throw error;
+      await sleep(waitMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
+    }
+  }
+}
+
+/** `retrying` for a read: an attempt that stalls has failed. */
+export function retryingRead<T>(
+  policy: RetryPolicy,
+  signal: AbortSignal | undefined,
+  read: (attempt: Attempt) => Promise<T>,
+): Promise<T> {
+  return retrying(policy, signal, async () => {
+    const stall = new AbortController();
+    const timer = setTimeout(
+      () => stall.abort(new BrokenAnswer(`nothing came for ${policy.idleMs} ms`)),
+      policy.idleMs,
+    );
+    try {
+      return await read({
+        signal: signal === undefined ? stall.signal : AbortSignal.any([signal, stall.signal]),
+        progress: () => void timer.refresh(),
+      });
+    } catch (error) {
+      throw stall.signal.aborted ? stall.signal.reason : error;
+    } finally {
+      clearTimeout(timer);
+    }
+  });
+}
+
+/** The bytes of an answer's body. @throws BrokenAnswer when they are not `expected`, where that is known. */
+export async function collect(
+  body: AsyncIterable<Uint8Array>,
+  expected: number | undefined,
+  { progress }: Attempt,
+): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let bytes = 0;
+  try {
+    for await (const piece of body) {
+      progress();
+      pieces.push(piece);
+      bytes += piece.byteLength;
+      if (expected !== undefined && bytes > expected) break;
+    }
+  } catch (cause) {
+    throw new BrokenAnswer(`broke off after ${bytes} bytes: ${cause instanceof Error ? cause.message : cause}`, {
+      cause,
+    });
+  }
+  if (expected !== undefined && bytes > expected)
+    throw new BrokenAnswer(`more came than the ${expected} bytes that were asked for`);
+  if (expected !== undefined && bytes < expected) throw new BrokenAnswer(`got ${bytes} of ${expected} bytes`);
+  const data = new Uint8Array(bytes);
+  let at = 0;
+  for (const piece of pieces) {
+    data.set(piece, at);
+    at += piece.byteLength;
+  }
+  return data;
+}
+
+/** Undefined for a failure that would only repeat itself. */
+function transienceOf(error: unknown): { readonly retryAfterMs: number } | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const { status, retryAfter } = answerOf(error);
+  if (status !== undefined && isTransientStatus(status)) return { retryAfterMs: retryAfterMs(retryAfter) };
+  if (error instanceof BrokenAnswer || TRANSIENT_NAMES.has(error.name)) return { retryAfterMs: 0 };
+  if ('code' in error && typeof error.code === 'string' && TRANSIENT_CODES.has(error.code)) return { retryAfterMs: 0 };
+  // `fetch` hides what happened behind "fetch failed".
+  return error.cause === undefined ? undefined : transienceOf(error.cause);
+}
+
+/** What the server answered, if it did: to us, or to the AWS SDK. */
+function answerOf(error: Error): { readonly status?: number; readonly retryAfter?: string | undefined } {
+  if (error instanceof StatusError) return error;
+  const { $metadata, $response } = error as {
+    $metadata?: { httpStatusCode?: number };
+    $response?: { headers?: Record<string, string> };
+  };
+  const status = $metadata?.httpStatusCode;
+  return status === undefined ? {} : { status, retryAfter: $response?.headers?.['retry-after'] };
+}
+
+function isTransientStatus(status: number): boolean {
+  return status === 408 || status === 429 || (status >= 500 && status !== 501 && status !== 505);
+}
+
+/** RFC 9110, 10.2.3: seconds, or a date. */
+function retryAfterMs(header: string | undefined): number {
+  if (header === undefined) return 0;
+  const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();
+  return Number.isNaN(ms) ? 0 : Math.max(0, ms);
+}
