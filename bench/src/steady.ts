@@ -91,6 +91,8 @@ try {
       device: 'cpu',
       weights: 'bf16',
       slots: 2,
+      hostCacheBytes: 2 ** 28,
+      diskCache: undefined,
       kvTokens: 640,
       maxStepTokens: 64,
       maxSequences: 8,

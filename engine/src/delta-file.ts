@@ -7,6 +7,8 @@ import {
   type DeltaMetadata,
   type Digest,
   deltaLayout,
+  headerLength,
+  type ParamDeltaLayout,
   Problem,
   parseSafetensors,
   type TensorInfo,
@@ -52,20 +54,26 @@ export class DeltaFile {
 
   /** Each parameter's delta by checkpoint stem, in file order. Arrays are views of the file's bytes where alignment allows. */
   *params(): Generator<{ stem: string; delta: ParamDelta }> {
-    for (const { stem, planes, exact, exactScale, added } of this.#layout.params) {
-      const signPlanes = planes.map(({ sign, rowScale, colScale }): SignPlane => {
-        const plane = { signs: this.#words(sign), rowScale: this.#floats(rowScale) };
-        return colScale === undefined ? plane : { ...plane, colScale: this.#floats(colScale) };
-      });
-      yield {
-        stem,
-        delta: {
-          planes: signPlanes,
-          ...(exact === undefined ? {} : { exact: this.#exact(exact, exactScale) }),
-          ...(added === undefined ? {} : { added: this.#halves(added) }),
-        },
-      };
+    for (const { stem, read } of this.parts()) yield { stem, delta: read() };
+  }
+
+  /** The same before all bytes are there: each parameter with where its bytes end, to be read once they have come so far. */
+  *parts(): Generator<{ readonly stem: string; readonly end: number; readonly read: () => ParamDelta }> {
+    for (const layout of this.#layout.params) {
+      yield { stem: layout.stem, end: endOf(layout), read: () => this.#param(layout) };
     }
+  }
+
+  #param({ planes, exact, exactScale, added }: ParamDeltaLayout): ParamDelta {
+    const signPlanes = planes.map(({ sign, rowScale, colScale }): SignPlane => {
+      const plane = { signs: this.#words(sign), rowScale: this.#floats(rowScale) };
+      return colScale === undefined ? plane : { ...plane, colScale: this.#floats(colScale) };
+    });
+    return {
+      planes: signPlanes,
+      ...(exact === undefined ? {} : { exact: this.#exact(exact, exactScale) }),
+      ...(added === undefined ? {} : { added: this.#halves(added) }),
+    };
   }
 
   #slice(tensor: TensorInfo): Uint8Array {
@@ -109,4 +117,29 @@ export function widenRows(values: Int8Array, scale: Float32Array): Uint16Array {
 /** Opens a delta file held in memory. @throws Problem when it isn't one, or not whole. */
 export function openDelta(bytes: Uint8Array, where: string): DeltaFile {
   return new DeltaFile(bytes, where);
+}
+
+/**
+ * Opens a delta file whose bytes are still coming in: `bytes` is as long as the whole file, `until` waits until the first so many are there.
+ *
+ * @throws Problem when its header is none; what `until` throws.
+ */
+export async function openArrivingDelta(
+  bytes: Uint8Array,
+  where: string,
+  until: (end: number) => Promise<void>,
+): Promise<DeltaFile> {
+  await until(Math.min(8, bytes.byteLength));
+  await until(8 + headerLength(bytes.subarray(0, 8), bytes.byteLength, where));
+  return new DeltaFile(bytes, where);
+}
+
+function endOf({ planes, exact, exactScale, added }: ParamDeltaLayout): number {
+  const tensors = [
+    ...planes.flatMap(({ sign, rowScale, colScale }) => [sign, rowScale, colScale]),
+    exact,
+    exactScale,
+    added,
+  ];
+  return Math.max(...tensors.map((tensor) => (tensor === undefined ? 0 : tensor.offset + tensor.bytes)));
 }

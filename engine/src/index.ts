@@ -1,9 +1,10 @@
 /**
  * The model: checkpoints and deltas in, token ids and logits out. Knows no network, no queue, no store.
  */
+export { abortable } from './abortable.ts';
 export { Checkpoint, type CheckpointTensor, mapTensors, openCheckpoint } from './checkpoint/checkpoint.ts';
 export { type ModelConfig, parseModelConfig } from './checkpoint/config.ts';
-export { DeltaFile, openDelta, widenRows } from './delta-file.ts';
+export { DeltaFile, openArrivingDelta, openDelta, widenRows } from './delta-file.ts';
 export type { ParamDelta, ParamDtype, ParamSpec, SignPlane, StepBatch } from './device/device.ts';
 export { brainToFloat, floatToBrain, floatToHalf, halfToFloat } from './device/float.ts';
 export type { DeviceName } from './device/index.ts';

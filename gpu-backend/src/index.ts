@@ -40,6 +40,12 @@ export interface BackendOptions {
   readonly weights?: WeightFormat;
   /** Expert slots. */
   readonly slots?: number;
+  /** Bytes of delta files kept in memory. */
+  readonly hostCacheBytes?: number;
+  /** Folder where delta files are kept beyond a restart; nowhere if left out. */
+  readonly diskCache?: string;
+  /** Bytes of delta files kept there. */
+  readonly diskCacheBytes?: number;
   /** Tokens that the KV cache holds. */
   readonly kvTokens?: number;
   /** Most rows of one step. */
@@ -66,7 +72,7 @@ export interface BackendOptions {
 }
 
 type Defaults = Required<
-  Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret' | 'metricsKey' | 'catalogueKey' | 'onLog'>
+  Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret' | 'metricsKey' | 'catalogueKey' | 'diskCache' | 'onLog'>
 >;
 
 export const BACKEND_DEFAULTS: Defaults = {
@@ -75,6 +81,8 @@ export const BACKEND_DEFAULTS: Defaults = {
   device: 'cpu',
   weights: 'bf16',
   slots: 8,
+  hostCacheBytes: 2 ** 30,
+  diskCacheBytes: 16 * 2 ** 30,
   kvTokens: 16_384,
   maxStepTokens: 256,
   maxSequences: 64,
@@ -203,6 +211,8 @@ function createLog({ logLevel, region, onLog }: Defaults & BackendOptions): Logg
 
 function checkSizes(settings: Defaults): void {
   const sizes = [
+    'hostCacheBytes',
+    'diskCacheBytes',
     'kvTokens',
     'maxStepTokens',
     'maxSequences',
@@ -227,10 +237,25 @@ async function startEngine(
 ): Promise<EngineClient> {
   const { base, store, device, weights, slots, kvTokens } = settings;
   const { maxStepTokens, maxSequences, maxStepExperts, blockTokens } = settings;
-  const { maxRequests, maxQueuedTokens, requestTimeoutMs: timeoutMs } = settings;
+  const { maxRequests, maxQueuedTokens, requestTimeoutMs: timeoutMs, hostCacheBytes } = settings;
+  const diskCache =
+    settings.diskCache === undefined ? undefined : { dir: settings.diskCache, bytes: settings.diskCacheBytes };
   try {
     return await EngineClient.start(
-      { base, store, device, weights, slots, kvTokens, maxStepTokens, maxSequences, maxStepExperts, blockTokens },
+      {
+        hostCacheBytes,
+        diskCache,
+        base,
+        store,
+        device,
+        weights,
+        slots,
+        kvTokens,
+        maxStepTokens,
+        maxSequences,
+        maxStepExperts,
+        blockTokens,
+      },
       {
         maxRequests,
         maxQueuedTokens,
@@ -238,6 +263,7 @@ async function startEngine(
         observer,
         onLoading: (bytes, totalBytes) =>
           log.info({ bytes, totalBytes, percent: Math.round((100 * bytes) / totalBytes), weights }, 'loading the base'),
+        onProblem: (problem) => log.error({ problem }, 'something went wrong that no request was failed for'),
         onDeath: (error) => log.fatal({ err: error }, 'the engine thread is gone; restart this region'),
       },
     );

@@ -53,7 +53,12 @@ export interface Stage<A extends Activations> {
   readonly addedTo?: A;
 }
 
-/** Runs one step. Gives the logits of the batch's `logitRows`, (n, width of `space.logits`), in the first values of `into` where it is given. */
+/**
+ * Runs one step. Gives the logits of the batch's `logitRows`, (n, width of `space.logits`), in the first values of `into` where it is given.
+ *
+ * @param ready what to wait for before stage 0, the embedding, and stage `l + 1`, layer `l`, where experts are still coming in. Other steps may run on
+ * the device meanwhile, with activations of their own.
+ */
 export async function forward<A extends Activations>(
   device: Device<A>,
   config: ModelConfig,
@@ -62,10 +67,22 @@ export async function forward<A extends Activations>(
   space: Workspace<A>,
   batch: StepBatch,
   into?: Float32Array,
+  ready: (stage: number) => Promise<void> | undefined = () => undefined,
 ): Promise<Float32Array> {
   device.begin(batch);
+  // Where nothing is missing there is no pause, not even for a turn: others begin their steps only at an `await`, and after one this begins again.
+  const early = ready(0);
+  if (early !== undefined) {
+    await early;
+    device.begin(batch);
+  }
   device.embed(space.x, params.embedding);
   for (const [index, layer] of params.layers.entries()) {
+    const missing = ready(index + 1);
+    if (missing !== undefined) {
+      await missing;
+      device.begin(batch);
+    }
     for (const _ of layerStages(device, config, rope, space, layer, index));
   }
   if (batch.logitRows.length === 0) return new Float32Array(0);

@@ -2,6 +2,7 @@
  * A base model on a device, with experts in its slots: token ids in, logits out.
  */
 import { type Digest, deltaStem, Problem } from '@signpost/contracts';
+import { abortable } from '../abortable.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { ModelConfig } from '../checkpoint/config.ts';
 import type { DeltaFile } from '../delta-file.ts';
@@ -10,6 +11,7 @@ import { createDevice, type DeviceName } from '../device/index.ts';
 import { createWorkspace, forward, type Workspace } from './forward.ts';
 import { type ModelParams, modelParams, paramFormat, type WeightFormat } from './params.ts';
 import { ropeTable } from './rope.ts';
+import { SlotFilling, stageCount, stageOf } from './slot-filling.ts';
 
 export interface ModelOptions {
   readonly device: DeviceName;
@@ -27,6 +29,8 @@ export interface ModelOptions {
   readonly maxLogitRows: number;
 }
 
+type Space = Workspace<ReturnType<Device['activations']>>;
+
 export class Model {
   readonly config: ModelConfig;
   readonly base: Digest;
@@ -34,10 +38,15 @@ export class Model {
   readonly #params: ModelParams;
   readonly #paramOfStem: ReadonlyMap<string, number>;
   readonly #rope: RopeTable;
+  readonly #maxRows: number;
   readonly #maxLogitRows: number;
+  /** Slots being filled. */
+  readonly #fillings = new Map<number, SlotFilling>();
+  /** For steps that wait for experts, which must not hold up those that needn't. */
+  readonly #spareSpaces: Space[] = [];
   /** Rows that the expert in each slot adds to the head. */
   readonly #added: number[];
-  #space: Workspace<ReturnType<Device['activations']>>;
+  #space: Space;
 
   private constructor(config: ModelConfig, params: ModelParams, device: Device, base: Digest, options: ModelOptions) {
     this.config = config;
@@ -46,6 +55,7 @@ export class Model {
     this.#paramOfStem = new Map(this.#params.specs.map((spec, index) => [deltaStem(spec.name), index]));
     this.#rope = ropeTable(config, config.maxPositions);
     this.#device = device;
+    this.#maxRows = options.maxRows;
     this.#maxLogitRows = options.maxLogitRows;
     this.#added = new Array<number>(options.slots).fill(0);
     this.#space = createWorkspace(this.#device, config, options.maxRows, options.maxLogitRows);
@@ -89,12 +99,48 @@ export class Model {
     this.checkDelta(delta);
     const params = [...delta.params()];
     this.clearSlot(slot);
-    for (const { stem, delta: change } of params) {
-      const param = this.#paramOfStem.get(stem);
-      if (param === undefined) throw new Problem(`${delta.where}: the base has no parameter ${stem}`);
-      this.#device.loadDelta(slot, param, change);
-    }
+    for (const { stem, delta: change } of params) this.#device.loadDelta(slot, this.#paramOf(delta, stem), change);
     this.#setAdded(slot, delta.addedRows);
+  }
+
+  /**
+   * Puts an expert into a slot, parameter by parameter as its bytes come in. From the call on until it is whole, steps without logits may use the slot;
+   * they wait where they must.
+   *
+   * @param opening the file, once its header is there.
+   * @param until waits until the file's first so many bytes are there.
+   * @throws Problem as `checkDelta`, and what `opening` and `until` throw; the slot is then empty.
+   */
+  async fillSlot(slot: number, opening: Promise<DeltaFile>, until: (end: number) => Promise<void>): Promise<void> {
+    const filling = new SlotFilling();
+    this.#fillings.set(slot, filling);
+    this.clearSlot(slot);
+    try {
+      const delta = await opening;
+      this.checkDelta(delta);
+      const parts = [...delta.parts()].map((part) => ({ ...part, param: this.#paramOf(delta, part.stem) }));
+      const stages = parts.map(({ param }) => stageOf(this.#params, param));
+      filling.begin(stages, stageCount(this.#params));
+      for (const { param, end, read } of parts) {
+        await until(end);
+        this.#device.loadDelta(slot, param, read());
+        filling.advance();
+      }
+      await until(delta.bytes);
+      this.#setAdded(slot, delta.addedRows);
+    } catch (error) {
+      filling.fail(error);
+      this.clearSlot(slot);
+      throw error;
+    } finally {
+      this.#fillings.delete(slot);
+    }
+  }
+
+  #paramOf({ where }: DeltaFile, stem: string): number {
+    const param = this.#paramOfStem.get(stem);
+    if (param === undefined) throw new Problem(`${where}: the base has no parameter ${stem}`);
+    return param;
   }
 
   clearSlot(slot: number): void {
@@ -109,12 +155,29 @@ export class Model {
 
   /**
    * Logits (n, logitWidth) of the batch's `logitRows`, in the first values of `into` where it is given. −∞ stands beyond a row's own
-   * vocabulary.
+   * vocabulary. A step whose experts are all whole runs without a pause; one with an expert that is being filled waits before each layer that isn't in
+   * yet, and others may run meanwhile.
    *
-   * @throws RangeError when the batch doesn't fit the sizes given at load.
+   * @throws RangeError when the batch doesn't fit the sizes given at load, or wants logits of an expert that isn't whole; what a filling fails with;
+   * the `signal`'s reason when it aborts while something is waited for.
    */
-  forward(batch: StepBatch, into?: Float32Array): Promise<Float32Array> {
-    return forward(this.#device, this.config, this.#params, this.#rope, this.#space, batch, into);
+  async forward(batch: StepBatch, into?: Float32Array, signal?: AbortSignal): Promise<Float32Array> {
+    const fillings = [...new Set(batch.mixtureSlots)].flatMap((slot) => this.#fillings.get(slot) ?? []);
+    const run = (space: Space, ready?: (stage: number) => Promise<void> | undefined) =>
+      forward(this.#device, this.config, this.#params, this.#rope, space, batch, into, ready);
+    if (fillings.length === 0) return run(this.#space);
+    if (batch.logitRows.length > 0) throw new RangeError('logits of an expert that is still being loaded');
+    const space = this.#spareSpaces.pop() ?? createWorkspace(this.#device, this.config, this.#maxRows, 0);
+    try {
+      return await run(space, (stage) => {
+        const missing = fillings.flatMap((filling) => filling.ready(stage) ?? []);
+        if (missing.length === 0) return undefined;
+        const all = Promise.all(missing).then(() => undefined);
+        return signal === undefined ? all : abortable(all, signal);
+      });
+    } finally {
+      this.#spareSpaces.push(space);
+    }
   }
 
   close(): void {

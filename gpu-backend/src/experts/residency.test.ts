@@ -52,6 +52,18 @@ describe('a slot table', () => {
   });
 });
 
+/** A lease once all of it is loaded; none is kept of what can't be. */
+async function acquire(residency: Residency, versions: readonly ExpertVersion[], signal: AbortSignal): Promise<Lease> {
+  const lease = await residency.acquire(versions, signal);
+  try {
+    await lease.whole;
+    return lease;
+  } catch (error) {
+    lease.release();
+    throw error;
+  }
+}
+
 describe('residency', () => {
   it('loads an expert once for all who ask while it loads, and serves it again from its slot', async () => {
     const loads: Digest[] = [];
@@ -61,19 +73,19 @@ describe('residency', () => {
         loads.push(digest);
       },
     });
-    const leases = await Promise.all([1, 1, 1].map((name) => residency.acquire([version(name)], never)));
+    const leases = await Promise.all([1, 1, 1].map((name) => acquire(residency, [version(name)], never)));
     expect(new Set(leases.flatMap(({ slots }) => slots)).size).toBe(1);
     for (const lease of leases) lease.release();
-    (await residency.acquire([version(1)], never)).release();
+    (await acquire(residency, [version(1)], never)).release();
     expect(loads).toEqual([digestOf(1)]);
   });
 
   it('makes requests wait for a slot, and never fails them for it', async () => {
     const residency = new Residency({ slots: 1, load: async () => undefined });
-    const first = await residency.acquire([version(1)], never);
+    const first = await acquire(residency, [version(1)], never);
     const order: number[] = [];
     const rest = [2, 3].map((name) =>
-      residency.acquire([version(name)], never).then((lease) => [order.push(name), lease] as const),
+      acquire(residency, [version(name)], never).then((lease) => [order.push(name), lease] as const),
     );
     await settled();
     expect(order).toEqual([]);
@@ -91,8 +103,8 @@ describe('residency', () => {
       },
     });
     const failures = await Promise.allSettled([
-      residency.acquire([version(1)], never),
-      residency.acquire([version(1)], never),
+      acquire(residency, [version(1)], never),
+      acquire(residency, [version(1)], never),
     ]);
     for (const failure of failures) {
       expect(failure).toMatchObject({
@@ -103,7 +115,41 @@ describe('residency', () => {
     }
     expect(residency.state).toMatchObject({ slotsFree: 1, resident: [], loading: [] });
     isBroken = false;
-    expect((await residency.acquire([version(1)], never)).slots).toEqual([0]);
+    expect((await acquire(residency, [version(1)], never)).slots).toEqual([0]);
+  });
+
+  it('gives up a load when the last who waits for it leaves, and keeps its slot until it has ended', async () => {
+    const signals: AbortSignal[] = [];
+    let end: () => void = () => undefined;
+    const residency = new Residency({
+      slots: 1,
+      load: (_version, _slot, signal) => {
+        signals.push(signal);
+        return new Promise((resolve, reject) => {
+          end = () => (signal.aborted ? reject(signal.reason) : resolve());
+        });
+      },
+    });
+    const first = await residency.acquire([version(1)], never);
+    const second = await residency.acquire([version(1)], never);
+    expect(first.isWhole).toBe(false);
+    first.release();
+    expect(signals.map(({ aborted }) => aborted)).toEqual([false]);
+    second.release();
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true]);
+    // The same again, and another: neither gets the slot before who fills it has stopped.
+    const again = residency.acquire([version(1)], never);
+    const other = residency.acquire([version(2)], never);
+    await settled();
+    expect(residency.state).toMatchObject({ slotsFree: 0, loading: [], resident: [], waiting: 2 });
+    end();
+    const lease = await again;
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true, false]);
+    end();
+    await lease.whole;
+    expect(residency.state).toMatchObject({ resident: [digestOf(1)], loads: { loaded: 1, cancelled: 1, failed: 0 } });
+    lease.release();
+    expect((await other).isWhole).toBe(false);
   });
 
   it('keeps a slot that is being filled for a mixture that has failed until it is filled', async () => {
@@ -121,11 +167,11 @@ describe('residency', () => {
           ends.set(digest, { fill, fail: reject });
         }),
     });
-    const mixture = residency.acquire([version(1), version(2)], never);
+    const mixture = acquire(residency, [version(1), version(2)], never);
     const refused = expect(mixture).rejects.toThrow('bytes missing');
     ends.get(digestOf(1))?.fail(new Error('bytes missing'));
     await settled();
-    const others = [3, 4].map((name) => residency.acquire([version(name)], never));
+    const others = [3, 4].map((name) => acquire(residency, [version(name)], never));
     await settled();
     // Whoever took the slot of 2 before 2 was in would now find it overwritten.
     for (const name of [3, 4, 2]) ends.get(digestOf(name))?.fill();
@@ -139,9 +185,9 @@ describe('residency', () => {
 
   it('bounds how often a waiting request is passed by others whose experts are resident', async () => {
     const residency = new Residency({ slots: 2, load: async () => undefined });
-    const held = await Promise.all([1, 2].map((name) => residency.acquire([version(name)], never)));
+    const held = await Promise.all([1, 2].map((name) => acquire(residency, [version(name)], never)));
     let isServed = false;
-    const waiting = residency.acquire([version(3)], never).then((lease) => {
+    const waiting = acquire(residency, [version(3)], never).then((lease) => {
       isServed = true;
       return lease;
     });
@@ -149,7 +195,7 @@ describe('residency', () => {
     const open: Lease[] = [...held];
     // Somebody always asks for a resident expert before the last user of it leaves.
     for (; !isServed && passes < 10 * MAX_OVERTAKES; passes++) {
-      const next = residency.acquire([version(1 + (passes % 2))], never);
+      const next = acquire(residency, [version(1 + (passes % 2))], never);
       let lease: Lease | undefined;
       void next.then((granted) => {
         lease = granted;
@@ -165,10 +211,10 @@ describe('residency', () => {
 
   it('forgets a request that leaves while it waits', async () => {
     const residency = new Residency({ slots: 1, load: async () => undefined });
-    const first = await residency.acquire([version(1)], never);
+    const first = await acquire(residency, [version(1)], never);
     const controller = new AbortController();
-    const gone = residency.acquire([version(2)], controller.signal);
-    const next = residency.acquire([version(3)], never);
+    const gone = acquire(residency, [version(2)], controller.signal);
+    const next = acquire(residency, [version(3)], never);
     controller.abort(new Error('left'));
     await expect(gone).rejects.toThrow('left');
     first.release();
@@ -178,7 +224,7 @@ describe('residency', () => {
 
   it('refuses a mixture that no waiting could ever serve', async () => {
     const residency = new Residency({ slots: 1, load: async () => undefined });
-    await expect(residency.acquire([version(1), version(2)], never)).rejects.toThrow(
+    await expect(acquire(residency, [version(1), version(2)], never)).rejects.toThrow(
       /2 experts, this region has 1 slots/,
     );
   });

@@ -60,6 +60,15 @@ export class SlotTable {
     });
   }
 
+  /** Counts another user of a slot: one that is being filled is nobody else's, even when all who asked for it have left. */
+  hold(slot: number): void {
+    this.#entry(slot).users++;
+  }
+
+  users(slot: number): number {
+    return this.#entry(slot).users;
+  }
+
   release(slot: number): void {
     const entry = this.#entry(slot);
     if (entry.users === 0) throw new Error(`slot ${slot} is released more often than it was acquired`);

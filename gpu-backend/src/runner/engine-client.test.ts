@@ -27,6 +27,8 @@ beforeAll(async () => {
       device: 'cpu',
       weights: 'q8',
       slots: 1,
+      hostCacheBytes: 2 ** 28,
+      diskCache: undefined,
       kvTokens: 2_048,
       maxStepTokens: 32,
       maxSequences: 2,

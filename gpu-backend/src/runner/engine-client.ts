@@ -10,10 +10,10 @@ import { Admission, type AdmissionLimits } from './admission.ts';
 import type {
   EngineFacts,
   EngineOptions,
-  EngineStats,
   FromWorker,
   GenerationEvent,
   GenerationRequest,
+  RegionStats,
   ToWorker,
 } from './protocol.ts';
 import { type EngineObserver, type RequestSummary, RequestWatch } from './request-watch.ts';
@@ -24,6 +24,8 @@ export interface EngineClientOptions extends AdmissionLimits {
   readonly observer?: EngineObserver;
   /** Told now and then how much of the base is in. */
   readonly onLoading?: (bytes: number, totalBytes: number) => void;
+  /** Told what went wrong without harm to a request. */
+  readonly onProblem?: (problem: string) => void;
   /** Told once when the thread ends without having been asked to. */
   readonly onDeath: (error: Error) => void;
 }
@@ -34,7 +36,7 @@ const STEP_LIMIT_MS = 30_000;
 type Listener = (event: GenerationEvent) => void;
 
 interface Call {
-  readonly resolve: (stats: EngineStats) => void;
+  readonly resolve: (stats: RegionStats) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -141,7 +143,7 @@ export class EngineClient {
   }
 
   /** @throws ApiError (503) when the engine is gone. */
-  stats(): Promise<EngineStats> {
+  stats(): Promise<RegionStats> {
     if (this.#death !== undefined) return Promise.reject(engineGone(this.#death));
     const call = ++this.#lastId;
     return new Promise((resolve, reject) => {
@@ -175,6 +177,9 @@ export class EngineClient {
       case 'stats':
         this.#calls.get(message.call)?.resolve(message.stats);
         this.#calls.delete(message.call);
+        return;
+      case 'problem':
+        this.#options.onProblem?.(message.problem);
         return;
       case 'loading':
       case 'ready':

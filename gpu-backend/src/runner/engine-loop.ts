@@ -4,13 +4,22 @@
  * Between two steps the thread's messages are read, so an abort frees its blocks within one step.
  */
 import { ApiError, type Digest } from '@signpost/contracts';
-import { type Grammars, Sampler, SamplingScratch, type StepBatch, scoreToken, type TokenScore } from '@signpost/engine';
+import {
+  abortable,
+  type Grammars,
+  Sampler,
+  SamplingScratch,
+  type StepBatch,
+  scoreToken,
+  type TokenScore,
+} from '@signpost/engine';
 import type { Lease, Residency } from '../experts/residency.ts';
 import type { BlockManager } from '../schedule/block-manager.ts';
 import type { Scheduler } from '../schedule/scheduler.ts';
 import { Sequence } from '../schedule/sequence.ts';
 import { logitCount, StepBatchBuilder } from '../schedule/step-batch.ts';
 import type { Chunk } from '../schedule/step-budget.ts';
+import { EarlyPrefill } from './early-prefill.ts';
 import type {
   EngineStats,
   ExpertLoad,
@@ -26,8 +35,8 @@ import type {
 export interface StepModel {
   /** Columns of the logits of the next step: the vocabulary, and what the experts now loaded add to it. */
   readonly logitWidth: number;
-  /** Logits (n, logitWidth) of the batch's `logitRows`, in the first values of `into`. */
-  forward(batch: StepBatch, into: Float32Array): Promise<Float32Array>;
+  /** Logits (n, logitWidth) of the batch's `logitRows`, in the first values of `into`. Ends with the `signal`'s reason where it waits for an expert. */
+  forward(batch: StepBatch, into: Float32Array, signal?: AbortSignal): Promise<Float32Array>;
 }
 
 export interface EngineParts {
@@ -64,18 +73,20 @@ export class EngineLoop {
   readonly #jobs = new Map<number, Job>();
   readonly #scratch: SamplingScratch;
   readonly #batches = new StepBatchBuilder();
+  readonly #early: EarlyPrefill;
   /** Grows to the most logits that a step has asked for. */
   #logits = new Float32Array(0);
   #isRunning = false;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
+    this.#early = new EarlyPrefill(parts.model, parts.blocks, parts.scheduler.maxStepTokens);
     this.#scratch = new SamplingScratch(parts.model.logitWidth);
   }
 
   stats(): EngineStats {
     const { blocks, scheduler, residency } = this.#parts;
-    const { slots, slotsFree, resident, loading } = residency.state;
+    const { slots, slotsFree, resident, loading, loads } = residency.state;
     return {
       running: scheduler.running,
       waiting: this.#waiting,
@@ -86,6 +97,7 @@ export class EngineLoop {
       slotsFree,
       resident,
       loading,
+      loads,
       preemptionsTotal: scheduler.preemptions,
       prefixQueriesTotal: blocks.prefix.queries,
       prefixHitsTotal: blocks.prefix.hits,
@@ -113,15 +125,28 @@ export class EngineLoop {
         request.mixture.map(({ version }) => version),
         job.abort.signal,
       );
-      if (job.abort.signal.aborted) return lease.release();
-      job.slottedMs = since(job);
       const mixture = request.mixture.map(({ weight, version }, i) => ({
         slot: lease.slots[i] ?? -1,
         weight,
         digest: version.digest,
       }));
-      job.admitted = { sequence: new Sequence({ ...request, mixture }), lease };
-      this.#parts.scheduler.add(job.admitted.sequence);
+      const sequence = new Sequence({ ...request, mixture });
+      try {
+        if (!lease.isWhole) {
+          sequence.cachedTokens = await this.#early.run(new Sequence({ ...request, mixture }), lease, job.abort.signal);
+          // Somebody may have waited for the blocks it held.
+          void this.#run();
+        }
+        await abortable(lease.whole, job.abort.signal);
+      } catch (error) {
+        lease.release();
+        throw error;
+      }
+      // Gone since: the last event has been sent.
+      if (job.abort.signal.aborted) return lease.release();
+      job.slottedMs = since(job);
+      job.admitted = { sequence, lease };
+      this.#parts.scheduler.add(sequence);
       void this.#run();
     } catch (error) {
       if (!job.abort.signal.aborted) this.#fail(job, error);
@@ -170,6 +195,7 @@ export class EngineLoop {
         const { queries, hits } = this.#parts.blocks.prefix;
         const started = performance.now();
         const chunks = this.#parts.scheduler.schedule();
+        if (this.#parts.scheduler.isShortOfBlocks) this.#early.yieldBlocks();
         if (chunks.length === 0) return;
         const events = await this.#step(chunks);
         this.#parts.emit(events, {

@@ -7,7 +7,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type Digest, type ExpertVersion, Problem } from '@signpost/contracts';
-import { Grammars, logProbability, Model, openCheckpoint, openDelta, Session, samplingParams } from '@signpost/engine';
+import {
+  type DeltaFile,
+  Grammars,
+  logProbability,
+  Model,
+  openCheckpoint,
+  openDelta,
+  Session,
+  samplingParams,
+} from '@signpost/engine';
 import { pack } from '@signpost/packer';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -115,8 +124,8 @@ const versionOf = (expert: number): ExpertVersion => ({
   published: '2026-01-01T00:00:00Z',
 });
 
-function load(model: Model, slot: number, expert: number): void {
-  model.loadExpert(slot, openDelta(deltas[expert] ?? new Uint8Array(0), EXPERTS[expert] ?? ''));
+function deltaOf(expert: number): DeltaFile {
+  return openDelta(deltas[expert] ?? new Uint8Array(0), EXPERTS[expert] ?? '');
 }
 
 const alone = new Map<string, Token[]>();
@@ -127,7 +136,7 @@ async function answerAlone(device: string, { prompt, mixture, maxTokens }: Reque
   const known = alone.get(key) ?? [];
   if (known.length < maxTokens) {
     const model = modelOf(device);
-    for (const [slot, { expert }] of mixture.entries()) load(model, slot, expert);
+    for (const [slot, { expert }] of mixture.entries()) model.loadExpert(slot, deltaOf(expert));
     const session = new Session(
       model,
       MAX_BLOCKS,
@@ -157,6 +166,7 @@ async function runTogether(device: string, requests: readonly Request[], size: S
   const blocks = new BlockManager(size.blocks, BLOCK_TOKENS);
   const scheduler = new Scheduler(blocks, { ...size, maxLogitRows: size.maxSequences });
   const events = requests.map((): GenerationEvent[] => []);
+  const fills: Promise<void>[] = [];
   const loop = new EngineLoop({
     model,
     blocks,
@@ -164,9 +174,14 @@ async function runTogether(device: string, requests: readonly Request[], size: S
     grammars: new Grammars(new Problem('no formats here')),
     residency: new Residency({
       slots: SLOTS,
-      load: async ({ digest }, slot) => {
-        await turn();
-        load(model, slot, Number(digest));
+      // A parameter a turn, so that prompts are computed behind it and between the steps of others.
+      load: (version, slot, signal) => {
+        const fill = model.fillSlot(slot, Promise.resolve(deltaOf(Number(version.digest))), async () => {
+          await turn();
+          signal.throwIfAborted();
+        });
+        fills.push(fill);
+        return fill;
       },
     }),
     emit: (batch) => {
@@ -203,6 +218,8 @@ async function runTogether(device: string, requests: readonly Request[], size: S
     }
     await turn();
   }
+  // The next ones use the same slots.
+  await Promise.allSettled(fills);
   return { events, stats: loop.stats() };
 }
 

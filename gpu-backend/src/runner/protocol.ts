@@ -3,6 +3,8 @@
  */
 import type { Digest, ErrorType, ExpertVersion } from '@signpost/contracts';
 import type { DeviceName, GrammarSpec, SamplingParams, TokenScore, WeightFormat } from '@signpost/engine';
+import type { HostCacheState } from '../experts/host-cache.ts';
+import type { LoadCounts } from '../experts/residency.ts';
 
 export interface EngineOptions {
   /** Base checkpoint folder. */
@@ -14,6 +16,10 @@ export interface EngineOptions {
   readonly weights: WeightFormat;
   /** Expert slots. */
   readonly slots: number;
+  /** Bytes of delta files kept in memory. */
+  readonly hostCacheBytes: number;
+  /** Where delta files are kept beyond a restart, and how many bytes of them; undefined for nowhere. */
+  readonly diskCache: { readonly dir: string; readonly bytes: number } | undefined;
   /** Tokens that the KV cache holds. */
   readonly kvTokens: number;
   /** Most rows of one step. */
@@ -119,10 +125,17 @@ export interface EngineStats {
   readonly slotsFree: number;
   readonly resident: readonly Digest[];
   readonly loading: readonly Digest[];
+  /** Loads into slots. */
+  readonly loads: LoadCounts;
   readonly preemptionsTotal: number;
   /** Tokens looked up in the prefix cache when a sequence was started, and those it had. */
   readonly prefixQueriesTotal: number;
   readonly prefixHitsTotal: number;
+}
+
+/** With what the machine beneath the engine holds. */
+export interface RegionStats extends EngineStats {
+  readonly host: HostCacheState;
 }
 
 export interface ExpertLoad {
@@ -157,4 +170,6 @@ export type FromWorker =
   | { readonly kind: 'ready'; readonly facts: EngineFacts }
   /** What has happened since the last message; `step` where it comes of a step. */
   | { readonly kind: 'events'; readonly events: readonly RequestEvent[]; readonly step?: StepStats }
-  | { readonly kind: 'stats'; readonly call: number; readonly stats: EngineStats };
+  | { readonly kind: 'stats'; readonly call: number; readonly stats: RegionStats }
+  /** For the log: what went wrong without harm to a request. */
+  | { readonly kind: 'problem'; readonly problem: string };

@@ -3,8 +3,10 @@
  */
 import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { Grammars, Model, openCheckpoint, openDelta } from '@signpost/engine';
-import { openStore, readExpert } from '@signpost/store';
+import { Grammars, Model, openCheckpoint } from '@signpost/engine';
+import { openStore } from '@signpost/store';
+import { DiskCache } from '../experts/disk-cache.ts';
+import { Pager } from '../experts/page-in.ts';
 import { Residency } from '../experts/residency.ts';
 import { BlockManager } from '../schedule/block-manager.ts';
 import { Scheduler } from '../schedule/scheduler.ts';
@@ -22,7 +24,6 @@ if (port === null) throw new Error('this file runs as a worker thread');
 const options = workerData as EngineOptions;
 const send = (message: FromWorker) => port.postMessage(message);
 
-const store = openStore(options.store);
 const { blockTokens } = options;
 const blocks = new BlockManager(Math.ceil(options.kvTokens / blockTokens), blockTokens);
 const maxLogitRows = options.maxSequences;
@@ -45,14 +46,21 @@ const model = await Model.load(await openCheckpoint(options.base), {
   maxRows: options.maxStepTokens,
   maxLogitRows,
 });
+const { diskCache, hostCacheBytes } = options;
+const pager = new Pager({
+  store: openStore(options.store),
+  model,
+  hostCacheBytes,
+  disk: diskCache === undefined ? undefined : await DiskCache.open(diskCache.dir, diskCache.bytes),
+  onProblem: (problem) => send({ kind: 'problem', problem }),
+});
 const loop = new EngineLoop({
   model,
   blocks,
   scheduler: new Scheduler(blocks, { ...options, maxLogitRows }),
   residency: new Residency({
     slots: options.slots,
-    load: async (version, slot) =>
-      model.loadExpert(slot, openDelta(await readExpert(store, version), `${store.url}/${version.key}`)),
+    load: (version, slot, signal) => pager.load(version, slot, signal),
   }),
   grammars: await Grammars.load(options.base, model.config.vocabSize),
   emit: (events, step) => send(step === undefined ? { kind: 'events', events } : { kind: 'events', events, step }),
@@ -67,7 +75,7 @@ port.on('message', (message: ToWorker) => {
       loop.abort(message.id);
       return;
     case 'stats':
-      send({ kind: 'stats', call: message.call, stats: loop.stats() });
+      send({ kind: 'stats', call: message.call, stats: { ...loop.stats(), host: pager.cache.state } });
       return;
     case 'close':
       // Of this thread only.

@@ -34,12 +34,22 @@ export class Scheduler {
   #promptsAreDue = false;
   /** Nobody is admitted any more in this step. */
   #isClosed = false;
+  #isShortOfBlocks = false;
 
   constructor(blocks: BlockManager, options: SchedulerOptions) {
     if (options.maxLogitRows < options.maxSequences) throw new Error('every running sequence may need a logit row');
     this.#blocks = blocks;
     this.#options = options;
     this.#prompts = new FairQueue(turnTokens(options));
+  }
+
+  /** Whether somebody was not admitted to the last step, or had to give up their blocks, because there are too few. */
+  get isShortOfBlocks(): boolean {
+    return this.#isShortOfBlocks;
+  }
+
+  get maxStepTokens(): number {
+    return this.#options.maxStepTokens;
   }
 
   get running(): number {
@@ -74,6 +84,7 @@ export class Scheduler {
   schedule(): readonly Chunk[] {
     const step = new StepBudget(this.#options);
     this.#isClosed = false;
+    this.#isShortOfBlocks = false;
     this.#growAnswers();
     const promptsFirst = this.#promptsAreDue;
     if (promptsFirst) this.#schedulePrompts(step, 1);
@@ -187,8 +198,10 @@ export class Scheduler {
   /** Starts a waiting sequence, if there are a place and blocks for all of its tokens. Else nobody is admitted before it. */
   #admit(sequence: Sequence): boolean {
     if (this.#isClosed) return false;
-    if (this.#running.length >= this.#options.maxSequences || !this.#blocks.admit(sequence)) {
+    const isFull = this.#running.length >= this.#options.maxSequences;
+    if (isFull || !this.#blocks.admit(sequence)) {
       this.#isClosed = true;
+      this.#isShortOfBlocks ||= !isFull;
       return false;
     }
     sequence.phase = 'prefill';
@@ -209,6 +222,7 @@ export class Scheduler {
     this.#blocks.release(sequence);
     this.#waiting++;
     this.#preemptions++;
+    this.#isShortOfBlocks = true;
     // What it gave up is for those who ran short.
     this.#isClosed = true;
   }

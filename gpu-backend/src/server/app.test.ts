@@ -43,6 +43,8 @@ beforeAll(async () => {
       device: 'cpu',
       weights: 'bf16',
       slots: 1,
+      hostCacheBytes: 2 ** 28,
+      diskCache: undefined,
       kvTokens: 320,
       maxStepTokens: 64,
       maxSequences: 8,

@@ -6,7 +6,7 @@
  */
 import type { Digest } from '@signpost/contracts';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { EngineStats, StepStats } from '../runner/protocol.ts';
+import type { RegionStats, StepStats } from '../runner/protocol.ts';
 import type { EngineObserver, RequestOutcome, RequestSummary } from '../runner/request-watch.ts';
 
 /** The base's name among the models served. */
@@ -39,7 +39,7 @@ export interface MetricsOptions {
   /** Tokens of a block of the KV cache. */
   readonly blockTokens: number;
   /** What the engine holds at the time of a scrape. */
-  readonly stats: () => Promise<EngineStats>;
+  readonly stats: () => Promise<RegionStats>;
   /** An expert's model names: what autoscalers and gateways know it by. */
   readonly modelNames: (digest: Digest) => readonly string[];
 }
@@ -221,6 +221,24 @@ function loadMetrics(registry: Registry, { blockTokens, modelNames }: MetricsOpt
     labelNames: ['max_lora', 'running_lora_adapters', 'waiting_lora_adapters'],
     registers,
   });
+  // Counted by the engine; a scrape sets them to what it says.
+  const count = (name: string, help: string) => new Counter({ name, help, registers });
+  const loads = new Counter({
+    name: 'signpost_expert_loads_total',
+    help: 'Loads of experts into slots, by how they ended',
+    labelNames: ['outcome'],
+    registers,
+  });
+  const loadBytes = count('signpost_expert_load_bytes_total', 'Bytes of the delta files that were loaded into slots');
+  const loadSeconds = count(
+    'signpost_expert_load_seconds_total',
+    'Time that loads into slots took, of those that succeeded',
+  );
+  const hostBytes = gauge('signpost_host_cache_bytes', 'Bytes of delta files in memory');
+  const hostFiles = gauge('signpost_host_cache_files', 'Delta files in memory, or on their way');
+  const hostLookups = count('signpost_host_cache_lookups_total', 'Delta files looked up in memory');
+  const hostHits = count('signpost_host_cache_hits_total', 'Delta files found in memory, or on their way');
+  const hostEvictions = count('signpost_host_cache_evictions_total', 'Delta files dropped from memory for others');
   const cache = new Gauge({
     name: 'vllm:cache_config_info',
     help: 'Sizes of the KV cache',
@@ -229,13 +247,23 @@ function loadMetrics(registry: Registry, { blockTokens, modelNames }: MetricsOpt
   });
   return {
     up: gauge('signpost_engine_up', '1 while the engine thread lives'),
-    set(stats: EngineStats): void {
+    set(stats: RegionStats): void {
       running.set(stats.running);
       waiting.set(stats.waiting);
       kvUsage.set(stats.kvBlocks === 0 ? 0 : 1 - stats.kvBlocksFree / stats.kvBlocks);
       slots.set(stats.slots);
       slotsFree.set(stats.slotsFree);
       loading.set(stats.loading.length);
+      const { host, loads: ended } = stats;
+      loads.reset();
+      for (const outcome of ['loaded', 'failed', 'cancelled'] as const) loads.inc({ outcome }, ended[outcome]);
+      setTo(loadBytes, ended.bytes);
+      setTo(loadSeconds, ended.seconds);
+      hostBytes.set(host.bytes);
+      hostFiles.set(host.files.length);
+      setTo(hostLookups, host.lookups);
+      setTo(hostHits, host.hits);
+      setTo(hostEvictions, host.evictions);
       resident.reset();
       for (const digest of stats.resident) resident.set({ expert: digest }, 1);
       cache.set({ block_size: blockTokens, num_gpu_blocks: stats.kvBlocks }, 1);
@@ -252,4 +280,9 @@ function loadMetrics(registry: Registry, { blockTokens, modelNames }: MetricsOpt
       );
     },
   };
+}
+
+function setTo(counter: Counter, total: number): void {
+  counter.reset();
+  counter.inc(total);
 }

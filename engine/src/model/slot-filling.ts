@@ -1,0 +1,66 @@
+/**
+ * How far a slot is filled, for steps that begin before it is whole: stage 0 is the embedding, stage `l + 1` layer `l`, the last one what follows.
+ */
+import type { ModelParams } from './params.ts';
+
+interface Waiter {
+  readonly stage: number;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class SlotFilling {
+  /** By stage: how many of the file's parameters must be in; undefined while the file isn't known. */
+  #needed: number[] | undefined;
+  readonly #waiters = new Set<Waiter>();
+  #loaded = 0;
+  #failure: { readonly error: unknown } | undefined;
+
+  /** What a step waits for before a stage; undefined where nothing is missing. */
+  ready(stage: number): Promise<void> | undefined {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
+    if (this.#isIn(stage)) return undefined;
+    return new Promise((resolve, reject) => this.#waiters.add({ stage, resolve, reject }));
+  }
+
+  /** @param stages of the file's parameters, in its order: which should be the order of execution, but need not. */
+  begin(stages: readonly number[], stageCount: number): void {
+    this.#needed = Array.from({ length: stageCount }, (_, stage) => stages.findLastIndex((one) => one <= stage) + 1);
+    this.#wake();
+  }
+
+  /** The file's next parameter is in. */
+  advance(): void {
+    this.#loaded++;
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const waiter of this.#waiters) {
+      if (!this.#isIn(waiter.stage)) continue;
+      this.#waiters.delete(waiter);
+      waiter.resolve();
+    }
+  }
+
+  fail(error: unknown): void {
+    this.#failure = { error };
+    for (const { reject } of this.#waiters) reject(error);
+    this.#waiters.clear();
+  }
+
+  #isIn(stage: number): boolean {
+    return this.#needed !== undefined && this.#loaded >= (this.#needed[stage] ?? 0);
+  }
+}
+
+export function stageCount({ layers }: ModelParams): number {
+  return layers.length + 2;
+}
+
+/** The stage at which a parameter is used first. */
+export function stageOf({ embedding, layers, norm }: ModelParams, param: number): number {
+  if (param === embedding) return 0;
+  if (param >= norm) return layers.length + 1;
+  return layers.findLastIndex(({ inputNorm }) => inputNorm <= param) + 1;
+}

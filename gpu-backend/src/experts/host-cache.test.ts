@@ -1,0 +1,172 @@
+import { randomBytes } from 'node:crypto';
+import type { Digest, ExpertVersion } from '@signpost/contracts';
+import type { VerifiedReadOptions } from '@signpost/store';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { HostCache, type HostFile } from './host-cache.ts';
+
+const version = (name: number, bytes = 10): ExpertVersion => ({
+  digest: String(name).padStart(64, '0') as Digest,
+  base: '0'.repeat(64) as Digest,
+  key: `experts/${name}`,
+  bytes,
+  method: 'sign',
+  published: '2026-01-01T00:00:00Z',
+});
+const never = new AbortController().signal;
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+/** A cache over readings that the test drives. */
+function driven(budgetBytes: number) {
+  const readings: {
+    readonly digest: Digest;
+    readonly options: VerifiedReadOptions;
+    readonly end: () => void;
+    readonly fail: (error: Error) => void;
+  }[] = [];
+  const cache = new HostCache({
+    budgetBytes,
+    read: ({ digest }, options) =>
+      new Promise((resolve, reject) => {
+        options.signal?.addEventListener('abort', () => reject(options.signal?.reason));
+        readings.push({ digest, options, end: resolve, fail: reject });
+      }),
+  });
+  return { cache, readings };
+}
+
+describe('a file on its way into the host cache', () => {
+  it('is used as far as it has come, and wholly once its digest is right', async () => {
+    const { cache, readings } = driven(100);
+    const file = await cache.acquire(version(1), never);
+    const data = randomBytes(10);
+    const reached: number[] = [];
+    for (const end of [4, 6, 9, 10]) void file.until(end).then(() => reached.push(end));
+    await readings[0]?.options.onChunk(data.subarray(0, 6), 0);
+    await settled();
+    expect(reached).toEqual([4, 6]);
+    await readings[0]?.options.onChunk(data.subarray(6), 6);
+    await settled();
+    expect(reached).toEqual([4, 6, 9]);
+    readings[0]?.end();
+    await settled();
+    expect(reached).toEqual([4, 6, 9, 10]);
+    expect(file.bytes).toEqual(new Uint8Array(data));
+  });
+
+  it('is read once for all who want it, and given up when the last of them leaves', async () => {
+    const { cache, readings } = driven(100);
+    const [one, two] = [await cache.acquire(version(1), never), await cache.acquire(version(1), never)];
+    expect(readings).toHaveLength(1);
+    const waiting = expect(two.until(10)).rejects.toThrow('nobody waits for it any more');
+    one.release();
+    expect(readings[0]?.options.signal?.aborted).toBe(false);
+    two.release();
+    expect(readings[0]?.options.signal?.aborted).toBe(true);
+    await waiting;
+    expect(cache.state).toMatchObject({ bytes: 0, files: [] });
+    await cache.acquire(version(1), never);
+    expect(readings).toHaveLength(2);
+  });
+
+  it('that fails fails all who wait for it, and the next begins anew', async () => {
+    const { cache, readings } = driven(100);
+    const files = [await cache.acquire(version(1), never), await cache.acquire(version(1), never)];
+    await readings[0]?.options.onChunk(new Uint8Array(5), 0);
+    const failed = files.map((file) => expect(file.until(6)).rejects.toThrow('altered'));
+    readings[0]?.fail(new Error('altered'));
+    await Promise.all(failed);
+    // What had come was right.
+    await files[0]?.until(5);
+    await expect(files[0]?.until(6)).rejects.toThrow('altered');
+    for (const file of files) file.release();
+    expect(cache.state.bytes).toBe(0);
+    await cache.acquire(version(1), never);
+    expect(readings).toHaveLength(2);
+  });
+});
+
+describe('the host cache', () => {
+  it('refuses what is larger than it, before it takes memory', async () => {
+    const { cache } = driven(100);
+    await expect(cache.acquire(version(1, 2 ** 50), never)).rejects.toThrow(/raise --host-cache-bytes/);
+  });
+
+  it('evicts the file used longest ago, and none in use', async () => {
+    const { cache, readings } = driven(30);
+    const held: HostFile[] = [];
+    for (const name of [1, 2, 3]) {
+      held.push(await cache.acquire(version(name), never));
+      readings.at(-1)?.end();
+      await settled();
+    }
+    for (const file of held.slice(0, 2)) file.release();
+    (await cache.acquire(version(1), never)).release();
+    await cache.acquire(version(4), never);
+    expect(cache.state.files.map(Number)).toEqual([3, 1, 4]);
+    expect(cache.state).toMatchObject({ lookups: 5, hits: 1, evictions: 1, bytes: 30 });
+  });
+
+  it('makes loads wait for memory in order, also past one that leaves', async () => {
+    const { cache, readings } = driven(10);
+    const first = await cache.acquire(version(1), never);
+    const order: number[] = [];
+    const controller = new AbortController();
+    const left = expect(cache.acquire(version(2), controller.signal)).rejects.toThrow('left');
+    const third = cache.acquire(version(3, 6), never).then((file) => {
+      order.push(3);
+      return file;
+    });
+    const fourth = cache.acquire(version(4, 6), never).then(() => order.push(4));
+    controller.abort(new Error('left'));
+    await left;
+    first.release();
+    const file = await third;
+    await settled();
+    expect(order).toEqual([3]);
+    readings.at(-1)?.end();
+    await settled();
+    file.release();
+    await fourth;
+    expect(cache.state.files.map(Number)).toEqual([4]);
+  });
+
+  it('never holds more than its budget, and in the end serves everybody', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.record({ name: fc.integer({ min: 1, max: 6 }), act: fc.nat(4) }), { maxLength: 60 }),
+        async (steps) => {
+          const { cache, readings } = driven(25);
+          const held: HostFile[] = [];
+          let pending = 0;
+          const check = () => expect(cache.state.bytes).toBeLessThanOrEqual(25);
+          const finish = () => {
+            for (const reading of readings.splice(0)) reading.end();
+          };
+          for (const { name, act } of steps) {
+            if (act <= 1) {
+              pending++;
+              void cache.acquire(version(name, 4 + name), never).then((file) => {
+                pending--;
+                held.push(file);
+              });
+            } else if (act === 2) held.shift()?.release();
+            else if (act === 3) readings.shift()?.end();
+            else readings.shift()?.fail(new Error('altered'));
+            if (name % 2 === 0) await settled();
+            check();
+          }
+          for (let turn = 0; turn < 200 && (pending > 0 || held.length > 0); turn++) {
+            await settled();
+            finish();
+            await settled();
+            held.shift()?.release();
+            check();
+          }
+          expect(pending).toBe(0);
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+});

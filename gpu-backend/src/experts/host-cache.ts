@@ -1,0 +1,234 @@
+/**
+ * Delta files in this machine's memory, on their way to device slots and after: a file is used while it comes in, read once for all who want it, given
+ * up when nobody wants it any more, and kept until its memory is needed.
+ *
+ * Knows bytes and their checks, not what is in them. A full cache makes loads wait, in order; a file in use is never taken.
+ */
+import { type Digest, type ExpertVersion, Problem } from '@signpost/contracts';
+import type { VerifiedReadOptions } from '@signpost/store';
+
+export interface HostCacheOptions {
+  /** Bytes of files it may hold. */
+  readonly budgetBytes: number;
+  /** Hands out a file's bytes, checked. */
+  readonly read: (version: ExpertVersion, options: VerifiedReadOptions) => Promise<void>;
+  /** Told of each file that is whole, once it was read. */
+  readonly onWhole?: (version: ExpertVersion, bytes: Uint8Array) => void;
+}
+
+/** A file that somebody uses. */
+export interface HostFile {
+  /** As long as the whole file; valid as far as `until` has said. */
+  readonly bytes: Uint8Array;
+  /** Waits until the first `end` bytes are in. @throws what the reading failed with. */
+  until(end: number): Promise<void>;
+  /** Once. Ends the reading when it was the last who waited for it. */
+  release(): void;
+}
+
+interface Entry {
+  readonly version: ExpertVersion;
+  readonly bytes: Uint8Array;
+  readonly abort: AbortController;
+  readonly waiters: Set<Waiter>;
+  available: number;
+  users: number;
+  failure: { readonly error: unknown } | undefined;
+}
+
+interface Waiter {
+  readonly end: number;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export interface HostCacheState {
+  readonly bytes: number;
+  readonly files: readonly Digest[];
+  readonly lookups: number;
+  readonly hits: number;
+  readonly evictions: number;
+}
+
+export class HostCache {
+  readonly #options: HostCacheOptions;
+  /** The one used last stands last. */
+  readonly #entries = new Map<Digest, Entry>();
+  /** Bytes of the entries, of those about to begin, and of failed ones that are still in use. */
+  #used = 0;
+  /** Who waits for memory. */
+  readonly #queue: { readonly bytes: number; readonly begin: () => void }[] = [];
+  #lookups = 0;
+  #hits = 0;
+  #evictions = 0;
+
+  constructor(options: HostCacheOptions) {
+    this.#options = options;
+  }
+
+  get state(): HostCacheState {
+    return {
+      bytes: this.#used,
+      files: [...this.#entries.keys()],
+      lookups: this.#lookups,
+      hits: this.#hits,
+      evictions: this.#evictions,
+    };
+  }
+
+  /**
+   * A file that is here, on its way, or now begun.
+   *
+   * @throws Problem for one that is larger than the cache; the `signal`'s reason when it aborts while memory is waited for.
+   */
+  async acquire(version: ExpertVersion, signal: AbortSignal): Promise<HostFile> {
+    const { budgetBytes } = this.#options;
+    if (version.bytes > budgetBytes)
+      throw new Problem(
+        `its delta file has ${version.bytes} bytes, the host cache ${budgetBytes}; raise --host-cache-bytes`,
+      );
+    this.#lookups++;
+    let entry = this.#entries.get(version.digest);
+    if (entry !== undefined) this.#hits++;
+    else {
+      if (this.#queue.length > 0 || !this.#reserve(version.bytes)) await this.#room(version.bytes, signal);
+      // Somebody else may have begun it meanwhile.
+      entry = this.#entries.get(version.digest);
+      if (entry !== undefined) this.#free(version.bytes);
+      else entry = this.#begin(version);
+    }
+    this.#entries.delete(version.digest);
+    this.#entries.set(version.digest, entry);
+    return this.#use(entry);
+  }
+
+  #use(entry: Entry): HostFile {
+    entry.users++;
+    let isReleased = false;
+    return {
+      bytes: entry.bytes,
+      until: (end) =>
+        new Promise((resolve, reject) => {
+          if (entry.available >= end) resolve();
+          else if (entry.failure !== undefined) reject(entry.failure.error);
+          else entry.waiters.add({ end, resolve, reject });
+        }),
+      release: () => {
+        if (isReleased) throw new Error(`${entry.version.digest} is released twice`);
+        isReleased = true;
+        entry.users--;
+        if (entry.users > 0) return;
+        if (entry.failure === undefined && entry.available < entry.version.bytes) {
+          const unwanted = new Error('nobody waits for it any more');
+          this.#fail(entry, unwanted);
+          entry.abort.abort(unwanted);
+        }
+        if (entry.failure === undefined) this.#serve();
+        else this.#free(entry.bytes.byteLength);
+      },
+    };
+  }
+
+  /** Its memory is reserved. */
+  #begin(version: ExpertVersion): Entry {
+    const entry: Entry = {
+      version,
+      bytes: new Uint8Array(version.bytes),
+      abort: new AbortController(),
+      waiters: new Set(),
+      available: 0,
+      users: 0,
+      failure: undefined,
+    };
+    this.#entries.set(version.digest, entry);
+    void this.#read(entry);
+    return entry;
+  }
+
+  async #read(entry: Entry): Promise<void> {
+    const { version, bytes, abort } = entry;
+    try {
+      await this.#options.read(version, {
+        signal: abort.signal,
+        onChunk: (data, start) => {
+          const end = start + data.byteLength;
+          // What was checked already comes again where a second source had to take over.
+          if (entry.failure !== undefined || end <= entry.available) return;
+          bytes.set(data, start);
+          // The last bytes are in when the whole file's digest is right, too.
+          this.#reach(entry, Math.min(end, version.bytes - 1));
+        },
+      });
+      if (entry.failure !== undefined) return;
+      this.#reach(entry, version.bytes);
+      this.#options.onWhole?.(version, bytes);
+    } catch (error) {
+      this.#fail(entry, error);
+    }
+  }
+
+  #reach(entry: Entry, available: number): void {
+    entry.available = available;
+    for (const waiter of entry.waiters) {
+      if (waiter.end > available) continue;
+      entry.waiters.delete(waiter);
+      waiter.resolve();
+    }
+  }
+
+  /** The next who asks begins anew. */
+  #fail(entry: Entry, error: unknown): void {
+    if (entry.failure !== undefined) return;
+    entry.failure = { error };
+    if (this.#entries.get(entry.version.digest) === entry) this.#entries.delete(entry.version.digest);
+    for (const { reject } of entry.waiters) reject(error);
+    entry.waiters.clear();
+  }
+
+  /** Takes `bytes` of the budget, from files that were used longest ago where need be; false, and nothing evicted, when that isn't enough. */
+  #reserve(bytes: number): boolean {
+    const idle = [...this.#entries.values()].filter(({ users }) => users === 0);
+    const free = this.#options.budgetBytes - this.#used;
+    if (idle.reduce((sum, { version }) => sum + version.bytes, free) < bytes) return false;
+    for (const { version } of idle) {
+      if (this.#options.budgetBytes - this.#used >= bytes) break;
+      this.#entries.delete(version.digest);
+      this.#used -= version.bytes;
+      this.#evictions++;
+    }
+    this.#used += bytes;
+    return true;
+  }
+
+  #free(bytes: number): void {
+    this.#used -= bytes;
+    this.#serve();
+  }
+
+  #room(bytes: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const leave = () => {
+        this.#queue.splice(this.#queue.indexOf(place), 1);
+        reject(signal.reason);
+        this.#serve();
+      };
+      const place = {
+        bytes,
+        begin: () => {
+          signal.removeEventListener('abort', leave);
+          resolve();
+        },
+      };
+      signal.addEventListener('abort', leave, { once: true });
+      this.#queue.push(place);
+    });
+  }
+
+  #serve(): void {
+    for (let first = this.#queue[0]; first !== undefined && this.#reserve(first.bytes); first = this.#queue[0]) {
+      this.#queue.shift();
+      first.begin();
+    }
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * Experts on their way into slots of a real model, from stores that are slow, fail or lie.
+ */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExpertVersion } from '@signpost/contracts';
+import { Model, openCheckpoint, openDelta, Session, type StepBatch } from '@signpost/engine';
+import { pack, publish } from '@signpost/packer';
+import { type ObjectStore, openStore, type ReadOptions } from '@signpost/store';
+import { interceptStore } from '@signpost/store/testing';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { DiskCache } from './disk-cache.ts';
+import { Pager } from './page-in.ts';
+
+const GOLDEN = join(import.meta.dirname, '../../../test/golden/merge');
+const CHUNK = 512;
+const PROMPT = [20, 57, 24, 61, 28, 65, 32, 69];
+const never = new AbortController().signal;
+
+let dir: string;
+let model: Model;
+let store: ObjectStore;
+let version: ExpertVersion;
+let expected: Float32Array;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'signpost-page-in-'));
+  const base = await openCheckpoint(join(GOLDEN, 'base'));
+  const file = join(dir, 'a.safetensors');
+  await pack(base, await openCheckpoint(join(GOLDEN, 'a')), { name: 'a', out: file, scale: 'row', planes: 1 });
+  store = openStore(join(dir, 'store'));
+  version = (await publish(store, file, { chunkBytes: CHUNK })).version;
+  model = await Model.load(base, {
+    device: 'cpu',
+    slots: 2,
+    kvBlocks: 8,
+    blockTokens: 8,
+    maxRows: 32,
+    maxLogitRows: 8,
+  });
+  model.loadExpert(0, openDelta(new Uint8Array(await readFile(file)), file));
+  expected = await answer(0);
+});
+afterAll(async () => {
+  model.close();
+  await rm(dir, { recursive: true });
+});
+beforeEach(() => {
+  for (const slot of [0, 1]) model.clearSlot(slot);
+});
+
+const answer = (slot: number) => new Session(model, 4, [{ slot, weight: 1 }]).append(PROMPT, 'last');
+
+function pagerOf(from: ObjectStore, disk?: DiskCache): Pager {
+  const onProblem = (problem: string) => expect.unreachable(problem);
+  return new Pager({ store: from, model, hostCacheBytes: 2 ** 24, disk, onProblem });
+}
+
+/** The store, with what a read of bytes from `start` gives replaced. */
+function altered(change: (data: Uint8Array, start: number) => Uint8Array | Promise<Uint8Array>): ObjectStore {
+  return interceptStore(store, {
+    read: async (key: string, options: ReadOptions = {}) => {
+      const stored = await store.read(key, options);
+      return { ...stored, data: await change(stored.data, options.range?.start ?? 0) };
+    },
+  });
+}
+
+/** A prompt's rows without logits, in blocks of their own. */
+const early: StepBatch = {
+  tokens: Int32Array.from(PROMPT),
+  positions: Int32Array.from(PROMPT.keys()),
+  sequenceStart: Int32Array.of(0, PROMPT.length),
+  blockTable: Int32Array.of(5),
+  blocksPerSequence: 1,
+  mixtureStart: Int32Array.from({ length: PROMPT.length + 1 }, (_, row) => row),
+  mixtureSlots: new Int32Array(PROMPT.length).fill(1),
+  mixtureWeights: new Float32Array(PROMPT.length).fill(1),
+  logitRows: new Int32Array(0),
+};
+
+describe('an expert paged in', () => {
+  it('answers as one that was loaded whole, and again from memory without the store', async () => {
+    let reads = 0;
+    const pager = pagerOf(
+      altered((data) => {
+        reads++;
+        return data;
+      }),
+    );
+    await pager.load(version, 1, never);
+    expect(await answer(1)).toEqual(expected);
+    expect(reads).toBe(Math.ceil(version.bytes / CHUNK));
+    model.clearSlot(1);
+    await pager.load(version, 0, never);
+    expect(await answer(0)).toEqual(expected);
+    expect(reads).toBe(Math.ceil(version.bytes / CHUNK));
+  });
+
+  it('is used layer by layer while it comes in, and holds up nobody else', async () => {
+    let release: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    // All but the last quarter is there.
+    const pager = pagerOf(
+      altered(async (data, start) => {
+        if (start > version.bytes * 0.75) await gate;
+        return data;
+      }),
+    );
+    const base = await new Session(model, 4).append(PROMPT, 'last');
+    const load = pager.load(version, 1, never);
+    let isDone = false;
+    const step = model.forward(early).then(() => {
+      isDone = true;
+    });
+    // The rest of the work is done meanwhile, whatever the early step was at.
+    for (let turn = 0; turn < 20; turn++) {
+      expect(await new Session(model, 4).append(PROMPT, 'last')).toEqual(base);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(isDone).toBe(false);
+    await expect(answer(1)).rejects.toThrow(/still being loaded/);
+    release();
+    await Promise.all([load, step]);
+    // One more token, over the keys and values that the early step has written.
+    const next = (block: number) =>
+      model.forward({
+        ...early,
+        tokens: Int32Array.of(3),
+        positions: Int32Array.of(PROMPT.length),
+        sequenceStart: Int32Array.of(0, 1),
+        blockTable: Int32Array.of(block, 7),
+        blocksPerSequence: 2,
+        mixtureStart: Int32Array.of(0, 1),
+        mixtureSlots: Int32Array.of(1),
+        mixtureWeights: Float32Array.of(1),
+        logitRows: Int32Array.of(0),
+      });
+    const found = await next(5);
+    await answer(1);
+    expect(found).toEqual(await next(0));
+  });
+
+  it('that is altered in the store fails with the reason, leaves the slot empty, and is had once it is mended', async () => {
+    let isAltered = true;
+    const flip = (data: Uint8Array) => data.map((byte, i) => (i === 5 ? byte ^ 1 : byte));
+    const pager = pagerOf(altered((data, start) => (isAltered && start === 4 * CHUNK ? flip(data) : data)));
+    const base = await new Session(model, 4).append(PROMPT, 'last');
+    const load = pager.load(version, 1, never);
+    const step = expect(model.forward(early)).rejects.toThrow(/altered/);
+    await expect(load).rejects.toThrow(/bytes 2048–2560 have digest .*altered/);
+    await step;
+    expect(await answer(1)).toEqual(base);
+    expect(pager.cache.state.bytes).toBe(0);
+    isAltered = false;
+    await pager.load(version, 1, never);
+    expect(await answer(1)).toEqual(expected);
+  });
+
+  it('is given up when nobody waits for it, and so is what waits for its layers', async () => {
+    const signals: (AbortSignal | undefined)[] = [];
+    const stuck = interceptStore(store, {
+      read: (_key, { signal } = {}) => {
+        signals.push(signal);
+        return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+      },
+    });
+    const controller = new AbortController();
+    const load = pagerOf(stuck).load(version, 1, controller.signal);
+    const step = expect(model.forward(early, undefined, controller.signal)).rejects.toThrow('left');
+    await expect.poll(() => signals.length).toBeGreaterThan(0);
+    controller.abort(new Error('left'));
+    await expect(load).rejects.toThrow('left');
+    await step;
+    expect(signals.every((signal) => signal?.aborted)).toBe(true);
+  });
+
+  it('comes from the disk after a restart, without the store', async () => {
+    const folder = join(dir, 'disk');
+    await pagerOf(store, await DiskCache.open(folder, 2 ** 24)).load(version, 1, never);
+    const disk = await DiskCache.open(folder, 2 ** 24);
+    const onChunk = () => undefined;
+    await expect.poll(() => disk.read(version, { onChunk })).toBe(true);
+    const gone = interceptStore(store, { read: () => Promise.reject(new Error('the store is gone')) });
+    await pagerOf(gone, disk).load(version, 0, never);
+    expect(await answer(0)).toEqual(expected);
+  });
+});
