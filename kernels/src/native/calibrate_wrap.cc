@@ -9,8 +9,6 @@ namespace {
 
 constexpr int kMostColumns = 1 << 20;
 
-size_t area(int rows, int columns) { return static_cast<size_t>(rows) * columns; }
-size_t sign_words(int rows, int columns) { return area(rows, (columns + 31) / 32); }
 
 // moment (m, n), x (rows, m), y (rows, n), m, n
 Napi::Value add_moment_of(const Napi::CallbackInfo& info) {
