@@ -24,7 +24,8 @@ export class DiskCache {
   /** Removes what a killed process left unfinished. */
   static async open(dir: string, budgetBytes: number): Promise<DiskCache> {
     const cache = new DiskCache(resolve(dir), budgetBytes);
-    await cache.#files.sweep(new Date());
+    // Files' times are finer than a Date.
+    await cache.#files.sweep(new Date(Date.now() + 1));
     return cache;
   }
 
