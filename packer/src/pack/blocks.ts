@@ -4,9 +4,11 @@
 import { Problem } from '@signpost/contracts';
 import type { CheckpointTensor } from '@signpost/engine';
 import type { RawMatrix } from '@signpost/kernels';
-import { bytesOf, ComputedTensor, letGo } from '../source/floats.ts';
+import { bytesOf, ComputedTensor, decodeFloats, letGo } from '../source/floats.ts';
 
 const BLOCK_BYTES = 32 * 1024 * 1024;
+/** Most tensors that differ do so from the first row on: little is read, or computed, to see it. */
+const COMPARED_BYTES = 1024 * 1024;
 
 export interface RowBlock {
   readonly begin: number;
@@ -17,9 +19,13 @@ export interface RowBlock {
 }
 
 /** All rows in order, each block computed when it is asked for, and its mapped bytes let go of with the next. A vector's rows are its elements. */
-export function* rowBlocks(base: CheckpointTensor, tuned: CheckpointTensor): Generator<RowBlock, void, void> {
+export function* rowBlocks(
+  base: CheckpointTensor,
+  tuned: CheckpointTensor,
+  blockBytes = BLOCK_BYTES,
+): Generator<RowBlock, void, void> {
   const [rows = 1] = base.info.shape;
-  const step = Math.max(1, Math.floor((BLOCK_BYTES * rows) / Math.max(base.info.bytes, tuned.info.bytes)));
+  const step = Math.max(1, Math.floor((blockBytes * rows) / Math.max(base.info.bytes, tuned.info.bytes)));
   const [before, after] = [rowsOf(base, rows), rowsOf(tuned, rows)];
   for (let begin = 0; begin < rows; begin += step) {
     const end = Math.min(rows, begin + step);
@@ -38,11 +44,16 @@ function rowsOf(tensor: CheckpointTensor, rows: number): (begin: number, end: nu
   return (begin, end) => ({ dtype, data: data.subarray(begin * rowBytes, end * rowBytes) });
 }
 
-/** Whether two tensors have the same dtype and bytes. */
+/** Whether two tensors have the same values, in whatever dtypes. */
 export function isSame(a: CheckpointTensor, b: CheckpointTensor): boolean {
-  if (a.info.dtype !== b.info.dtype) return false;
-  for (const { base, tuned } of rowBlocks(a, b)) if (Buffer.compare(base.data, tuned.data) !== 0) return false;
+  for (const { base, tuned } of rowBlocks(a, b, COMPARED_BYTES)) if (!isSameBlock(base, tuned)) return false;
   return true;
+}
+
+function isSameBlock(a: RawMatrix, b: RawMatrix): boolean {
+  if (a.dtype === b.dtype) return Buffer.compare(a.data, b.data) === 0;
+  const values = decodeFloats(b.dtype, b.data);
+  return decodeFloats(a.dtype, a.data).every((value, at) => value === values[at]);
 }
 
 /** @throws Problem for a dtype that weights don't come in. */
