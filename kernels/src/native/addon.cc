@@ -141,21 +141,13 @@ Napi::Value sign_pack_matrix(const Napi::CallbackInfo& info) {
   std::vector<uint32_t*> signs;
   std::vector<float*> scales;
   for (int p = 0; p < job.planes; p++) {
-    const auto s = view<uint32_t>(env, sign_arrays.Get(p), "signs");
-    const auto r = view<float>(env, scale_arrays.Get(p), "row scale");
-    require(env, s.length == static_cast<size_t>(job.out) * ((static_cast<size_t>(job.in) + 31) / 32), "signs don't fit the shape");
-    require(env, r.length == (job.per_row ? static_cast<size_t>(job.out) : 1), "the row scale doesn't fit the shape");
-    signs.push_back(s.data);
-    scales.push_back(r.data);
+    signs.push_back(elements<uint32_t>(env, sign_arrays.Get(p), sign_words(job.out, job.in), "signs"));
+    scales.push_back(elements<float>(env, scale_arrays.Get(p), job.per_row ? job.out : 1, "row scale"));
   }
   job.signs = signs.data();
   job.row_scales = scales.data();
-  const auto absolute = view<double>(env, info[9], "absolute");
-  const auto squared = view<double>(env, info[10], "squared");
-  require(env, absolute.length == static_cast<size_t>(job.planes) * job.out && squared.length == (static_cast<size_t>(job.planes) + 1) * job.out,
-          "the sums don't fit the shape");
-  job.absolute = absolute.data;
-  job.squared = squared.data;
+  job.absolute = elements<double>(env, info[9], area(job.planes, job.out), "absolute");
+  job.squared = elements<double>(env, info[10], area(job.planes + 1, job.out), "squared");
   sign_pack(default_table(env), job);
   return env.Undefined();
 }

@@ -51,6 +51,18 @@ template <typename T> View<T> view(Napi::Env env, napi_value value, const char* 
   return {static_cast<T*>(data), length};
 }
 
+// The elements of a typed array that must have so many.
+template <typename T> T* elements(Napi::Env env, napi_value value, size_t length, const char* what) {
+  const View<T> found = view<T>(env, value, what);
+  require(env, found.length == length,
+          std::string(what) + " doesn't fit the shape: it has " + std::to_string(found.length) + " elements, expected " + std::to_string(length));
+  return found.data;
+}
+
+inline size_t area(int rows, int columns) { return static_cast<size_t>(rows) * columns; }
+// Words of the sign bits of a matrix, whose rows each begin a new one.
+inline size_t sign_words(int rows, int columns) { return area(rows, (columns + 31) / 32); }
+
 // The table of SIGNPOST_ISA, or the best one of this machine.
 const KernelTable& default_table(Napi::Env env);
 const KernelTable& table_named(Napi::Env env, const std::string& wanted);

@@ -9,21 +9,17 @@ namespace {
 
 constexpr int kMostColumns = 1 << 20;
 
-size_t area(int rows, int columns) { return static_cast<size_t>(rows) * columns; }
-size_t sign_words(int rows, int columns) { return area(rows, (columns + 31) / 32); }
-
 // moment (m, n), x (rows, m), y (rows, n), m, n
 Napi::Value add_moment_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int m = integer(env, info[3], 1, kMostColumns, "m");
   const int n = integer(env, info[4], 1, kMostColumns, "n");
-  const auto moment = view<double>(env, info[0], "moment");
+  double* moment = elements<double>(env, info[0], area(m, n), "moment");
   const auto x = view<float>(env, info[1], "x");
-  const auto y = view<float>(env, info[2], "y");
-  require(env, moment.length == area(m, n), "the moment doesn't fit m and n");
   const size_t rows = x.length / m;
-  require(env, rows * m == x.length && rows * n == y.length && rows <= (1u << 30), "x and y must be the same number of rows, of m and of n");
-  add_moment(default_table(env), moment.data, x.data, y.data, static_cast<int>(rows), m, n);
+  require(env, rows * m == x.length && rows <= (1u << 30), "x must be rows of m");
+  const float* y = elements<float>(env, info[2], rows * n, "y");
+  add_moment(default_table(env), moment, x.data, y, static_cast<int>(rows), m, n);
   return env.Undefined();
 }
 
@@ -31,9 +27,7 @@ Napi::Value add_moment_of(const Napi::CallbackInfo& info) {
 Napi::Value factor_moment_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int n = integer(env, info[1], 1, kMostColumns, "n");
-  const auto moment = view<double>(env, info[0], "moment");
-  require(env, moment.length == area(n, n), "the moment doesn't fit n");
-  return Napi::Number::New(env, factor_moment(default_table(env), moment.data, n));
+  return Napi::Number::New(env, factor_moment(default_table(env), elements<double>(env, info[0], area(n, n), "moment"), n));
 }
 
 // target (out, n), factor (n, n), scale (out), signs (out, ceil(n / 32)), out, n
@@ -42,16 +36,10 @@ Napi::Value choose_signs_of(const Napi::CallbackInfo& info) {
   FeedbackJob job = {};
   job.out = integer(env, info[4], 1, 1 << 30, "out");
   job.n = integer(env, info[5], 1, kMostColumns, "n");
-  const auto target = view<float>(env, info[0], "target");
-  const auto factor = view<double>(env, info[1], "factor");
-  const auto scale = view<float>(env, info[2], "scale");
-  const auto signs = view<uint32_t>(env, info[3], "signs");
-  require(env, target.length == area(job.out, job.n) && factor.length == area(job.n, job.n), "target or factor doesn't fit out and n");
-  require(env, scale.length == static_cast<size_t>(job.out) && signs.length == sign_words(job.out, job.n), "scale or signs doesn't fit out and n");
-  job.target = target.data;
-  job.factor = factor.data;
-  job.scale = scale.data;
-  job.signs = signs.data;
+  job.target = elements<float>(env, info[0], area(job.out, job.n), "target");
+  job.factor = elements<double>(env, info[1], area(job.n, job.n), "factor");
+  job.scale = elements<float>(env, info[2], static_cast<size_t>(job.out), "scale");
+  job.signs = elements<uint32_t>(env, info[3], sign_words(job.out, job.n), "signs");
   choose_signs(default_table(env), job);
   return env.Undefined();
 }
@@ -62,19 +50,10 @@ Napi::Value weighted_products_of(const Napi::CallbackInfo& info) {
   ProductsJob job = {};
   job.out = integer(env, info[3], 1, 1 << 30, "out");
   job.n = integer(env, info[4], 1, kMostColumns, "n");
-  const auto target = view<float>(env, info[0], "target");
-  const auto signs = view<uint32_t>(env, info[1], "signs");
-  const auto moment = view<double>(env, info[2], "moment");
-  require(env, target.length == area(job.out, job.n) && signs.length == sign_words(job.out, job.n), "target or signs doesn't fit out and n");
-  require(env, moment.length == area(job.n, job.n), "the moment doesn't fit n");
-  const auto sums = [&](int at, const char* what) {
-    const auto values = view<double>(env, info[at], what);
-    require(env, values.length == static_cast<size_t>(job.out), std::string(what) + " doesn't fit out");
-    return values.data;
-  };
-  job.target = target.data;
-  job.signs = signs.data;
-  job.moment = moment.data;
+  job.target = elements<float>(env, info[0], area(job.out, job.n), "target");
+  job.signs = elements<uint32_t>(env, info[1], sign_words(job.out, job.n), "signs");
+  job.moment = elements<double>(env, info[2], area(job.n, job.n), "moment");
+  const auto sums = [&](int at, const char* what) { return elements<double>(env, info[at], static_cast<size_t>(job.out), what); };
   job.sign_target = sums(5, "signTarget");
   job.sign_sign = sums(6, "signSign");
   if (!info[7].IsUndefined()) job.target_target = sums(7, "targetTarget");
@@ -89,16 +68,10 @@ Napi::Value refine_signs_of(const Napi::CallbackInfo& info) {
   job.out = integer(env, info[4], 1, 1 << 30, "out");
   job.n = integer(env, info[5], 1, kMostColumns, "n");
   job.sweeps = integer(env, info[6], 0, 1 << 20, "sweeps");
-  const auto target = view<float>(env, info[0], "target");
-  const auto signs = view<uint32_t>(env, info[1], "signs");
-  const auto scale = view<float>(env, info[2], "scale");
-  const auto moment = view<double>(env, info[3], "moment");
-  require(env, target.length == area(job.out, job.n) && signs.length == sign_words(job.out, job.n), "target or signs doesn't fit out and n");
-  require(env, scale.length == static_cast<size_t>(job.out) && moment.length == area(job.n, job.n), "scale or moment doesn't fit out and n");
-  job.target = target.data;
-  job.signs = signs.data;
-  job.scale = scale.data;
-  job.moment = moment.data;
+  job.target = elements<float>(env, info[0], area(job.out, job.n), "target");
+  job.signs = elements<uint32_t>(env, info[1], sign_words(job.out, job.n), "signs");
+  job.scale = elements<float>(env, info[2], static_cast<size_t>(job.out), "scale");
+  job.moment = elements<double>(env, info[3], area(job.n, job.n), "moment");
   refine_signs(default_table(env), job);
   return env.Undefined();
 }
@@ -109,21 +82,11 @@ Napi::Value correct_targets_of(const Napi::CallbackInfo& info) {
   CorrectionJob job = {};
   job.out = integer(env, info[5], 1, 1 << 30, "out");
   job.n = integer(env, info[6], 1, kMostColumns, "n");
-  const auto target = view<float>(env, info[0], "target");
-  const auto weights = view<float>(env, info[1], "weights");
-  const auto cross = view<double>(env, info[2], "cross");
-  const auto factor = view<double>(env, info[3], "factor");
-  require(env, target.length == area(job.out, job.n) && weights.length == target.length, "target or weights doesn't fit out and n");
-  require(env, cross.length == area(job.n, job.n) && factor.length == cross.length, "cross or factor doesn't fit n");
-  job.target = target.data;
-  job.weights = weights.data;
-  job.cross = cross.data;
-  job.factor = factor.data;
-  if (!info[4].IsUndefined()) {
-    const auto drift = view<double>(env, info[4], "drift");
-    require(env, drift.length == area(job.out, job.n), "drift doesn't fit out and n");
-    job.drift = drift.data;
-  }
+  job.target = elements<float>(env, info[0], area(job.out, job.n), "target");
+  job.weights = elements<float>(env, info[1], area(job.out, job.n), "weights");
+  job.cross = elements<double>(env, info[2], area(job.n, job.n), "cross");
+  job.factor = elements<double>(env, info[3], area(job.n, job.n), "factor");
+  if (!info[4].IsUndefined()) job.drift = elements<double>(env, info[4], area(job.out, job.n), "drift");
   correct_targets(default_table(env), job);
   return env.Undefined();
 }

@@ -32,15 +32,14 @@ Napi::Value sha256_ranges_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   require(env, info[0].IsArray(), "paths must be an array");
   const Napi::Array paths = info[0].As<Napi::Array>();
-  const auto offsets = view<double>(env, info[1], "offsets");
-  const auto lengths = view<double>(env, info[2], "lengths");
-  require(env, offsets.length == paths.Length() && lengths.length == paths.Length(), "paths, offsets and lengths differ in number");
+  const double* offsets = elements<double>(env, info[1], paths.Length(), "offsets");
+  const double* lengths = elements<double>(env, info[2], paths.Length(), "lengths");
   auto job = std::make_unique<HashJob>(env);
   for (uint32_t i = 0; i < paths.Length(); i++) {
     const Napi::Value path = paths.Get(i);
     require(env, path.IsString(), "a path is expected");
-    const double offset = offsets.data[i];
-    const double length = lengths.data[i];
+    const double offset = offsets[i];
+    const double length = lengths[i];
     require(env, offset >= 0 && length >= 0 && offset + length <= 9007199254740991.0, "offsets and lengths must be whole numbers from 0");
     job->ranges.push_back({path.As<Napi::String>().Utf8Value(), static_cast<uint64_t>(offset), static_cast<uint64_t>(length)});
   }
