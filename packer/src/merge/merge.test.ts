@@ -333,6 +333,20 @@ describe('a recipe', () => {
     await expect(merge(recipe)).rejects.toThrow(message);
   });
 
+  it('with any key misspelt is refused by that key', () => {
+    const whole = { merge_method: 'ties', base_model: 'base', models, parameters: {}, dtype: 'float32' };
+    const keys = Object.keys(whole) as (keyof typeof whole)[];
+    fc.assert(
+      fc.property(fc.constantFrom(...keys), fc.constantFrom('x', '_', 's'), (key, letter) => {
+        const { [key]: value, ...rest } = whole;
+        const misspelt = `${key}${letter}`;
+        expect(() => parseRecipe({ ...rest, [misspelt]: value }, 'r.yaml')).toThrow(
+          `unknown key "${misspelt}"; did you mean "${key}"?`,
+        );
+      }),
+    );
+  });
+
   it('may list the base among the models', async () => {
     const listed = await merge({ merge_method: 'ties', models: [{ model: 'base' }, ...models] });
     expect(values(listed)).toEqual(values(await merge({ merge_method: 'ties', models })));
