@@ -24,9 +24,9 @@ const PEER = flags.peer ?? process.env.SIGNPOST_PEER;
 const ROUNDS = Number(flags.rounds);
 const EXPERTS = 8;
 const PREFILL_TOKENS = 256;
-const DECODE_TOKENS = 32;
-const BATCH_STEPS = 8;
-const PEER_TURN_TOKENS = 4;
+const DECODE_TOKENS = 16;
+const BATCH_STEPS = 4;
+const PEER_TURN_TOKENS = 2;
 const BLOCK_TOKENS = 16;
 /** Of each sequence: the prompt and what follows. */
 const BLOCKS = (PREFILL_TOKENS + 64) / BLOCK_TOKENS;

@@ -7,11 +7,52 @@
 namespace signpost {
 namespace {
 
-inline void add_scaled(float* out, const float* x, float factor, int n) {
-  const Vec factors = splat(factor);
-  int i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(out + i, fma(factors, load(x + i), load(out + i)));
-  for (; i < n; i++) out[i] = fma(factor, x[i], out[i]);
+// Vectors of a head whose sums over all positions are held in registers.
+constexpr int kSumVectors = 4;
+
+// A kv head's cached vectors, position after position.
+class CacheWalk {
+public:
+  CacheWalk(const AttentionJob& job, const float* cache, int kv_head, const int* blocks, int first)
+      : cache_(cache + static_cast<size_t>(kv_head) * job.block_tokens * job.head_dim), blocks_(blocks + first / job.block_tokens),
+        block_size_(static_cast<size_t>(job.kv_heads) * job.block_tokens * job.head_dim), dim_(job.head_dim), tokens_(job.block_tokens), token_(first % job.block_tokens) {}
+
+  const float* next() {
+    if (token_ == tokens_) {
+      token_ = 0;
+      blocks_++;
+    }
+    return cache_ + *blocks_ * block_size_ + static_cast<size_t>(token_++) * dim_;
+  }
+
+private:
+  const float* cache_;
+  const int* blocks_;
+  size_t block_size_;
+  int dim_;
+  int tokens_;
+  int token_;
+};
+
+// out = Σ_t weight_t · value_t from `column` on, positions in order.
+template <int kVectors> inline void weighted_sum(float* out, const float* weights, int count, CacheWalk values, int column) {
+  Vec sums[kVectors] = {};
+  for (int t = 0; t < count; t++) {
+    const float* from = values.next() + column;
+    const Vec weight = splat(weights[t]);
+    for (int v = 0; v < kVectors; v++) sums[v] = fma(weight, load(from + v * kLanes), sums[v]);
+  }
+  for (int v = 0; v < kVectors; v++) store(out + v * kLanes, sums[v]);
+}
+
+// Four dot products of whole vectors.
+inline void dot4(float* out, const float* x, const float* const* y, int n) {
+  Vec sums[4] = {};
+  for (int i = 0; i < n; i += kLanes) {
+    const Vec value = load(x + i);
+    for (int k = 0; k < 4; k++) sums[k] = fma(value, load(y[k] + i), sums[k]);
+  }
+  reduce4(sums, out);
 }
 
 void attention(const AttentionJob& job, int row, int kv_head, int position, const int* blocks, float* scores) {
@@ -21,12 +62,21 @@ void attention(const AttentionJob& job, int row, int kv_head, int position, cons
   const int dim = job.head_dim;
   const float* q = job.q + static_cast<size_t>(row) * job.q_stride + static_cast<size_t>(kv_head) * group * dim;
   float* out = job.out + static_cast<size_t>(row) * job.out_stride + static_cast<size_t>(kv_head) * group * dim;
-  const auto at = [&](int t) {
-    const size_t block = static_cast<size_t>(blocks[t / job.block_tokens]);
-    return ((block * job.kv_heads + kv_head) * job.block_tokens + t % job.block_tokens) * dim;
-  };
-  for (int t = 0; t < count; t++) {
-    const float* key = job.keys + at(first + t);
+  CacheWalk keys(job, job.keys, kv_head, blocks, first);
+  const CacheWalk values(job, job.values, kv_head, blocks, first);
+  int done = 0;
+  // Four keys at a time share a query's loads and the adding of lanes; a dot product has the bits of `dot`.
+  for (; dim % kLanes == 0 && done + 4 <= count; done += 4) {
+    const float* four[4];
+    for (int k = 0; k < 4; k++) four[k] = keys.next();
+    for (int h = 0; h < group; h++) {
+      float* s = scores + static_cast<size_t>(h) * count + done;
+      dot4(s, q + h * dim, four, dim);
+      for (int k = 0; k < 4; k++) s[k] *= job.scale;
+    }
+  }
+  for (int t = done; t < count; t++) {
+    const float* key = keys.next();
     for (int h = 0; h < group; h++) scores[static_cast<size_t>(h) * count + t] = dot(q + h * dim, key, dim) * job.scale;
   }
   for (int h = 0; h < group; h++) {
@@ -39,10 +89,21 @@ void attention(const AttentionJob& job, int row, int kv_head, int position, cons
     const float inverse = 1.0f / sum(s, count);
     for (t = 0; t < count; t++) s[t] *= inverse;
   }
-  for (int i = 0; i < group * dim; i++) out[i] = 0.0f;
-  for (int t = 0; t < count; t++) {
-    const float* value = job.values + at(first + t);
-    for (int h = 0; h < group; h++) add_scaled(out + h * dim, value, scores[static_cast<size_t>(h) * count + t], dim);
+  for (int i = 0; i < dim;) {
+    const int left = dim - i;
+    const int width = left >= kSumVectors * kLanes ? kSumVectors * kLanes : left >= kLanes ? kLanes : 1;
+    for (int h = 0; h < group; h++) {
+      const float* s = scores + static_cast<size_t>(h) * count;
+      if (width == kSumVectors * kLanes) weighted_sum<kSumVectors>(out + h * dim + i, s, count, values, i);
+      else if (width == kLanes) weighted_sum<1>(out + h * dim + i, s, count, values, i);
+      else {
+        CacheWalk walk = values;
+        float sum = 0.0f;
+        for (int t = 0; t < count; t++) sum = fma(s[t], walk.next()[i], sum);
+        out[h * dim + i] = sum;
+      }
+    }
+    i += width;
   }
 }
 

@@ -283,6 +283,16 @@ void Device::linear(Matrix out, Matrix x, int param, int bias) {
   const LinearJob job = {w.data,      w.dtype,    x.data, x.stride, w.in, out.data, out.stride, plain_rows_.data(), plain_bias_.data(), static_cast<int>(plain_rows_.size()),
                          groups_.data(), static_cast<int>(groups_.size())};
   Pool::instance().each(w.out, kTileSigns, [&](int begin, int end) { kernels_.linear(job, begin, end); });
+  const int pieces = (w.out + kLaneOutputs - 1) / kLaneOutputs;
+  for (const RowGroup& group : groups_) {
+    const int blocks = (group.lane_rows + kernels_.lanes - 1) / kernels_.lanes;
+    Pool::instance().each(blocks * pieces, 1, [&](int begin, int end) {
+      for (int unit = begin; unit < end; unit++) {
+        const int first = unit % pieces * kLaneOutputs;
+        kernels_.lane_signs(job, group, unit / pieces, first, std::min(kLaneOutputs, w.out - first));
+      }
+    });
+  }
 }
 
 void Device::head(Matrix out, Matrix x, int param) {

@@ -25,6 +25,9 @@ static inline size_t row_bytes(Dtype dtype, size_t in) {
 static constexpr int kTileSigns = 16;
 static inline size_t tiled_words(size_t out, size_t in) { return (out + kTileSigns - 1) / kTileSigns * kTileSigns * ((in + 31) / 32); }
 
+// Outputs whose sums stay near while the tables of `lanes` rows change; the tables are made anew for each so many.
+static constexpr int kLaneOutputs = 512;
+
 // One part of what a mixture adds to a matrix (out, in): a 1-bit plane, or an exact difference.
 struct DeltaTerm {
   const uint32_t* tiles;   // (ceil(out / 16), ceil(in / 32), 16), or null for an exact difference
@@ -97,8 +100,10 @@ struct KernelTable {
   int lanes;
   // From so many rows of a group on it pays to compute `lanes` of them together.
   int least_lane_rows;
-  // Outputs begin … end of every row; `begin` is a multiple of kTileSigns.
+  // Outputs begin … end of every row, but for the signs of lane rows; `begin` is a multiple of kTileSigns.
   void (*linear)(const LinearJob&, int begin, int end);
+  // Then the signs of the block-th `lanes` lane rows of a group, for up to kLaneOutputs outputs from a multiple of kTileSigns on.
+  void (*lane_signs)(const LinearJob&, const RowGroup&, int block, int first, int outputs);
   // A row x (in) as `RowGroup::tables` has it; `col_scale` may be null.
   void (*sign_tables)(float* tables, const float* x, const float* col_scale, int in);
   // Up to `lanes` rows as `RowGroup::columns` has them, zeros for those beyond `count`.

@@ -264,7 +264,6 @@ template <typename F> void linear_of(const LinearJob& job, int begin, int end) {
       for (int o = 0; o < outputs; o += kTileSigns) direct_tiles<F>(job, plain, j + o, outputs - o < kTileSigns ? outputs - o : kTileSigns);
     add_signs(job, j, outputs);
   }
-  add_lane_groups(job, begin, end);
 }
 
 void linear(const LinearJob& job, int begin, int end) {

@@ -21,8 +21,6 @@ constexpr int kLeastLaneRows = kLanes == 16 ? 12 : kLanes == 8 ? 4 : 2;
 constexpr int kTileVectors = kTileSigns / kLanes;
 // Tiles looked up together: a table is loaded once for all of them.
 constexpr int kMostTiles = kLanes == 16 ? 4 : kLanes == 8 ? 2 : 1;
-// Outputs whose sums stay near while the tables of kLanes rows change.
-constexpr int kLaneOutputs = 512;
 
 inline size_t sign_words(int in) { return (static_cast<size_t>(in) + 31) / 32; }
 inline size_t table_floats(int in) { return sign_words(in) * kWordTables * kTableSums; }
@@ -180,22 +178,16 @@ void add_lane_signs(const LinearJob& job, const DeltaTerm& term, const float* co
   }
 }
 
-// Outputs begin … end of all rows that are computed kLanes together.
-void add_lane_groups(const LinearJob& job, int begin, int end) {
+// Outputs j … of block `b` of the rows of a group that are computed kLanes together.
+void lane_signs(const LinearJob& job, const RowGroup& group, int b, int j, int outputs) {
   const size_t block = sign_words(job.in) * 32 * kLanes;
-  for (int g = 0; g < job.group_count; g++) {
-    const RowGroup& group = job.groups[g];
-    const int blocks = (group.lane_rows + kLanes - 1) / kLanes;
-    for (int b = 0; b < blocks; b++) {
-      const int left = group.lane_rows - b * kLanes;
-      for (int t = 0; t < group.term_count; t++) {
-        const DeltaTerm& term = group.terms[t];
-        if (term.tiles == nullptr) continue;
-        const float* columns = group.columns + (static_cast<size_t>(term.input) * blocks + b) * block;
-        for (int j = begin; j < end; j += kLaneOutputs)
-          add_lane_signs(job, term, columns, group.rows + b * kLanes, left < kLanes ? left : kLanes, j, end - j < kLaneOutputs ? end - j : kLaneOutputs);
-      }
-    }
+  const int blocks = (group.lane_rows + kLanes - 1) / kLanes;
+  const int left = group.lane_rows - b * kLanes;
+  for (int t = 0; t < group.term_count; t++) {
+    const DeltaTerm& term = group.terms[t];
+    if (term.tiles == nullptr) continue;
+    const float* columns = group.columns + (static_cast<size_t>(term.input) * blocks + b) * block;
+    add_lane_signs(job, term, columns, group.rows + b * kLanes, left < kLanes ? left : kLanes, j, outputs);
   }
 }
 
