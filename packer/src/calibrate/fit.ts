@@ -3,10 +3,9 @@
  *
  * With H = E[x̂ x̂ᵀ] + δI of the inputs in the model as compressed so far:
  *
- * - target: t = Δ_i + (w_i D + α R_i) H⁻¹ with D = E[(x − x̂) x̂ᵀ], the least-squares row that also makes up for what the layers before did to the input
+ * - target: t = Δ_i + (w_i D + R_i) H⁻¹ with D = E[(x − x̂) x̂ᵀ], the least-squares row that also makes up for what the layers before did to the input
  *   (asymmetric calibration, GPTAQ, arXiv 2504.02692); where the output is added to the residual stream h, R = E[(h − ĥ) x̂ᵀ]: what the stream has lost
- *   so far is asked of the same least squares, so that errors don't pile up from layer to layer. α, from 0 to 1, is the part of that fit that should hold on
- *   other tokens (Ezekiel's adjusted R² by R²): a regression on few tokens explains what it will not find again;
+ *   so far is asked of the same least squares, so that errors don't pile up from layer to layer;
  * - scale: r = (sᵀHt + λa) / (sᵀHs + λ), clamped at 0: ridge regression towards the plain scale a = mean |t|, λ = 0.02 × the mean of sᵀHs over rows;
  * - signs: from left to right, each of the weight and the feedback of the errors before it (GPTQ, arXiv 2210.17323, in the LDL form of QuIP, arXiv
  *   2307.13304, algorithm 3); then single signs are flipped as long as that lessens eᵀHe (coordinate descent);
@@ -17,7 +16,7 @@ import { chooseSigns, correctTargets, refineSigns, weightedProducts } from '@sig
 import type { Plane } from '../pack/difference.ts';
 import { rowColPlane } from '../pack/row-col.ts';
 import { columnScales, dividable, RIDGE, type Space, scaledSpace, scaledTarget } from './column-scales.ts';
-import type { Drift, InputStatistics } from './statistics.ts';
+import type { InputStatistics } from './statistics.ts';
 
 /** Signs by scales by signs …: the second time from scales that fit. */
 const ROUNDS = 2;
@@ -51,11 +50,7 @@ export class MatrixFit {
   fit({ out, tuned, difference }: LinearDifference, planes: number): Fitted {
     const { n, cross, factor, drift } = this.#input;
     let left: Float32Array = difference.slice();
-    correctTargets(left, tuned, cross, factor, undefined, out, n);
-    if (drift !== undefined) {
-      const made = makeUp(this.#input, drift);
-      left = left.map((value, at) => value + (made[at] ?? 0));
-    }
+    correctTargets(left, tuned, cross, factor, drift, out, n);
     const fitted: Plane[] = [];
     const errors = [this.#error(left, out)];
     for (let p = 0; p < planes; p++) {
@@ -128,17 +123,6 @@ export class MatrixFit {
     weightedProducts(left, plainSigns(left, out, n), moment, out, n, ...products);
     return sum(products[2]);
   }
-}
-
-/** α R H⁻¹, (out, n). */
-function makeUp({ n, cross, factor, tokens }: InputStatistics, drift: Drift): Float32Array {
-  const predicted = new Float32Array(drift.cross.length);
-  correctTargets(predicted, new Float32Array(predicted.length), cross, factor, drift.cross, predicted.length / n, n);
-  const explained = drift.cross.reduce((sum, value, at) => sum + value * (predicted[at] ?? 0), 0);
-  const share = drift.squared > 0 ? explained / drift.squared : 0;
-  const adjusted = 1 - (1 - share) / (1 - n / tokens);
-  const alpha = tokens > n && share > 0 ? Math.max(0, adjusted / share) : 0;
-  return predicted.map((value) => alpha * value);
 }
 
 function chooseAndRefine(

@@ -20,17 +20,8 @@ export interface InputStatistics {
   readonly factor: Float64Array;
   /** D = E[(x − x̂) x̂ᵀ], (n, n). */
   readonly cross: Float64Array;
-  /** Where the output is added to the residual stream. */
-  readonly drift: Drift | undefined;
-  readonly tokens: number;
-}
-
-/** How far the residual stream ĥ of the compressed model is from the fine-tune's h. */
-export interface Drift {
-  /** R = E[(h − ĥ) x̂ᵀ], (hidden, n). */
-  readonly cross: Float64Array;
-  /** E[‖h − ĥ‖²] */
-  readonly squared: number;
+  /** R = E[(h − ĥ) x̂ᵀ], (hidden, n), where the output is added to the residual stream: h is the stream in the fine-tune, ĥ in the compressed model. */
+  readonly drift: Float64Array | undefined;
 }
 
 /** A halt of the walk: linear layers that are about to be computed from one input. */
@@ -74,7 +65,7 @@ export class CalibrationWalk {
   async #statistics(stage: WalkStage, reference: WalkStage): Promise<InputStatistics> {
     const n = stage.inDim;
     const [moment, cross] = [new Float64Array(n * n), new Float64Array(n * n)];
-    let drift: Drift | undefined;
+    let drift: Float64Array | undefined;
     const theirs = reference.inputs();
     let row = 0;
     for await (const ours of stage.inputs()) {
@@ -89,15 +80,14 @@ export class CalibrationWalk {
       if (ours.addedTo === undefined || tuned.addedTo === undefined) continue;
       const stream = weighted(difference(tuned.addedTo, ours.addedTo), weights);
       const hidden = stream.length / weights.length;
-      drift ??= { cross: new Float64Array(hidden * n), squared: 0 };
-      addMoment(drift.cross, stream, input, hidden, n);
-      drift = { ...drift, squared: stream.reduce((sum, value) => sum + value * value, drift.squared) };
+      drift ??= new Float64Array(hidden * n);
+      addMoment(drift, stream, input, hidden, n);
     }
     damp(moment, n);
     const factor = moment.slice();
     if (factorMoment(factor, n) !== -1)
       throw new Problem(`the inputs of ${stage.stems.join(', ')} are not finite on the calibration prompts`);
-    return { n, moment, factor, cross, drift, tokens: this.#weights.length };
+    return { n, moment, factor, cross, drift };
   }
 
   close(): void {
