@@ -1,6 +1,7 @@
 /**
  * Calibration kernels against plain TypeScript, bit for bit, over odd shapes and any number of threads; and against what they are for.
  */
+
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
@@ -13,20 +14,10 @@ import {
   threads,
   weightedProducts,
 } from './index.ts';
+import { noise } from './testing.ts';
 
 const started = threads();
 afterEach(() => setThreads(started));
-
-/** A seeded stream of numbers in [-1, 1). */
-function noise(seed: number): () => number {
-  let state = seed | 1;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state / 2 ** 31;
-  };
-}
 
 const shape = fc.record({
   seed: fc.integer({ min: 1, max: 2 ** 30 }),

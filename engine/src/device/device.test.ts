@@ -2,24 +2,12 @@
  * Every op of the CPU device against the reference, for every instruction set of this machine, over odd shapes; and what devices refuse.
  */
 import { instructionSets, setThreads, threads } from '@signpost/kernels';
+import { noise } from '@signpost/kernels/testing';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CpuDevice } from './cpu/cpu-device.ts';
 import type { Activations, Device, StepBatch } from './device.ts';
-import {
-  ADDING_SLOT,
-  batchOf,
-  configOf,
-  fill,
-  HEADS,
-  KV,
-  noise,
-  PARAM,
-  type Shape,
-  SLOTS,
-  shape,
-  VOCAB,
-} from './fixtures.ts';
+import { ADDING_SLOT, batchOf, configOf, fill, HEADS, KV, PARAM, type Shape, SLOTS, shape, VOCAB } from './fixtures.ts';
 import { ReferenceDevice } from './reference/reference-device.ts';
 
 /** Runs every op once; each result by name. */

@@ -1,20 +1,10 @@
 /**
  * Made-up models and batches for the device tests.
  */
+import { noise } from '@signpost/kernels/testing';
 import fc from 'fast-check';
 import type { Device, DeviceConfig, ParamDelta, ParamDtype, ParamFormat, StepBatch } from './device.ts';
 import { floatToBrain } from './float.ts';
-
-/** A seeded stream of numbers in [-1, 1). */
-export function noise(seed: number): () => number {
-  let state = seed | 1;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state / 2 ** 31;
-  };
-}
 
 export interface Shape {
   readonly seed: number;

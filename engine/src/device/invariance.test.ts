@@ -2,11 +2,12 @@
  * A row's result has the same bits whatever else is in the batch: what prefix caching, preemption and resumed streams rely on.
  */
 import { instructionSets, setThreads, threads } from '@signpost/kernels';
+import { noise } from '@signpost/kernels/testing';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type CpuActivations, CpuDevice } from './cpu/cpu-device.ts';
 import type { DeviceConfig, StepBatch } from './device.ts';
-import { configOf, fill, HEADS, KV, noise, PARAM, type Shape, SLOTS, shape } from './fixtures.ts';
+import { configOf, fill, HEADS, KV, PARAM, type Shape, SLOTS, shape } from './fixtures.ts';
 
 const maxThreads = threads();
 afterEach(() => setThreads(maxThreads));

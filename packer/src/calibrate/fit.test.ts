@@ -1,7 +1,9 @@
 /**
  * Calibrated fits against their own definition, written out plainly: Σ_i eᵀHe of dense rows.
  */
+
 import { factorMoment } from '@signpost/kernels';
+import { noise } from '@signpost/kernels/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Plane } from '../pack/difference.ts';
@@ -9,17 +11,6 @@ import { columnScales, RIDGE } from './column-scales.ts';
 import { addPlane, MatrixFit } from './fit.ts';
 
 const at = (values: ArrayLike<number>, index: number) => values[index] ?? Number.NaN;
-
-/** A seeded stream of numbers in [-1, 1). */
-function noise(seed: number): () => number {
-  let state = seed | 1;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state / 2 ** 31;
-  };
-}
 
 const shape = fc.record({
   seed: fc.integer({ min: 1, max: 2 ** 30 }),

@@ -2,6 +2,7 @@ import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AddedToken, encodeHeader, type TensorSpec } from '@signpost/contracts';
 import { brainToFloat, type CheckpointTensor, floatToBrain, openCheckpoint } from '@signpost/engine';
+import { noise } from '@signpost/kernels/testing';
 import { decodeFloats, encodeFloats } from '../source/floats.ts';
 
 export interface Growth {
@@ -72,17 +73,6 @@ function grownTensor(
   return {
     spec: { name, dtype, shape: [vocabSize + rows, columns] },
     data: Buffer.concat([encodeFloats(dtype, values), encodeFloats(dtype, added)]),
-  };
-}
-
-/** Numbers in [-1, 1). */
-function noise(seed: number): () => number {
-  let state = seed | 1;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state / 2 ** 31;
   };
 }
 
