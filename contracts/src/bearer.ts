@@ -13,6 +13,12 @@ export function hashKey(key: string): Promise<Digest> {
   return sha256(new TextEncoder().encode(key));
 }
 
+/** Whether a header presents the key with this hash. */
+export async function presentsKey(authorization: string | undefined, hash: Digest): Promise<boolean> {
+  const given = await bearerHash(authorization ?? '');
+  return given !== undefined && equalInConstantTime(given, hash);
+}
+
 /** Whether two strings are the same, in time that depends on their lengths alone. */
 export function equalInConstantTime(a: string, b: string): boolean {
   let difference = a.length ^ b.length;

@@ -15,6 +15,9 @@ export const MAX_TOKENIZER_HEADER = 4 * 2 ** 20;
 export const MAX_CHUNKS = 256;
 const MIN_CHUNK_BYTES = 2 ** 20;
 
+/** Names on the list of what is brought in ahead. */
+const MAX_PRELOAD = 256;
+
 const DIGEST_PREFIX = /^[0-9a-f]{8,64}$/;
 
 /** Expert names: what may stand before `@`, `:` or `+` in a model name. `base` and `auto` are taken. */
@@ -113,6 +116,11 @@ export const catalogueSchema = z
     bases: z.record(digestSchema, z.strictObject({ name: z.string().min(1) })),
     experts: z.record(expertNameSchema, expertSchema),
     /**
+     * Experts that regions bring in before they are asked for, as far as there is room; the most wanted first. `NAME` or `NAME@SELECTOR`; one that stands for
+     * nothing (any more) is passed over.
+     */
+    preload: z.array(z.string().min(1)).max(MAX_PRELOAD).optional(),
+    /**
      * Objects that garbage collection has removed lately or is about to, by key, with the time it was decided. Who publishes the same
      * bytes again takes another key, so that no object is removed under a version that just came to need it.
      */
@@ -149,15 +157,37 @@ export function resolveExpert(
   selector: string | undefined,
   point = 0,
 ): ExpertVersion {
+  const targets = resolveTargets(catalogue, name, selector);
+  let left = point * targets.reduce((sum, { weight }) => sum + weight, 0);
+  const picked = targets.find(({ weight }) => {
+    left -= weight;
+    return left < 0;
+  });
+  const { version } = picked ?? targets.at(-1) ?? {};
+  if (version === undefined) throw new Problem(`expert "${name}": the channel points at nothing`);
+  return version;
+}
+
+/**
+ * All the versions that `name` or `name@selector` stands for, with their shares of its requests.
+ *
+ * @throws Problem when the expert, channel or digest is not in the catalogue.
+ */
+export function resolveTargets(
+  catalogue: Catalogue,
+  name: string,
+  selector: string | undefined,
+): { readonly version: ExpertVersion; readonly weight: number }[] {
   const expert = Object.hasOwn(catalogue.experts, name) ? catalogue.experts[name] : undefined;
   if (expert === undefined)
     throw new Problem(`there is no expert "${name}"; known: ${Object.keys(catalogue.experts).join(', ') || 'none'}`);
   const channel = selector ?? DEFAULT_CHANNEL;
   const targets = Object.hasOwn(expert.channels, channel) ? expert.channels[channel] : undefined;
-  const digest = targets === undefined ? uniqueVersion(expert, name, channel) : pickTarget(targets, point);
-  const version = expert.versions.find((candidate) => candidate.digest === digest);
-  if (version === undefined) throw new Problem(`expert "${name}" has no version ${digest}`);
-  return version;
+  return (targets ?? [{ digest: uniqueVersion(expert, name, channel), weight: 1 }]).map(({ digest, weight }) => {
+    const version = expert.versions.find((candidate) => candidate.digest === digest);
+    if (version === undefined) throw new Problem(`expert "${name}" has no version ${digest}`);
+    return { version, weight };
+  });
 }
 
 function uniqueVersion(expert: CatalogueExpert, name: string, prefix: string): Digest {
@@ -169,14 +199,4 @@ function uniqueVersion(expert: CatalogueExpert, name: string, prefix: string): D
       ? 'is the beginning of several digests'
       : 'is neither a channel nor a digest (8 hex characters or more)';
   throw new Problem(`expert "${name}": "${prefix}" ${why}; channels: ${Object.keys(expert.channels).join(', ')}`);
-}
-
-function pickTarget(targets: ChannelTargets, point: number): Digest | undefined {
-  const total = targets.reduce((sum, target) => sum + target.weight, 0);
-  let left = point * total;
-  for (const target of targets) {
-    left -= target.weight;
-    if (left < 0) return target.digest;
-  }
-  return targets.at(-1)?.digest;
 }

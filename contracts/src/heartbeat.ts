@@ -6,8 +6,16 @@ import { digestSchema } from './digest.ts';
 
 const count = z.number().int().nonnegative();
 
+/** Where the edge takes heartbeats, and as whom it is addressed in their tokens. */
+export const HEARTBEAT_PATH = '/internal/heartbeat';
+export const HEARTBEAT_AUDIENCE = 'signpost-edge';
+/** How often a region tells, beside at every change. */
+export const HEARTBEAT_INTERVAL_MS = 2_000;
+
 export const heartbeatSchema = z.strictObject({
   region: z.string().min(1),
+  /** Which of the region's containers: made anew at each start. */
+  replica: z.uuid(),
   /** Milliseconds since the epoch, by the region's clock. */
   sentAt: z.number().int().positive(),
   base: digestSchema,

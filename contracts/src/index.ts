@@ -14,6 +14,7 @@ export * from './model-name.ts';
 export * from './openai.ts';
 export * from './problem.ts';
 export * from './request-token.ts';
+export * from './residency.ts';
 export * from './routing/evaluate.ts';
 export { compilePattern, type Pattern, patternSchema } from './routing/pattern.ts';
 export * from './routing/rules.ts';

@@ -38,6 +38,19 @@ export function parseModelName(text: string): ModelName {
   return { kind: 'mixture', terms };
 }
 
+/**
+ * Parses the name of one expert: `NAME`, `NAME@CHANNEL`, `NAME@DIGEST`.
+ *
+ * @throws Problem when it is malformed, or names something else: the base, a mixture, a weight.
+ */
+export function parseExpertReference(text: string): Pick<ModelTerm, 'expert' | 'selector'> {
+  const model = parseModelName(text);
+  const [term, second] = model.kind === 'mixture' ? model.terms : [];
+  if (term === undefined || second !== undefined || term.weight !== 1)
+    throw new Problem(`"${text}" is no single expert; write NAME, NAME@CHANNEL or NAME@DIGEST`);
+  return term;
+}
+
 function parseTerm(part: string, whole: string): ModelTerm {
   const groups = /^(?<expert>[^@:]+)(?:@(?<selector>[a-zA-Z0-9._-]+))?(?::(?<weight>[0-9.]+))?$/.exec(part)?.groups;
   const expert = groups?.expert ?? '';

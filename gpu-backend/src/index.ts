@@ -8,10 +8,12 @@ import { openStore, readTrustedKeys } from '@signpost/store';
 import { type Logger, pino } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
 import { CatalogueWatch } from './experts/catalogue-watch.ts';
+import { StandingOrders } from './experts/standing.ts';
 import { ExpertTokenizers } from './experts/tokenizers.ts';
 import { EngineClient } from './runner/engine-client.ts';
 import type { EngineObserver } from './runner/request-watch.ts';
 import { createApp } from './server/app.ts';
+import { DrainSwitch } from './server/drain.ts';
 import { Heartbeats } from './server/heartbeat.ts';
 import { HttpServer } from './server/http-server.ts';
 import { Metrics } from './server/metrics.ts';
@@ -33,6 +35,8 @@ export interface BackendOptions {
   readonly secret?: string;
   /** What metrics are read with; needed where there is a `secret`, else everybody on this machine may read them. */
   readonly metricsKey?: string;
+  /** What the admin API is used with; without it that is off. */
+  readonly adminKey?: string;
   /** Files of public keys; with one or more, only a catalogue that one of them signed is taken. */
   readonly catalogueKey?: readonly string[];
   readonly device?: DeviceName;
@@ -46,6 +50,10 @@ export interface BackendOptions {
   readonly diskCache?: string;
   /** Bytes of delta files kept there. */
   readonly diskCacheBytes?: number;
+  /** Experts kept in slots: `NAME`, `NAME@CHANNEL`, `NAME@DIGEST`. */
+  readonly pin?: readonly string[];
+  /** URLs of the edges that are told how this region is. */
+  readonly edge?: readonly string[];
   /** Tokens that the KV cache holds. */
   readonly kvTokens?: number;
   /** Most rows of one step. */
@@ -72,7 +80,20 @@ export interface BackendOptions {
 }
 
 type Defaults = Required<
-  Omit<BackendOptions, 'base' | 'store' | 'region' | 'secret' | 'metricsKey' | 'catalogueKey' | 'diskCache' | 'onLog'>
+  Omit<
+    BackendOptions,
+    | 'base'
+    | 'store'
+    | 'region'
+    | 'secret'
+    | 'metricsKey'
+    | 'adminKey'
+    | 'catalogueKey'
+    | 'diskCache'
+    | 'pin'
+    | 'edge'
+    | 'onLog'
+  >
 >;
 
 export const BACKEND_DEFAULTS: Defaults = {
@@ -134,11 +155,29 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
       stats: () => engine.stats(),
       modelNames: (digest) => (catalogue.current === undefined ? [] : modelNames(catalogue.current, digest)),
     });
-    const engine = await startEngine(settings, metrics, log);
     const tracing = await startTracing({ region: settings.region, version: manifest.version });
-    let draining = false;
-    const isDraining = () => draining;
-    const heartbeats = new Heartbeats(settings.region, engine, isDraining);
+    const engine = await startEngine(settings, { observer: metrics, log, onResidency: () => heartbeats.changed() });
+    const draining = new DrainSwitch(() => heartbeats.changed());
+    const heartbeats = new Heartbeats({
+      region: settings.region,
+      engine,
+      isDraining: () => draining.isOn,
+      edges: edgeUrls(settings),
+      signingKey: key,
+      onReach: (edge, problem) => {
+        if (problem === undefined) log.info({ edge }, 'the edge takes heartbeats again');
+        else log.warn({ edge, problem }, "the edge can't be told how this region is; it is tried on");
+      },
+    });
+    const standing = new StandingOrders({
+      catalogue,
+      base: engine.facts.base,
+      slots: settings.slots,
+      keep: (orders) => engine.keep(orders),
+      hint: (versions) => engine.hint(versions),
+      onProblem: (problem) => log.error({ problem }, 'not every expert can be kept at hand'),
+      pins: settings.pin ?? [],
+    });
     const app = createApp({
       engine,
       tokenizers: new ExpertTokenizers(store, { tokenizer, vocabSize: engine.facts.vocabSize }),
@@ -149,19 +188,23 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
       heartbeats,
       metrics,
       metricsKey: await metricsKey(settings),
+      adminKey: settings.adminKey === undefined ? undefined : await hashKey(settings.adminKey),
+      standing,
       tracing,
       log,
       logPrompts: settings.logPrompts,
-      isDraining,
+      draining,
     });
     http.serve((request) => app.fetch(request));
     const { base, weightBytes, loadMs } = engine.facts;
     const startMs = Math.round(performance.now() - started);
     log.info({ url, base, weights: settings.weights, weightBytes, loadMs, startMs }, 'ready');
     async function stop(limitMs: number): Promise<void> {
-      draining = true;
+      draining.stop();
       log.info({ limitMs }, 'draining');
+      standing.close();
       await http.idle(limitMs);
+      await heartbeats.close();
       // Fails what is left, so that it gets an error rather than silence.
       await engine.close();
       await http.close();
@@ -181,6 +224,19 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
     await http.close();
     throw error;
   }
+}
+
+/** @throws Problem for a URL that is none, or one that would be told over the network without a signature. */
+function edgeUrls({ edge = [], secret }: BackendOptions): string[] {
+  return edge.map((text) => {
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    if (url === undefined || !/^https?:$/.test(url.protocol)) throw new Problem(`--edge "${text}" is no http(s) URL`);
+    if (secret === undefined && !LOOPBACK.has(url.hostname.replace(/[[\]]/g, '')))
+      throw new Problem(
+        `--edge ${text} is not on this machine, so heartbeats to it must be signed: set SIGNPOST_REGION_SECRET`,
+      );
+    return text.replace(/\/+$/, '');
+  });
 }
 
 /** The key that the edge signs with; undefined on a server that only this machine reaches. */
@@ -232,8 +288,11 @@ function checkSizes(settings: Defaults): void {
 /** What a user can mend is a Problem on the other side of the thread's border, too. */
 async function startEngine(
   settings: Defaults & BackendOptions,
-  observer: EngineObserver,
-  log: Logger,
+  {
+    observer,
+    log,
+    onResidency,
+  }: { readonly observer: EngineObserver; readonly log: Logger; readonly onResidency: () => void },
 ): Promise<EngineClient> {
   const { base, store, device, weights, slots, kvTokens } = settings;
   const { maxStepTokens, maxSequences, maxStepExperts, blockTokens } = settings;
@@ -263,6 +322,7 @@ async function startEngine(
         observer,
         onLoading: (bytes, totalBytes) =>
           log.info({ bytes, totalBytes, percent: Math.round((100 * bytes) / totalBytes), weights }, 'loading the base'),
+        onResidency,
         onProblem: (problem) => log.error({ problem }, 'something went wrong that no request was failed for'),
         onDeath: (error) => log.fatal({ err: error }, 'the engine thread is gone; restart this region'),
       },

@@ -21,6 +21,8 @@ const count = (text: string): number => {
   return value;
 };
 
+const several = (text: string, before: readonly string[] = []): string[] => [...before, ...text.split(',')];
+
 const program = new Command('signpost-backend')
   .description('Serve a base model and its 1-bit experts as one region')
   .version(manifest.version)
@@ -52,6 +54,17 @@ const program = new Command('signpost-backend')
   .option('--host-cache-bytes <n>', 'bytes of delta files kept in memory', count, BACKEND_DEFAULTS.hostCacheBytes)
   .option('--disk-cache <dir>', 'folder where delta files are kept beyond a restart')
   .option('--disk-cache-bytes <n>', 'bytes of delta files kept there', count, BACKEND_DEFAULTS.diskCacheBytes)
+  .option(
+    '--pin <model>',
+    'expert to keep in a slot: NAME, NAME@CHANNEL or NAME@DIGEST; repeat for several',
+    several,
+    [],
+  )
+  .addOption(
+    new Option('--edge <url>', 'edge to tell how this region is; repeat for several')
+      .env('SIGNPOST_EDGE_URL')
+      .argParser(several),
+  )
   .option('--kv-tokens <n>', 'tokens that the KV cache holds', count, BACKEND_DEFAULTS.kvTokens)
   .option('--max-step-tokens <n>', 'most tokens computed in one step', count, BACKEND_DEFAULTS.maxStepTokens)
   .option('--max-sequences <n>', 'most sequences that run at once', count, BACKEND_DEFAULTS.maxSequences)
@@ -96,13 +109,18 @@ const program = new Command('signpost-backend')
   .action(async ({ drainLimit, requestTimeout, threads, ...options }: Flags) => {
     // Where the kernels look when their pool starts, which is with the first op.
     if (threads !== undefined) process.env.SIGNPOST_THREADS = String(threads);
-    const { SIGNPOST_REGION_SECRET: secret, SIGNPOST_METRICS_KEY: metricsKey } = process.env;
+    const {
+      SIGNPOST_REGION_SECRET: secret,
+      SIGNPOST_METRICS_KEY: metricsKey,
+      SIGNPOST_ADMIN_KEY: adminKey,
+    } = process.env;
     const requestTimeoutMs = requestTimeout * 1000;
     const backend = await startBackend({
       ...options,
       requestTimeoutMs,
       ...(secret === undefined ? {} : { secret }),
       ...(metricsKey === undefined ? {} : { metricsKey }),
+      ...(adminKey === undefined ? {} : { adminKey }),
     });
     let isStopping = false;
     const stop = () => {

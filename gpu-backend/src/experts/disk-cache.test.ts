@@ -81,4 +81,22 @@ describe('the disk cache', () => {
     await cache.write(huge.version, huge.data);
     expect(await readdir(dir)).toHaveLength(2);
   });
+
+  it('knows what it holds, also after a restart, and forgets what it is told to', async () => {
+    const { version, data } = await expert(1_000);
+    const cache = await DiskCache.open(dir, 2_000);
+    expect(await readBack(cache, version)).toBeUndefined();
+    await cache.write(version, data);
+    await readBack(cache, version);
+    const held = { bytes: 1_000, files: [version.digest] };
+    expect(cache.state).toEqual({ ...held, lookups: 2, hits: 1, evictions: 0 });
+    const after = await DiskCache.open(dir, 2_000);
+    expect(after.state).toMatchObject(held);
+    expect([await after.drop(version.digest), await after.drop(version.digest)]).toEqual([true, false]);
+    expect(after.state).toMatchObject({ bytes: 0, files: [] });
+    expect(await readdir(dir)).toEqual([]);
+    for (const { version: one, data: bytes } of [await expert(1_500), await expert(1_500)])
+      await after.write(one, bytes);
+    expect(after.state).toMatchObject({ bytes: 1_500, evictions: 1 });
+  });
 });

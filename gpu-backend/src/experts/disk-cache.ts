@@ -4,15 +4,30 @@
  */
 import { utimes } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { ExpertVersion } from '@signpost/contracts';
+import type { Digest, ExpertVersion } from '@signpost/contracts';
 import { type ObjectStore, openStore, readVerified, type VerifiedReadOptions } from '@signpost/store';
+
+export interface DiskCacheState {
+  readonly bytes: number;
+  readonly files: readonly Digest[];
+  readonly lookups: number;
+  readonly hits: number;
+  readonly evictions: number;
+}
+
+const SUFFIX = '.delta.safetensors';
 
 export class DiskCache {
   readonly #dir: string;
   readonly #budgetBytes: number;
   readonly #files: ObjectStore;
   /** Writes go one after the other: each makes room for itself. */
-  #writing: Promise<void> = Promise.resolve();
+  #writing: Promise<unknown> = Promise.resolve();
+  /** Bytes by digest. */
+  readonly #held = new Map<Digest, number>();
+  #lookups = 0;
+  #hits = 0;
+  #evictions = 0;
 
   private constructor(dir: string, budgetBytes: number) {
     this.#dir = dir;
@@ -26,20 +41,29 @@ export class DiskCache {
     const cache = new DiskCache(resolve(dir), budgetBytes);
     // Files' times are finer than a Date.
     await cache.#files.sweep(new Date(Date.now() + 1));
+    for (const { key, bytes } of await cache.#files.list('')) cache.#held.set(digestOf(key), bytes);
     return cache;
+  }
+
+  get state(): DiskCacheState {
+    const bytes = [...this.#held.values()].reduce((sum, file) => sum + file, 0);
+    const files = [...this.#held.keys()];
+    return { bytes, files, lookups: this.#lookups, hits: this.#hits, evictions: this.#evictions };
   }
 
   /** Whether it had the file and all of it was right. What it handed out before it failed was right, too, and may come again. */
   async read(version: ExpertVersion, options: VerifiedReadOptions): Promise<boolean> {
-    const key = keyOf(version);
+    const key = keyOf(version.digest);
+    this.#lookups++;
     if ((await this.#files.head(key)) === undefined) return false;
     try {
       await readVerified(this.#files, { ...version, key }, options);
     } catch {
       options.signal?.throwIfAborted();
-      await this.#files.delete(key);
+      await this.#delete(version.digest);
       return false;
     }
+    this.#hits++;
     const now = new Date();
     // Only its place in the order of eviction is lost where this fails.
     await utimes(join(this.#dir, key), now, now).catch(() => undefined);
@@ -48,26 +72,50 @@ export class DiskCache {
 
   /** Keeps a file, in place of those used longest ago. What is larger than the budget isn't kept. */
   write(version: ExpertVersion, bytes: Uint8Array): Promise<void> {
-    const written = this.#writing.then(() => this.#write(version, bytes));
-    this.#writing = written.catch(() => undefined);
-    return written;
+    return this.#inTurn(() => this.#write(version, bytes));
   }
 
-  async #write(version: ExpertVersion, bytes: Uint8Array): Promise<void> {
-    const key = keyOf(version);
+  /** Forgets a file. @returns whether it was there. */
+  drop(digest: Digest): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const wasHeld = this.#held.has(digest);
+      await this.#delete(digest);
+      return wasHeld;
+    });
+  }
+
+  #inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const done = this.#writing.then(action);
+    this.#writing = done.catch(() => undefined);
+    return done;
+  }
+
+  async #write({ digest }: ExpertVersion, bytes: Uint8Array): Promise<void> {
+    const key = keyOf(digest);
     if (bytes.byteLength > this.#budgetBytes) return;
     const files = (await this.#files.list('')).filter((file) => file.key !== key);
     files.sort((a, b) => a.modified.getTime() - b.modified.getTime());
     let used = files.reduce((sum, file) => sum + file.bytes, bytes.byteLength);
     for (const file of files) {
       if (used <= this.#budgetBytes) break;
-      await this.#files.delete(file.key);
+      await this.#delete(digestOf(file.key));
+      this.#evictions++;
       used -= file.bytes;
     }
     await this.#files.write(key, bytes);
+    this.#held.set(digest, bytes.byteLength);
+  }
+
+  async #delete(digest: Digest): Promise<void> {
+    await this.#files.delete(keyOf(digest));
+    this.#held.delete(digest);
   }
 }
 
-function keyOf({ digest }: ExpertVersion): string {
-  return `${digest}.delta.safetensors`;
+function keyOf(digest: Digest): string {
+  return `${digest}${SUFFIX}`;
+}
+
+function digestOf(key: string): Digest {
+  return key.slice(0, -SUFFIX.length) as Digest;
 }

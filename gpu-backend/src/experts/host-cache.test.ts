@@ -17,7 +17,7 @@ const never = new AbortController().signal;
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 /** A cache over readings that the test drives. */
-function driven(budgetBytes: number) {
+function driven(budgetBytes: number, demand: (digest: Digest) => number = () => 0) {
   const readings: {
     readonly digest: Digest;
     readonly options: VerifiedReadOptions;
@@ -26,6 +26,7 @@ function driven(budgetBytes: number) {
   }[] = [];
   const cache = new HostCache({
     budgetBytes,
+    demand,
     read: ({ digest }, options) =>
       new Promise((resolve, reject) => {
         options.signal?.addEventListener('abort', () => reject(options.signal?.reason));
@@ -168,5 +169,55 @@ describe('the host cache', () => {
       ),
       { numRuns: 100 },
     );
+  });
+});
+
+describe('what is kept in memory', () => {
+  const bring = async ({ cache, readings }: ReturnType<typeof driven>, name: number) => {
+    const file = await cache.acquire(version(name), never);
+    if (!cache.holds(version(name).digest)) {
+      await readings.at(-1)?.options.onChunk(randomBytes(10), 0);
+      readings.at(-1)?.end();
+      await file.until(10);
+    }
+    file.release();
+  };
+  const held = ({ cache }: ReturnType<typeof driven>) => cache.state.files.map(Number).sort();
+
+  it('is what is asked for most', async () => {
+    const demand = (digest: Digest) => (Number(digest) === 1 ? 5 : 1);
+    const driver = driven(20, demand);
+    for (const name of [1, 2, 3]) await bring(driver, name);
+    expect(held(driver)).toEqual([1, 3]);
+    expect(driver.cache.state.evictions).toBe(1);
+  });
+
+  it('is not given up for a file that nobody has asked for, unless that is asked for more', async () => {
+    const demand = new Map([1, 2, 3].map((name) => [version(name).digest, name === 3 ? 2 : 1]));
+    const driver = driven(10, (digest) => demand.get(digest) ?? 0);
+    await bring(driver, 1);
+    expect(await driver.cache.warm(version(2), never)).toBe(false);
+    expect(held(driver)).toEqual([1]);
+    const warmed = driver.cache.warm(version(3), never);
+    await settled();
+    await driver.readings.at(-1)?.options.onChunk(randomBytes(10), 0);
+    driver.readings.at(-1)?.end();
+    expect(await warmed).toBe(true);
+    expect(held(driver)).toEqual([3]);
+  });
+
+  it('is dropped when told, and its memory is free when its users have left', async () => {
+    const driver = driven(10);
+    await bring(driver, 1);
+    const file = await driver.cache.acquire(version(1), never);
+    expect(driver.cache.drop(version(1).digest)).toBe(true);
+    expect(driver.cache.drop(version(1).digest)).toBe(false);
+    expect(driver.cache.state).toMatchObject({ bytes: 10, files: [] });
+    file.release();
+    expect(driver.cache.state.bytes).toBe(0);
+    await bring(driver, 1);
+    expect(driver.readings).toHaveLength(2);
+    driver.cache.drop(version(1).digest);
+    expect(driver.cache.state.bytes).toBe(0);
   });
 });

@@ -2,14 +2,18 @@
  * Delta files in this machine's memory, on their way to device slots and after: a file is used while it comes in, read once for all who want it, given
  * up when nobody wants it any more, and kept until its memory is needed.
  *
- * Knows bytes and their checks, not what is in them. A full cache makes loads wait, in order; a file in use is never taken.
+ * Knows bytes and their checks, not what is in them. A full cache makes loads wait, in order; a file in use is never taken, and of the others those go first
+ * that are asked for least: a byte of one costs as much to bring in again as a byte of another.
  */
 import { type Digest, type ExpertVersion, Problem } from '@signpost/contracts';
+import { abortable } from '@signpost/engine';
 import type { VerifiedReadOptions } from '@signpost/store';
 
 export interface HostCacheOptions {
   /** Bytes of files it may hold. */
   readonly budgetBytes: number;
+  /** Requests of late for an expert; where it says the same of two, the one used longest ago goes first. */
+  readonly demand: (digest: Digest) => number;
   /** Hands out a file's bytes, checked. */
   readonly read: (version: ExpertVersion, options: VerifiedReadOptions) => Promise<void>;
   /** Told of each file that is whole, once it was read. */
@@ -33,6 +37,8 @@ interface Entry {
   readonly waiters: Set<Waiter>;
   available: number;
   users: number;
+  /** No longer the cache's: its memory is free again when its users have left. */
+  isDropped: boolean;
   failure: { readonly error: unknown } | undefined;
 }
 
@@ -44,6 +50,7 @@ interface Waiter {
 
 export interface HostCacheState {
   readonly bytes: number;
+  /** Whole or on their way. */
   readonly files: readonly Digest[];
   readonly lookups: number;
   readonly hits: number;
@@ -74,6 +81,44 @@ export class HostCache {
       hits: this.#hits,
       evictions: this.#evictions,
     };
+  }
+
+  /** Whether the whole file is here. */
+  holds(digest: Digest): boolean {
+    const entry = this.#entries.get(digest);
+    return entry !== undefined && entry.available === entry.version.bytes;
+  }
+
+  /**
+   * Brings a file in that nobody has asked for yet, unless that would cost one that is asked for as often.
+   *
+   * @returns whether it is here. @throws what the reading fails with.
+   */
+  async warm(version: ExpertVersion, signal: AbortSignal): Promise<boolean> {
+    const { demand, budgetBytes } = this.#options;
+    if (!this.#entries.has(version.digest)) {
+      const wanted = demand(version.digest);
+      const spare = this.#idle().filter((entry) => demand(entry.version.digest) < wanted);
+      const room = spare.reduce((sum, entry) => sum + entry.version.bytes, budgetBytes - this.#used);
+      if (this.#queue.length > 0 || room < version.bytes) return false;
+    }
+    const file = await this.acquire(version, signal);
+    try {
+      await abortable(file.until(version.bytes), signal);
+    } finally {
+      file.release();
+    }
+    return true;
+  }
+
+  /** Forgets a file; who uses it keeps it to their end. @returns whether it was here. */
+  drop(digest: Digest): boolean {
+    const entry = this.#entries.get(digest);
+    if (entry === undefined) return false;
+    this.#entries.delete(digest);
+    entry.isDropped = true;
+    if (entry.users === 0) this.#free(entry.version.bytes);
+    return true;
   }
 
   /**
@@ -123,7 +168,7 @@ export class HostCache {
           this.#fail(entry, unwanted);
           entry.abort.abort(unwanted);
         }
-        if (entry.failure === undefined) this.#serve();
+        if (entry.failure === undefined && !entry.isDropped) this.#serve();
         else this.#free(entry.bytes.byteLength);
       },
     };
@@ -138,6 +183,7 @@ export class HostCache {
       waiters: new Set(),
       available: 0,
       users: 0,
+      isDropped: false,
       failure: undefined,
     };
     this.#entries.set(version.digest, entry);
@@ -185,9 +231,9 @@ export class HostCache {
     entry.waiters.clear();
   }
 
-  /** Takes `bytes` of the budget, from files that were used longest ago where need be; false, and nothing evicted, when that isn't enough. */
+  /** Takes `bytes` of the budget, from files that nobody uses where need be; false, and nothing evicted, when that isn't enough. */
   #reserve(bytes: number): boolean {
-    const idle = [...this.#entries.values()].filter(({ users }) => users === 0);
+    const idle = this.#idle();
     const free = this.#options.budgetBytes - this.#used;
     if (idle.reduce((sum, { version }) => sum + version.bytes, free) < bytes) return false;
     for (const { version } of idle) {
@@ -198,6 +244,16 @@ export class HostCache {
     }
     this.#used += bytes;
     return true;
+  }
+
+  /** Files that nobody uses, the one to go next first. */
+  #idle(): Entry[] {
+    const { demand } = this.#options;
+    return [...this.#entries.values()]
+      .filter(({ users }) => users === 0)
+      .map((entry) => ({ entry, demand: demand(entry.version.digest) }))
+      .sort((a, b) => a.demand - b.demand)
+      .map(({ entry }) => entry);
   }
 
   #free(bytes: number): void {

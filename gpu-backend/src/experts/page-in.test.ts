@@ -10,6 +10,7 @@ import { pack, publish } from '@signpost/packer';
 import { type ObjectStore, openStore, type ReadOptions } from '@signpost/store';
 import { interceptStore } from '@signpost/store/testing';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Demand } from './demand.ts';
 import { DiskCache } from './disk-cache.ts';
 import { Pager } from './page-in.ts';
 
@@ -53,7 +54,7 @@ const answer = (slot: number) => new Session(model, 4, [{ slot, weight: 1 }]).ap
 
 function pagerOf(from: ObjectStore, disk?: DiskCache): Pager {
   const onProblem = (problem: string) => expect.unreachable(problem);
-  return new Pager({ store: from, model, hostCacheBytes: 2 ** 24, disk, onProblem });
+  return new Pager({ store: from, model, hostCacheBytes: 2 ** 24, demand: new Demand(), disk, onProblem });
 }
 
 /** The store, with what a read of bytes from `start` gives replaced. */

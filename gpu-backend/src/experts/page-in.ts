@@ -1,9 +1,10 @@
 /**
  * An expert's way into a slot: from the store or this machine's disk through the host cache, parameter by parameter as its bytes come in.
  */
-import type { ExpertVersion } from '@signpost/contracts';
+import type { Digest, ExpertVersion } from '@signpost/contracts';
 import { abortable, type Model, openArrivingDelta } from '@signpost/engine';
 import { type ObjectStore, readVerified } from '@signpost/store';
+import type { Demand } from './demand.ts';
 import type { DiskCache } from './disk-cache.ts';
 import { HostCache } from './host-cache.ts';
 import { FairLink } from './link.ts';
@@ -11,10 +12,24 @@ import { FairLink } from './link.ts';
 /** Ranges under way at once: of all loads, and of one that is alone. */
 const PARALLEL_READS = 8;
 
+/** The nearest place that had the file when its load began. */
+export type PageInSource = 'host' | 'disk' | 'store';
+
+/** Loads that succeeded, since the start. */
+export interface PageInCounts {
+  readonly count: number;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+/** What a load's bytes and seconds still count in the mean rate after the next one. */
+const RATE_MEMORY = 0.8;
+
 export interface PagerOptions {
   readonly store: ObjectStore;
   readonly model: Pick<Model, 'fillSlot'>;
   readonly hostCacheBytes: number;
+  readonly demand: Demand;
   readonly disk: DiskCache | undefined;
   /** Told of a file that couldn't be kept on the disk. */
   readonly onProblem: (problem: string) => void;
@@ -23,17 +38,29 @@ export interface PagerOptions {
 export class Pager {
   readonly cache: HostCache;
   readonly #options: PagerOptions;
+  /** Where the files that are on their way come from. */
+  readonly #sources = new Map<Digest, PageInSource>();
+  readonly #counts: Record<PageInSource, PageInCounts> = {
+    host: { count: 0, bytes: 0, seconds: 0 },
+    disk: { count: 0, bytes: 0, seconds: 0 },
+    store: { count: 0, bytes: 0, seconds: 0 },
+  };
+  /** Of recent loads from the store. */
+  #recent = { bytes: 0, seconds: 0 };
 
   constructor(options: PagerOptions) {
-    const { store, disk, onProblem } = options;
+    const { store, disk, demand, onProblem } = options;
     this.#options = options;
     const link = new FairLink(store, PARALLEL_READS);
     /** Whole files that came from afar, to be kept. */
     const fetched = new Set<ExpertVersion>();
     this.cache = new HostCache({
       budgetBytes: options.hostCacheBytes,
+      demand: (digest) => demand.of(digest),
       read: async (version, reading) => {
+        this.#sources.set(version.digest, 'disk');
         if (await disk?.read(version, reading)) return;
+        this.#sources.set(version.digest, 'store');
         await readVerified(link.share(), version, { ...reading, parallel: PARALLEL_READS });
         fetched.add(version);
       },
@@ -46,17 +73,53 @@ export class Pager {
     });
   }
 
+  get counts(): Readonly<Record<PageInSource, PageInCounts>> {
+    return this.#counts;
+  }
+
+  /** Mean rate of recent loads from the store, in bytes/s; null before the first. */
+  get bytesPerSecond(): number | null {
+    const { bytes, seconds } = this.#recent;
+    return seconds === 0 ? null : bytes / seconds;
+  }
+
+  /** Forgets a file, in memory and on the disk. @returns where it was. */
+  async drop(digest: Digest): Promise<('host' | 'disk')[]> {
+    const wasInMemory = this.cache.drop(digest);
+    const wasOnDisk = (await this.#options.disk?.drop(digest)) === true;
+    return [...(wasInMemory ? (['host'] as const) : []), ...(wasOnDisk ? (['disk'] as const) : [])];
+  }
+
   /** Fills a slot. @throws what the reading fails with, Problem when the file doesn't fit the base, the `signal`'s reason when it aborts. */
   async load(version: ExpertVersion, slot: number, signal: AbortSignal): Promise<void> {
     const { store, model } = this.#options;
+    const started = performance.now();
+    const wasHere = this.cache.holds(version.digest);
     const acquired = this.cache.acquire(version, signal);
     const until = async (end: number) => abortable((await acquired).until(end), signal);
     const open = async () => openArrivingDelta((await acquired).bytes, `${store.url}/${version.key}`, until);
     try {
       // Called before anything is awaited: no step may take what was in the slot before for this expert.
       await model.fillSlot(slot, open(), until);
+      const source = wasHere ? 'host' : (this.#sources.get(version.digest) ?? 'store');
+      this.#count(source, version.bytes, (performance.now() - started) / 1000);
     } finally {
+      this.#sources.delete(version.digest);
       (await acquired).release();
     }
+  }
+
+  #count(source: PageInSource, bytes: number, seconds: number): void {
+    const before = this.#counts[source];
+    this.#counts[source] = {
+      count: before.count + 1,
+      bytes: before.bytes + bytes,
+      seconds: before.seconds + seconds,
+    };
+    if (source !== 'store') return;
+    this.#recent = {
+      bytes: this.#recent.bytes * RATE_MEMORY + bytes,
+      seconds: this.#recent.seconds * RATE_MEMORY + seconds,
+    };
   }
 }

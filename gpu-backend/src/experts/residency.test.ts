@@ -18,12 +18,18 @@ const settled = async () => {
   for (let turn = 0; turn < 20; turn++) await Promise.resolve();
 };
 
+const contentOf = (table: SlotTable) =>
+  table
+    .content()
+    .map(({ digest }) => digest)
+    .sort();
+
 describe('a slot table', () => {
   it('never gives a slot in use to another digest, and evicts the least recently used', () => {
     const action = fc.oneof(fc.uniqueArray(fc.nat(6), { minLength: 1, maxLength: 3 }), fc.nat(20));
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 4 }), fc.array(action, { maxLength: 40 }), (slots, actions) => {
-        const table = new SlotTable(slots);
+        const table = new SlotTable(slots, () => 0);
         const held: { slot: number; digest: Digest }[] = [];
         for (const step of actions) {
           if (typeof step === 'number') {
@@ -32,7 +38,7 @@ describe('a slot table', () => {
             continue;
           }
           const digests = step.map(digestOf);
-          const acquired = table.acquire(digests);
+          const acquired = table.acquire(step.map(version));
           const inUse = new Set(held.map(({ digest }) => digest));
           const distinct = new Set([...inUse, ...digests]);
           expect(acquired === undefined).toBe(distinct.size > slots);
@@ -45,10 +51,44 @@ describe('a slot table', () => {
         }
       }),
     );
-    const table = new SlotTable(2);
-    for (const name of [1, 2, 1]) for (const { slot } of table.acquire([digestOf(name)]) ?? []) table.release(slot);
-    table.acquire([digestOf(3)]);
-    expect(table.digests().sort()).toEqual([digestOf(1), digestOf(3)]);
+    const table = new SlotTable(2, () => 0);
+    for (const name of [1, 2, 1]) for (const { slot } of table.acquire([version(name)]) ?? []) table.release(slot);
+    table.acquire([version(3)]);
+    expect(contentOf(table)).toEqual([digestOf(1), digestOf(3)]);
+  });
+});
+
+describe('what gives up its slot', () => {
+  const used = (table: SlotTable, name: number, bytes = 1) => {
+    for (const { slot } of table.acquire([{ ...version(name), bytes }]) ?? []) table.release(slot);
+  };
+
+  it('is what is asked for least, however lately, and of two alike the one that costs less to bring in again', () => {
+    const demand = new Map([1, 2, 3, 4].map((name) => [digestOf(name), name === 1 ? 5 : 1]));
+    const table = new SlotTable(2, (digest) => demand.get(digest) ?? 0);
+    for (const name of [1, 2, 3]) used(table, name);
+    expect(contentOf(table)).toEqual([digestOf(1), digestOf(3)]);
+    const bySize = new SlotTable(2, () => 1);
+    used(bySize, 1, 100);
+    used(bySize, 2, 10);
+    used(bySize, 3, 10);
+    expect(contentOf(bySize)).toEqual([digestOf(1), digestOf(3)]);
+    expect(bySize.evictions).toBe(1);
+  });
+
+  it('is never a pinned expert, and pins that leave no room are no room', () => {
+    const table = new SlotTable(2, () => 0);
+    table.pin([digestOf(1)]);
+    for (const name of [1, 2, 3, 4]) used(table, name);
+    expect(contentOf(table)).toEqual([digestOf(1), digestOf(4)]);
+    expect(table.free).toBe(1);
+    expect(table.canHold([digestOf(2), digestOf(3)])).toBe(false);
+    expect(table.canHold([digestOf(1), digestOf(3)])).toBe(true);
+    expect(table.acquire([version(2), version(3)])).toBeUndefined();
+    table.pin([]);
+    used(table, 5);
+    used(table, 6);
+    expect(contentOf(table)).toEqual([digestOf(5), digestOf(6)]);
   });
 });
 
@@ -227,5 +267,38 @@ describe('residency', () => {
     await expect(acquire(residency, [version(1), version(2)], never)).rejects.toThrow(
       /2 experts, this region has 1 slots/,
     );
+  });
+});
+
+describe('an operator', () => {
+  it('evicts an expert from who comes next, not from who uses it', async () => {
+    const loads: Digest[] = [];
+    const residency = new Residency({
+      slots: 2,
+      load: async ({ digest }) => {
+        loads.push(digest);
+      },
+    });
+    const before = await acquire(residency, [version(1)], never);
+    expect(residency.evict(digestOf(1))).toBe(true);
+    expect(residency.evict(digestOf(1))).toBe(false);
+    const after = await acquire(residency, [version(1)], never);
+    expect(after.slots).not.toEqual(before.slots);
+    expect(loads).toEqual([digestOf(1), digestOf(1)]);
+    for (const lease of [before, after]) lease.release();
+    expect(residency.state).toMatchObject({ slotsFree: 2, resident: [digestOf(1)] });
+  });
+
+  it('who pins leaves no mixture waiting that could never be served', async () => {
+    const residency = new Residency({ slots: 2, load: async () => undefined });
+    const used = await acquire(residency, [version(1)], never);
+    const waiting = acquire(residency, [version(2), version(3)], never);
+    residency.pin([digestOf(1)]);
+    await expect(waiting).rejects.toMatchObject({
+      code: 'too_many_experts',
+      message: 'the mixture has 2 experts, this region has 2 slots, of which 1 is kept for pinned experts',
+    });
+    used.release();
+    expect(residency.state.slotsFree).toBe(1);
   });
 });

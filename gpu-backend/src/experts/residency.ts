@@ -1,11 +1,12 @@
 /**
  * Experts in device slots: read from the store when first asked, shared by all who ask, given up when nobody waits any more, kept until the slot is
- * needed.
+ * needed, or for as long as they are pinned.
  *
  * Knows slots and loading, not tokens. A full slot table makes requests wait, in order; it never fails one.
  */
 import { ApiError, type Digest, type ExpertVersion } from '@signpost/contracts';
-import { SlotTable } from './slot-table.ts';
+import { Demand } from './demand.ts';
+import { type SlotState, SlotTable } from './slot-table.ts';
 
 /**
  * Requests whose experts are already in slots may pass one that waits for a slot, for throughput, but only so often: then they queue
@@ -17,6 +18,10 @@ export interface ResidencyOptions {
   readonly slots: number;
   /** Fills a slot, which from the call on is none of what it was before. Rejects when the expert can't be had, or `signal` aborts; the slot's content is then undefined. */
   readonly load: (version: ExpertVersion, slot: number, signal: AbortSignal) => Promise<void>;
+  /** Shared with whatever else keeps experts; its own if left out. */
+  readonly demand?: Demand;
+  /** Told when an expert has come, gone, or is on its way. */
+  readonly onChange?: () => void;
 }
 
 /** Slots of a request's experts, in its order, until it releases them. Some may still be filled. */
@@ -34,13 +39,27 @@ export interface LoadCounts {
   readonly loaded: number;
   readonly failed: number;
   readonly cancelled: number;
-  /** Of those that were loaded. */
-  readonly bytes: number;
-  readonly seconds: number;
+}
+
+export interface ResidencyState {
+  readonly slots: number;
+  /** Those that could be given to another expert now. */
+  readonly slotsFree: number;
+  readonly content: readonly SlotState[];
+  readonly resident: readonly Digest[];
+  readonly loading: readonly Digest[];
+  readonly waiting: number;
+  readonly loads: LoadCounts;
+  /** Experts asked for, and those found in a slot, whole. */
+  readonly lookups: number;
+  readonly hits: number;
+  readonly evictions: number;
 }
 
 interface Load {
   readonly digest: Digest;
+  /** Nobody has asked for it yet. */
+  isAhead: boolean;
   readonly abort: AbortController;
   readonly done: Promise<void>;
 }
@@ -48,56 +67,59 @@ interface Load {
 interface Waiter {
   readonly versions: readonly ExpertVersion[];
   readonly grant: (lease: Lease) => void;
+  readonly refuse: (error: unknown) => void;
   overtakes: number;
 }
 
 export class Residency {
   readonly #options: ResidencyOptions;
+  readonly #demand: Demand;
   readonly #table: SlotTable;
   /** By slot: what fills it. */
   readonly #loads = new Map<number, Load>();
-  #counts: LoadCounts = { loaded: 0, failed: 0, cancelled: 0, bytes: 0, seconds: 0 };
+  #counts: LoadCounts = { loaded: 0, failed: 0, cancelled: 0 };
+  #lookups = 0;
+  #hits = 0;
   readonly #waiters: Waiter[] = [];
 
   constructor(options: ResidencyOptions) {
     this.#options = options;
-    this.#table = new SlotTable(options.slots);
+    const demand = options.demand ?? new Demand();
+    this.#demand = demand;
+    this.#table = new SlotTable(options.slots, (digest) => demand.of(digest));
   }
 
-  /** For the heartbeat. */
-  get state(): {
-    readonly slots: number;
-    readonly slotsFree: number;
-    readonly resident: Digest[];
-    readonly loading: Digest[];
-    readonly waiting: number;
-    readonly loads: LoadCounts;
-  } {
+  get state(): ResidencyState {
     const loading = [...this.#loads.values()].filter(({ abort }) => !abort.signal.aborted).map(({ digest }) => digest);
+    const content = this.#table.content();
     return {
       slots: this.#table.size,
       slotsFree: this.#table.free,
-      resident: this.#table.digests().filter((digest) => !loading.includes(digest)),
+      content,
+      resident: content.map(({ digest }) => digest).filter((digest) => !loading.includes(digest)),
       loading,
       waiting: this.#waiters.length,
       loads: this.#counts,
+      lookups: this.#lookups,
+      hits: this.#hits,
+      evictions: this.#table.evictions,
     };
+  }
+
+  /** Whether it is in a slot, or on its way into one. */
+  has(digest: Digest): boolean {
+    return this.#table.find(digest) !== undefined;
   }
 
   /**
    * A lease on slots for these experts, as soon as there are any; those that are new are then being filled.
    *
-   * @throws ApiError (400) for more experts than there are slots; the `signal`'s reason when it aborts while they wait.
+   * @throws ApiError (400) for more experts than there are slots that aren't pinned; the `signal`'s reason when it aborts while they wait.
    */
   async acquire(versions: readonly ExpertVersion[], signal: AbortSignal): Promise<Lease> {
-    if (versions.length > this.#table.size) {
-      throw new ApiError(
-        'invalid_request_error',
-        'too_many_experts',
-        `the mixture has ${versions.length} experts, this region has ${this.#table.size} slots`,
-      );
-    }
     if (versions.length === 0) return { slots: [], isWhole: true, whole: Promise.resolve(), release() {} };
+    if (!this.#canHold(versions)) throw this.#tooMany(versions);
+    this.#count(versions);
     const lease = this.#mayPass() ? this.#tryLease(versions) : undefined;
     if (lease !== undefined) {
       for (const waiter of this.#waiters) waiter.overtakes++;
@@ -106,13 +128,81 @@ export class Residency {
     return this.#wait(versions, signal);
   }
 
+  /** Keeps these in their slots from when they get there, in place of those pinned before. Who now waits for more slots than are left is refused. */
+  pin(digests: readonly Digest[]): void {
+    this.#table.pin(digests);
+    for (const waiter of this.#waiters.filter(({ versions }) => !this.#canHold(versions))) {
+      this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
+      waiter.refuse(this.#tooMany(waiter.versions));
+    }
+    this.#serveWaiters();
+    this.#options.onChange?.();
+  }
+
+  /**
+   * Fills an empty slot with an expert that nobody has asked for yet. It is given up when somebody needs the slot before it is full.
+   *
+   * @returns whether it came in or was given up; undefined where there is no slot to spare, or the expert is here. @throws as `whole`.
+   */
+  loadAhead(version: ExpertVersion): Promise<boolean> | undefined {
+    if (this.has(version.digest) || this.#waiters.length > 0 || this.#table.empty === 0) return undefined;
+    const [acquired] = this.#table.acquire([version]) ?? [];
+    if (acquired === undefined) return undefined;
+    const { done, abort } = this.#begin(version, acquired.slot, { isAhead: true });
+    this.#table.release(acquired.slot);
+    return done.then(
+      () => true,
+      (error: unknown) => {
+        if (abort.signal.aborted) return false;
+        throw error;
+      },
+    );
+  }
+
+  /** Takes an expert out of its slot; requests that use it keep it to their end, later ones load it anew. @returns whether it was there. */
+  evict(digest: Digest): boolean {
+    const slot = this.#table.find(digest);
+    if (slot === undefined) return false;
+    this.#table.invalidate(slot);
+    const load = this.#loads.get(slot);
+    if (load?.isAhead === true) load.abort.abort(new Error('it was evicted'));
+    this.#serveWaiters();
+    this.#options.onChange?.();
+    return true;
+  }
+
+  /** Ready in a slot, or on its way: both keep those from waiting who come next, but the latter is no hit. */
+  #count(versions: readonly ExpertVersion[]): void {
+    for (const { digest } of versions) {
+      const slot = this.#table.find(digest);
+      const isHit = slot !== undefined && !this.#loads.has(slot);
+      this.#lookups++;
+      this.#hits += Number(isHit);
+      this.#demand.count(digest, isHit);
+    }
+  }
+
+  #canHold(versions: readonly ExpertVersion[]): boolean {
+    return this.#table.canHold(versions.map(({ digest }) => digest));
+  }
+
+  #tooMany(versions: readonly ExpertVersion[]): ApiError {
+    const pinned = this.#table.content().filter(({ isPinned }) => isPinned).length;
+    const others = pinned === 0 ? '' : `, of which ${pinned} ${pinned === 1 ? 'is' : 'are'} kept for pinned experts`;
+    return new ApiError(
+      'invalid_request_error',
+      'too_many_experts',
+      `the mixture has ${versions.length} experts, this region has ${this.#table.size} slots${others}`,
+    );
+  }
+
   #mayPass(): boolean {
     return this.#waiters.every(({ overtakes }) => overtakes < MAX_OVERTAKES);
   }
 
   #wait(versions: readonly ExpertVersion[], signal: AbortSignal): Promise<Lease> {
     return new Promise((resolve, reject) => {
-      const waiter: Waiter = { versions, grant: resolve, overtakes: 0 };
+      const waiter: Waiter = { versions, grant: resolve, refuse: reject, overtakes: 0 };
       this.#waiters.push(waiter);
       signal.addEventListener(
         'abort',
@@ -130,14 +220,18 @@ export class Residency {
 
   /** Slots for all of the experts, being filled where they are new; `undefined` when too few are free. */
   #tryLease(versions: readonly ExpertVersion[]): Lease | undefined {
-    const acquired = this.#table.acquire(versions.map(({ digest }) => digest));
-    if (acquired === undefined) return undefined;
+    const acquired = this.#table.acquire(versions);
+    if (acquired === undefined) {
+      this.#giveUpAhead(versions);
+      return undefined;
+    }
     for (const [i, { slot, isNew }] of acquired.entries()) {
       const version = versions[i];
-      if (isNew && version !== undefined) this.#begin(version, slot);
+      if (isNew && version !== undefined) this.#begin(version, slot, { isAhead: false });
     }
     const slots = acquired.map(({ slot }) => slot);
     const loads = slots.flatMap((slot) => this.#loads.get(slot) ?? []);
+    for (const load of loads) load.isAhead = false;
     const whole = Promise.all(loads.map(({ done }) => done)).then(() => undefined);
     // A holder that leaves need not look at it.
     whole.catch(() => undefined);
@@ -161,28 +255,32 @@ export class Residency {
     load.abort.abort(new Error('nobody waits for it any more'));
   }
 
-  #begin(version: ExpertVersion, slot: number): void {
+  /** Slots that are being filled for nobody yet go to who needs them now. */
+  #giveUpAhead(versions: readonly ExpertVersion[]): void {
+    for (const [slot, { isAhead, digest, abort }] of this.#loads) {
+      if (!isAhead || abort.signal.aborted || versions.some((version) => version.digest === digest)) continue;
+      this.#table.invalidate(slot);
+      abort.abort(new Error('its slot was needed'));
+    }
+  }
+
+  #begin(version: ExpertVersion, slot: number, { isAhead }: { readonly isAhead: boolean }): Load {
     const abort = new AbortController();
     this.#table.hold(slot);
     const done = this.#load(version, slot, abort.signal);
     done.catch(() => undefined);
-    this.#loads.set(slot, { digest: version.digest, abort, done });
+    const load = { digest: version.digest, isAhead, abort, done };
+    this.#loads.set(slot, load);
+    this.#options.onChange?.();
+    return load;
   }
 
   async #load(version: ExpertVersion, slot: number, signal: AbortSignal): Promise<void> {
-    const started = performance.now();
     try {
       await this.#options.load(version, slot, signal);
-      const { loaded, bytes, seconds } = this.#counts;
-      this.#counts = {
-        ...this.#counts,
-        loaded: loaded + 1,
-        bytes: bytes + version.bytes,
-        seconds: seconds + (performance.now() - started) / 1000,
-      };
+      this.#end('loaded');
     } catch (cause) {
-      const { cancelled, failed } = this.#counts;
-      this.#counts = { ...this.#counts, ...(signal.aborted ? { cancelled: cancelled + 1 } : { failed: failed + 1 }) };
+      this.#end(signal.aborted ? 'cancelled' : 'failed');
       this.#table.invalidate(slot);
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new ApiError('server_error', 'expert_unavailable', `expert ${version.digest} can't be loaded: ${why}`, {
@@ -194,7 +292,12 @@ export class Residency {
       this.#loads.delete(slot);
       this.#table.release(slot);
       this.#serveWaiters();
+      this.#options.onChange?.();
     }
+  }
+
+  #end(outcome: keyof LoadCounts): void {
+    this.#counts = { ...this.#counts, [outcome]: this.#counts[outcome] + 1 };
   }
 
   /** Serves who waits, in order; those behind one that must wait on only while it allows. */

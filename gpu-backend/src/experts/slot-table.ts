@@ -1,15 +1,24 @@
 /**
  * Fixed-size device slots for experts: which digest sits where, and who still uses it.
  *
- * Knows nothing of bytes or stores (see residency.ts). A slot in use is never taken; of the others the least recently used goes first.
+ * Knows nothing of bytes in stores (see residency.ts). A slot in use is never taken, nor one whose expert is pinned; of the others the one whose expert would be
+ * missed least goes first: requests of late times its bytes, which is what they would cost to bring in again (the value of GreedyDual-Size-Frequency, Cherkasova
+ * 1998, with bytes as the cost and slots of one size).
  */
 import type { Digest } from '@signpost/contracts';
 
 interface Entry {
   digest: Digest | undefined;
+  bytes: number;
   users: number;
   /** Rises with every use. */
   lastUse: number;
+}
+
+/** An expert version, as far as slots are concerned. */
+export interface SlotContent {
+  readonly digest: Digest;
+  readonly bytes: number;
 }
 
 export interface Acquired {
@@ -18,45 +27,89 @@ export interface Acquired {
   readonly isNew: boolean;
 }
 
+/** What sits in a slot. */
+export interface SlotState {
+  readonly slot: number;
+  readonly digest: Digest;
+  /** Of its delta file. */
+  readonly bytes: number;
+  readonly users: number;
+  readonly isPinned: boolean;
+}
+
 export class SlotTable {
   readonly #entries: Entry[];
+  readonly #demand: (digest: Digest) => number;
+  #pinned: ReadonlySet<Digest> = new Set();
   #clock = 0;
+  #evictions = 0;
 
-  constructor(slots: number) {
-    this.#entries = Array.from({ length: slots }, () => ({ digest: undefined, users: 0, lastUse: 0 }));
+  /** @param demand requests of late for an expert. */
+  constructor(slots: number, demand: (digest: Digest) => number) {
+    this.#entries = Array.from({ length: slots }, () => ({ digest: undefined, bytes: 0, users: 0, lastUse: 0 }));
+    this.#demand = demand;
   }
 
   get size(): number {
     return this.#entries.length;
   }
 
-  /** Slots that nobody uses now. */
+  /** Slots that could be given to another expert now. */
   get free(): number {
-    return this.#entries.filter(({ users }) => users === 0).length;
+    return this.#entries.filter((entry) => this.#isFree(entry)).length;
   }
 
-  digests(): Digest[] {
-    return this.#entries.flatMap(({ digest }) => digest ?? []);
+  /** Slots that nobody uses and that hold nothing. */
+  get empty(): number {
+    return this.#entries.filter(({ users, digest }) => users === 0 && digest === undefined).length;
+  }
+
+  /** Experts that gave up their slot to another one, since the start. */
+  get evictions(): number {
+    return this.#evictions;
+  }
+
+  content(): SlotState[] {
+    return this.#entries.flatMap(({ digest, bytes, users }, slot) =>
+      digest === undefined ? [] : { slot, digest, bytes, users, isPinned: this.#pinned.has(digest) },
+    );
+  }
+
+  find(digest: Digest): number | undefined {
+    const slot = this.#entries.findIndex((entry) => entry.digest === digest);
+    return slot === -1 ? undefined : slot;
+  }
+
+  /** Keeps these in their slots, once they are there, in place of those pinned before. */
+  pin(digests: Iterable<Digest>): void {
+    this.#pinned = new Set(digests);
+  }
+
+  /** Whether these experts could be in slots together, if nobody used any. */
+  canHold(digests: readonly Digest[]): boolean {
+    const others = [...this.#pinned].filter((digest) => !digests.includes(digest));
+    return others.length + digests.length <= this.size;
   }
 
   /**
-   * Takes a slot for each digest (all different), or none: a request that held one expert while waiting for another could wait for ever.
+   * Takes a slot for each expert (all different), or none: a request that held one expert while waiting for another could wait for ever.
    * `undefined` when too few slots are free.
    */
-  acquire(digests: readonly Digest[]): Acquired[] | undefined {
-    const absent = digests.filter((digest) => this.#find(digest) === undefined);
-    const kept = new Set(digests);
-    const evictable = this.#entries.filter(
-      ({ users, digest }) => users === 0 && (digest === undefined || !kept.has(digest)),
-    );
-    if (absent.length > evictable.length) return undefined;
-    return digests.map((digest) => {
-      const present = this.#find(digest);
-      const entry = present ?? this.#leastRecentlyUsed(kept);
+  acquire(experts: readonly SlotContent[]): Acquired[] | undefined {
+    const present = experts.map(({ digest }) => this.find(digest));
+    const absent = present.filter((slot) => slot === undefined).length;
+    const victims = this.#victims(new Set(experts.map(({ digest }) => digest)));
+    if (absent > victims.length) return undefined;
+    return experts.map(({ digest, bytes }, i) => {
+      const slot = present[i] ?? this.#entries.indexOf(victims.shift() ?? this.#missing());
+      const entry = this.#entry(slot);
+      const isNew = entry.digest !== digest;
+      if (isNew && entry.digest !== undefined) this.#evictions++;
       entry.digest = digest;
+      entry.bytes = bytes;
       entry.users++;
       entry.lastUse = ++this.#clock;
-      return { slot: this.#entries.indexOf(entry), isNew: present === undefined };
+      return { slot, isNew };
     });
   }
 
@@ -75,29 +128,30 @@ export class SlotTable {
     entry.users--;
   }
 
-  /** Forgets what a slot holds, because it couldn't be filled. Its users still release it. */
+  /** Forgets what a slot holds. Its users still release it; who asks for the expert from now on gets another. */
   invalidate(slot: number): void {
     this.#entry(slot).digest = undefined;
   }
 
   #entry(slot: number): Entry {
-    const entry = this.#entries[slot];
-    if (entry === undefined) throw new RangeError(`slot ${slot} does not exist; there are ${this.#entries.length}`);
-    return entry;
+    return this.#entries[slot] ?? this.#missing(slot);
   }
 
-  #find(digest: Digest): Entry | undefined {
-    return this.#entries.find((entry) => entry.digest === digest);
+  #missing(slot?: number): never {
+    throw new RangeError(`slot ${slot} does not exist; there are ${this.#entries.length}`);
   }
 
-  #leastRecentlyUsed(kept: ReadonlySet<Digest>): Entry {
-    const free = this.#entries.filter(
-      ({ users, digest }) => users === 0 && (digest === undefined || !kept.has(digest)),
-    );
-    const [first] = free.sort(
-      (a, b) => Number(a.digest !== undefined) - Number(b.digest !== undefined) || a.lastUse - b.lastUse,
-    );
-    if (first === undefined) throw new Error('no slot is free');
-    return first;
+  #isFree({ users, digest }: Entry): boolean {
+    return users === 0 && (digest === undefined || !this.#pinned.has(digest));
+  }
+
+  /** Slots that may be taken, the next first; none of an expert in `kept`. */
+  #victims(kept: ReadonlySet<Digest>): Entry[] {
+    const worth = ({ digest, bytes }: Entry) => (digest === undefined ? -1 : this.#demand(digest) * bytes);
+    return this.#entries
+      .filter((entry) => this.#isFree(entry) && (entry.digest === undefined || !kept.has(entry.digest)))
+      .map((entry) => ({ entry, worth: worth(entry) }))
+      .sort((a, b) => a.worth - b.worth || a.entry.lastUse - b.entry.lastUse)
+      .map(({ entry }) => entry);
   }
 }

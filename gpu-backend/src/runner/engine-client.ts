@@ -5,9 +5,15 @@
  */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { ApiError } from '@signpost/contracts';
+import { ApiError, type Digest, type ExpertVersion } from '@signpost/contracts';
+import type { Usage } from '../experts/demand.ts';
+import type { Tier } from '../experts/paging.ts';
+import type { Standing } from '../experts/prefetch.ts';
 import { Admission, type AdmissionLimits } from './admission.ts';
+import { revive } from './errors.ts';
 import type {
+  EngineCall,
+  EngineCalls,
   EngineFacts,
   EngineOptions,
   FromWorker,
@@ -26,6 +32,8 @@ export interface EngineClientOptions extends AdmissionLimits {
   readonly onLoading?: (bytes: number, totalBytes: number) => void;
   /** Told what went wrong without harm to a request. */
   readonly onProblem?: (problem: string) => void;
+  /** Told when an expert has come to a slot, gone, or is on its way. */
+  readonly onResidency?: () => void;
   /** Told once when the thread ends without having been asked to. */
   readonly onDeath: (error: Error) => void;
 }
@@ -36,7 +44,7 @@ const STEP_LIMIT_MS = 30_000;
 type Listener = (event: GenerationEvent) => void;
 
 interface Call {
-  readonly resolve: (stats: RegionStats) => void;
+  readonly resolve: (answer: EngineCalls[keyof EngineCalls]['answer']) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -123,9 +131,7 @@ export class EngineClient {
           continue;
         }
         if (event.kind === 'failed') {
-          const { type, code, message, status, param, detail } = event.error;
-          const cause = new Error(detail);
-          throw new ApiError(type, code, message, param === null ? { status, cause } : { status, param, cause });
+          throw revive(event.error);
         }
         yield event;
         if (event.kind === 'finished') return;
@@ -144,11 +150,44 @@ export class EngineClient {
 
   /** @throws ApiError (503) when the engine is gone. */
   stats(): Promise<RegionStats> {
+    return this.#call('stats', undefined);
+  }
+
+  /** How these experts were used since the start. @throws ApiError (503) when the engine is gone. */
+  usage(digests: readonly Digest[]): Promise<readonly (Usage | undefined)[]> {
+    return this.#call('usage', digests);
+  }
+
+  /** Brings an expert into a slot; tells how long it took. @throws ApiError (503) when it can't be had in time, or the engine is gone. */
+  load(version: ExpertVersion, timeoutMs: number): Promise<{ readonly ms: number }> {
+    return this.#call('load', { version, timeoutMs });
+  }
+
+  /** Forgets an expert everywhere but in the store, and tells where it was. @throws ApiError (503) when the engine is gone. */
+  evict(digest: Digest): Promise<readonly Tier[]> {
+    return this.#call('evict', digest);
+  }
+
+  /** Says which experts to have at hand from now on. */
+  keep(standing: Standing): void {
+    if (this.isAlive) this.#send({ kind: 'keep', standing });
+  }
+
+  /** Says which experts may be asked for soon. */
+  hint(versions: readonly ExpertVersion[]): void {
+    if (this.isAlive) this.#send({ kind: 'hint', versions });
+  }
+
+  #call<Name extends keyof EngineCalls>(
+    name: Name,
+    ask: EngineCalls[Name]['ask'],
+  ): Promise<EngineCalls[Name]['answer']> {
     if (this.#death !== undefined) return Promise.reject(engineGone(this.#death));
     const call = ++this.#lastId;
     return new Promise((resolve, reject) => {
-      this.#calls.set(call, { resolve, reject });
-      this.#send({ kind: 'stats', call });
+      // Answers come by the number of their call, which is of this name.
+      this.#calls.set(call, { resolve: (answer) => resolve(answer as EngineCalls[Name]['answer']), reject });
+      this.#send({ kind: 'call', call, name, ask } as EngineCall);
     });
   }
 
@@ -174,9 +213,16 @@ export class EngineClient {
         if (message.step !== undefined) this.#options.observer?.onStep(message.step);
         for (const { id, event } of message.events) this.#listeners.get(id)?.(event);
         return;
-      case 'stats':
-        this.#calls.get(message.call)?.resolve(message.stats);
+      case 'answer':
+        this.#calls.get(message.call)?.resolve(message.answer);
         this.#calls.delete(message.call);
+        return;
+      case 'refusal':
+        this.#calls.get(message.call)?.reject(revive(message.error));
+        this.#calls.delete(message.call);
+        return;
+      case 'residency':
+        this.#options.onResidency?.();
         return;
       case 'problem':
         this.#options.onProblem?.(message.problem);

@@ -216,8 +216,8 @@ async function simulate(list: readonly Arrival[], size: typeof sizes extends fc.
   }
   // Who left while its prompt was computed early holds its blocks and slots until that step is done.
   for (let left = 4; left > 0; left--) await turn();
-  const { running, waiting, kvBlocksFree, slotsFree } = loop.stats();
-  expect({ running, waiting, kvBlocksFree, slotsFree }).toEqual({
+  const { running, waiting, kvBlocksFree, residency: held } = loop.stats();
+  expect({ running, waiting, kvBlocksFree, slotsFree: held.slotsFree }).toEqual({
     running: 0,
     waiting: 0,
     kvBlocksFree: size.blocks,

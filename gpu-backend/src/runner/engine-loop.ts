@@ -20,6 +20,7 @@ import { Sequence } from '../schedule/sequence.ts';
 import { logitCount, StepBatchBuilder } from '../schedule/step-batch.ts';
 import type { Chunk } from '../schedule/step-budget.ts';
 import { EarlyPrefill } from './early-prefill.ts';
+import { serialise } from './errors.ts';
 import type {
   EngineStats,
   ExpertLoad,
@@ -27,7 +28,6 @@ import type {
   GenerationRequest,
   RequestEvent,
   RequestTimings,
-  SerialisedError,
   StepStats,
 } from './protocol.ts';
 
@@ -86,18 +86,13 @@ export class EngineLoop {
 
   stats(): EngineStats {
     const { blocks, scheduler, residency } = this.#parts;
-    const { slots, slotsFree, resident, loading, loads } = residency.state;
     return {
       running: scheduler.running,
       waiting: this.#waiting,
       experts: this.#expertLoads(),
       kvBlocks: blocks.blocks,
       kvBlocksFree: blocks.free,
-      slots,
-      slotsFree,
-      resident,
-      loading,
-      loads,
+      residency: residency.state,
       preemptionsTotal: scheduler.preemptions,
       prefixQueriesTotal: blocks.prefix.queries,
       prefixHitsTotal: blocks.prefix.hits,
@@ -361,10 +356,4 @@ function scorePrompt(
     scores.push(scoreToken(logits.subarray(i * width, (i + 1) * width), token, logprobs));
   }
   return scores;
-}
-
-function serialise(error: unknown): SerialisedError {
-  const { type, code, message, status, param, cause } = ApiError.from(error);
-  const detail = cause instanceof Error ? (cause.stack ?? cause.message) : message;
-  return { type, code, message, status, param, detail };
 }

@@ -3,8 +3,10 @@
  */
 import type { Digest, ErrorType, ExpertVersion } from '@signpost/contracts';
 import type { DeviceName, GrammarSpec, SamplingParams, TokenScore, WeightFormat } from '@signpost/engine';
-import type { HostCacheState } from '../experts/host-cache.ts';
-import type { LoadCounts } from '../experts/residency.ts';
+import type { Usage } from '../experts/demand.ts';
+import type { PagingState, Tier } from '../experts/paging.ts';
+import type { Standing } from '../experts/prefetch.ts';
+import type { ResidencyState } from '../experts/residency.ts';
 
 export interface EngineOptions {
   /** Base checkpoint folder. */
@@ -56,10 +58,37 @@ export interface GenerationRequest {
   readonly logprobs: number | undefined;
 }
 
+/** What is asked of the engine and answered once. */
+export interface EngineCalls {
+  readonly stats: { readonly ask: undefined; readonly answer: RegionStats };
+  /** Of the experts asked about; undefined for one that was never asked for. */
+  readonly usage: { readonly ask: readonly Digest[]; readonly answer: readonly (Usage | undefined)[] };
+  /** Brings an expert into a slot. */
+  readonly load: {
+    readonly ask: { readonly version: ExpertVersion; readonly timeoutMs: number };
+    readonly answer: { readonly ms: number };
+  };
+  /** Forgets an expert; answers where it was. */
+  readonly evict: { readonly ask: Digest; readonly answer: readonly Tier[] };
+}
+
+export type EngineCall = {
+  readonly [Name in keyof EngineCalls]: {
+    readonly kind: 'call';
+    readonly call: number;
+    readonly name: Name;
+    readonly ask: EngineCalls[Name]['ask'];
+  };
+}[keyof EngineCalls];
+
 export type ToWorker =
   | { readonly kind: 'submit'; readonly request: GenerationRequest }
   | { readonly kind: 'abort'; readonly id: number }
-  | { readonly kind: 'stats'; readonly call: number }
+  | EngineCall
+  /** What the region is to have at hand from now on. */
+  | { readonly kind: 'keep'; readonly standing: Standing }
+  /** What may be asked for soon. */
+  | { readonly kind: 'hint'; readonly versions: readonly ExpertVersion[] }
   /** Ends the thread, between two steps. */
   | { readonly kind: 'close' };
 
@@ -121,12 +150,7 @@ export interface EngineStats {
   readonly kvBlocks: number;
   /** Blocks that no sequence holds; those with a prefix to share are among them. */
   readonly kvBlocksFree: number;
-  readonly slots: number;
-  readonly slotsFree: number;
-  readonly resident: readonly Digest[];
-  readonly loading: readonly Digest[];
-  /** Loads into slots. */
-  readonly loads: LoadCounts;
+  readonly residency: ResidencyState;
   readonly preemptionsTotal: number;
   /** Tokens looked up in the prefix cache when a sequence was started, and those it had. */
   readonly prefixQueriesTotal: number;
@@ -134,9 +158,7 @@ export interface EngineStats {
 }
 
 /** With what the machine beneath the engine holds. */
-export interface RegionStats extends EngineStats {
-  readonly host: HostCacheState;
-}
+export interface RegionStats extends EngineStats, PagingState {}
 
 export interface ExpertLoad {
   readonly digest: Digest;
@@ -170,6 +192,9 @@ export type FromWorker =
   | { readonly kind: 'ready'; readonly facts: EngineFacts }
   /** What has happened since the last message; `step` where it comes of a step. */
   | { readonly kind: 'events'; readonly events: readonly RequestEvent[]; readonly step?: StepStats }
-  | { readonly kind: 'stats'; readonly call: number; readonly stats: RegionStats }
+  | { readonly kind: 'answer'; readonly call: number; readonly answer: EngineCalls[keyof EngineCalls]['answer'] }
+  | { readonly kind: 'refusal'; readonly call: number; readonly error: SerialisedError }
+  /** An expert has come to a slot, gone, or is on its way. */
+  | { readonly kind: 'residency' }
   /** For the log: what went wrong without harm to a request. */
   | { readonly kind: 'problem'; readonly problem: string };

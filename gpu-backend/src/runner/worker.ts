@@ -6,12 +6,12 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { Grammars, Model, openCheckpoint } from '@signpost/engine';
 import { openStore } from '@signpost/store';
 import { DiskCache } from '../experts/disk-cache.ts';
-import { Pager } from '../experts/page-in.ts';
-import { Residency } from '../experts/residency.ts';
+import { Paging } from '../experts/paging.ts';
 import { BlockManager } from '../schedule/block-manager.ts';
 import { Scheduler } from '../schedule/scheduler.ts';
 import { EngineLoop } from './engine-loop.ts';
-import type { EngineOptions, FromWorker, ToWorker } from './protocol.ts';
+import { serialise } from './errors.ts';
+import type { EngineCall, EngineCalls, EngineOptions, FromWorker, ToWorker } from './protocol.ts';
 
 /** How much nicer than the HTTP thread this one is, and with it the kernels' threads, which inherit it: a health check doesn't wait for a core. */
 const NICENESS = 5;
@@ -47,24 +47,41 @@ const model = await Model.load(await openCheckpoint(options.base), {
   maxLogitRows,
 });
 const { diskCache, hostCacheBytes } = options;
-const pager = new Pager({
+const paging = new Paging({
+  slots: options.slots,
   store: openStore(options.store),
   model,
   hostCacheBytes,
   disk: diskCache === undefined ? undefined : await DiskCache.open(diskCache.dir, diskCache.bytes),
   onProblem: (problem) => send({ kind: 'problem', problem }),
+  onChange: () => send({ kind: 'residency' }),
 });
 const loop = new EngineLoop({
   model,
   blocks,
   scheduler: new Scheduler(blocks, { ...options, maxLogitRows }),
-  residency: new Residency({
-    slots: options.slots,
-    load: (version, slot, signal) => pager.load(version, slot, signal),
-  }),
+  residency: paging.residency,
   grammars: await Grammars.load(options.base, model.config.vocabSize),
   emit: (events, step) => send(step === undefined ? { kind: 'events', events } : { kind: 'events', events, step }),
 });
+
+async function answer(call: EngineCall): Promise<EngineCalls[keyof EngineCalls]['answer']> {
+  switch (call.name) {
+    case 'stats':
+      return { ...loop.stats(), ...paging.state };
+    case 'usage':
+      return call.ask.map((digest) => paging.usage(digest));
+    case 'load': {
+      const asked = performance.now();
+      await paging.load(call.ask.version, call.ask.timeoutMs);
+      return { ms: Math.round(performance.now() - asked) };
+    }
+    case 'evict':
+      return paging.evict(call.ask);
+    default:
+      return call satisfies never;
+  }
+}
 
 port.on('message', (message: ToWorker) => {
   switch (message.kind) {
@@ -74,8 +91,17 @@ port.on('message', (message: ToWorker) => {
     case 'abort':
       loop.abort(message.id);
       return;
-    case 'stats':
-      send({ kind: 'stats', call: message.call, stats: { ...loop.stats(), host: pager.cache.state } });
+    case 'call':
+      answer(message).then(
+        (value) => send({ kind: 'answer', call: message.call, answer: value }),
+        (error: unknown) => send({ kind: 'refusal', call: message.call, error: serialise(error) }),
+      );
+      return;
+    case 'keep':
+      paging.prefetcher.keep(message.standing);
+      return;
+    case 'hint':
+      paging.prefetcher.hint(message.versions);
       return;
     case 'close':
       // Of this thread only.

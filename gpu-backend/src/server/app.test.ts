@@ -10,9 +10,11 @@ import { openStore } from '@signpost/store';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CatalogueWatch } from '../experts/catalogue-watch.ts';
+import { StandingOrders } from '../experts/standing.ts';
 import { ExpertTokenizers } from '../experts/tokenizers.ts';
 import { EngineClient } from '../runner/engine-client.ts';
 import { createApp } from './app.ts';
+import { DrainSwitch } from './drain.ts';
 import { Heartbeats } from './heartbeat.ts';
 import { Metrics } from './metrics.ts';
 import type { RequestSpan } from './tracing.ts';
@@ -53,13 +55,14 @@ beforeAll(async () => {
     },
     { maxRequests: MAX_REQUESTS, maxQueuedTokens: 4_096, observer: metrics, onDeath: () => undefined },
   );
+  const catalogue = new CatalogueWatch(openStore(dir), () => undefined);
   app = createApp({
     engine,
     tokenizers: new ExpertTokenizers(openStore(dir), {
       tokenizer: await Tokenizer.load(BASE),
       vocabSize: engine.facts.vocabSize,
     }),
-    catalogue: new CatalogueWatch(openStore(dir), () => undefined),
+    catalogue,
     defaultMaxTokens: 5,
     region: 'test',
     signingKey: undefined,
@@ -67,9 +70,25 @@ beforeAll(async () => {
     metricsKey: await hashKey(METRICS_KEY),
     tracing: { record: (span) => spans.push(span), close: async () => undefined },
     logPrompts: false,
-    heartbeats: new Heartbeats('test', engine, () => false),
+    heartbeats: new Heartbeats({
+      region: 'test',
+      engine,
+      isDraining: () => false,
+      edges: [],
+      signingKey: undefined,
+      onReach: () => undefined,
+    }),
+    standing: new StandingOrders({
+      catalogue,
+      base: engine.facts.base,
+      slots: 1,
+      keep: () => undefined,
+      hint: () => undefined,
+      onProblem: () => undefined,
+    }),
+    adminKey: undefined,
     log: pino({ level: 'info' }, { write: (line) => logged.push(line) }),
-    isDraining: () => false,
+    draining: new DrainSwitch(() => undefined),
   });
 });
 afterAll(async () => {

@@ -4,13 +4,13 @@
 import { randomUUID } from 'node:crypto';
 import {
   ApiError,
-  bearerHash,
   chatRequestSchema,
   completionRequestSchema,
   type Digest,
   detokenizeRequestSchema,
-  equalInConstantTime,
+  PREFETCH_HEADER,
   parseBody,
+  presentsKey,
   readText,
   SeenTokens,
   tokenizeRequestSchema,
@@ -19,10 +19,13 @@ import {
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { CatalogueWatch } from '../experts/catalogue-watch.ts';
+import type { StandingOrders } from '../experts/standing.ts';
 import type { ExpertTokenizers } from '../experts/tokenizers.ts';
 import { type Asked, promptOf, spanOf, timeoutOf } from './account.ts';
+import { adminRoutes, type Draining } from './admin.ts';
 import { type AnswerIdentity, chatChunks, chatCompletion, prepareChat } from './chat.ts';
 import { completion, completionChunks, prepareCompletion } from './completions.ts';
+import { listExperts } from './experts.ts';
 import type { Addressee, Generation, GenerationDeps, RequestLimits } from './generation.ts';
 import type { Heartbeats } from './heartbeat.ts';
 import type { Metrics } from './metrics.ts';
@@ -42,15 +45,21 @@ export interface AppDeps extends GenerationDeps {
   /** Hash of the key that metrics are read with; undefined where everybody who reaches the server may. */
   readonly metricsKey: Digest | undefined;
   readonly tracing: Tracing;
+  readonly standing: StandingOrders;
+  /** Hash of the key of the admin API; undefined where that is off. */
+  readonly adminKey: Digest | undefined;
   readonly log: Logger;
   /** Whether the log tells what was asked, too. */
   readonly logPrompts: boolean;
-  /** Whether new requests are refused because the server is about to stop. */
-  readonly isDraining: () => boolean;
+  /** Whether new requests are refused. */
+  readonly draining: Draining;
 }
 
 type Env = { Variables: { requestId: string; body: string; tenant: string } };
 type AppContext = Context<Env>;
+
+/** Experts that one request may announce. */
+const MAX_HINTS = 4;
 
 export function createApp(deps: AppDeps): Hono<Env> {
   const { engine, tokenizers, catalogue, log } = deps;
@@ -77,7 +86,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
     engine.isAlive ? context.json({ status: 'live' }) : context.json({ status: 'dead' }, 500),
   );
   app.get('/health/ready', (context) => {
-    const status = deps.isDraining() ? 'draining' : engine.isAlive ? 'ready' : 'dead';
+    const status = deps.draining.isOn ? 'draining' : engine.isAlive ? 'ready' : 'dead';
     return context.json({ status }, status === 'ready' ? 200 : 503);
   });
   app.get('/metrics', async (context) => {
@@ -87,6 +96,9 @@ export function createApp(deps: AppDeps): Hono<Env> {
   app.all('/health/live', onlyTakes('GET'));
   app.all('/health/ready', onlyTakes('GET'));
   app.all('/metrics', onlyTakes('GET'));
+
+  // Apart from inference, with a key of its own.
+  app.route('/admin', adminRoutes(deps));
 
   app.use(async function authenticate(context, next) {
     const body = await readText(context.req.raw);
@@ -114,9 +126,14 @@ export function createApp(deps: AppDeps): Hono<Env> {
     context.json(findModel(await catalogue.catalogue(), engine.facts.base, startedAt, context.req.param('id'))),
   );
 
+  app.get('/v1/experts', async (context) =>
+    context.json({ object: 'list', data: await listExperts(deps, await catalogue.catalogue()) }),
+  );
+
   app.post('/v1/chat/completions', async (context) => {
     const request = parseBody(context.get('body'), chatRequestSchema);
     refuseWhileDraining(deps);
+    hint(context);
     const chat = prepareChat(deps, await addressed(request.model), request, limitsOf(context));
     const identity = identityOf(context, 'chatcmpl', request.model);
     const asked = { operation: 'chat' as const, request };
@@ -129,6 +146,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
   app.post('/v1/completions', async (context) => {
     const request = parseBody(context.get('body'), completionRequestSchema);
     refuseWhileDraining(deps);
+    hint(context);
     const text = prepareCompletion(deps, await addressed(request.model), request, limitsOf(context));
     const identity = identityOf(context, 'cmpl', request.model);
     const asked = { operation: 'text_completion' as const, request };
@@ -152,6 +170,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
   app.all('/tokenize', onlyTakes('POST'));
   app.all('/detokenize', onlyTakes('POST'));
   app.all('/heartbeat', onlyTakes('GET'));
+  app.all('/v1/experts', onlyTakes('GET'));
   app.all('/v1/models', onlyTakes('GET'));
   app.all('/v1/models/:id', onlyTakes('GET'));
   app.all('/v1/chat/completions', onlyTakes('POST'));
@@ -166,6 +185,12 @@ export function createApp(deps: AppDeps): Hono<Env> {
     logFailure(requestId, apiError);
     return apiError.toResponse({ 'x-request-id': requestId });
   });
+
+  /** Brings in what the edge expects to be asked for soon. */
+  function hint(context: AppContext): void {
+    const names = (context.req.header(PREFETCH_HEADER) ?? '').split(',').map((name) => name.trim());
+    deps.standing.hint(names.filter((name) => name !== '').slice(0, MAX_HINTS));
+  }
 
   /** Answers whole or streamed. Either way an app that goes away stops the engine's work. */
   async function answer(
@@ -242,9 +267,7 @@ function limitsOf(context: AppContext): RequestLimits {
 
 /** @throws ApiError (401) for another key than the one metrics are read with. */
 async function checkMetricsKey(key: Digest | undefined, authorization: string | undefined): Promise<void> {
-  if (key === undefined) return;
-  const given = await bearerHash(authorization ?? '');
-  if (given !== undefined && equalInConstantTime(given, key)) return;
+  if (key === undefined || (await presentsKey(authorization, key))) return;
   throw new ApiError(
     'authentication_error',
     'invalid_metrics_key',
@@ -262,9 +285,9 @@ function clientGone(): ApiError {
   return new ApiError('invalid_request_error', 'client_gone', 'the client went away', { status: 499 });
 }
 
-function refuseWhileDraining({ isDraining }: AppDeps): void {
-  if (isDraining())
-    throw new ApiError('server_error', 'draining', 'this region is about to stop; another one may answer', {
+function refuseWhileDraining({ draining }: AppDeps): void {
+  if (draining.isOn)
+    throw new ApiError('server_error', 'draining', 'this region takes no new requests; another one may answer', {
       status: 503,
     });
 }

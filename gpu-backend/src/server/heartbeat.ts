@@ -1,35 +1,124 @@
 /**
- * What this region tells about itself.
+ * What this region tells about itself, and to whom: to each of its edges every two seconds, and at once when an expert has come or gone, or it drains.
  */
-import type { Heartbeat } from '@signpost/contracts';
+import { randomUUID } from 'node:crypto';
+import {
+  HEARTBEAT_AUDIENCE,
+  HEARTBEAT_INTERVAL_MS,
+  HEARTBEAT_PATH,
+  type Heartbeat,
+  signRequest,
+} from '@signpost/contracts';
 import type { EngineClient } from '../runner/engine-client.ts';
 
-export class Heartbeats {
-  readonly #region: string;
-  readonly #engine: EngineClient;
-  readonly #isDraining: () => boolean;
+export interface HeartbeatOptions {
+  readonly region: string;
+  readonly engine: Pick<EngineClient, 'stats' | 'facts'>;
+  readonly isDraining: () => boolean;
+  /** URLs of the edges to tell, without a slash at the end. */
+  readonly edges: readonly string[];
+  /** What they are signed with; undefined where all are on this machine. */
+  readonly signingKey: Uint8Array | undefined;
+  /** Told when an edge can't be reached any more, and when it can again. */
+  readonly onReach: (edge: string, problem: string | undefined) => void;
+}
 
-  constructor(region: string, engine: EngineClient, isDraining: () => boolean) {
-    this.#region = region;
-    this.#engine = engine;
-    this.#isDraining = isDraining;
+/** Changes within it are told together. */
+const GATHER_MS = 50;
+const TIMEOUT_MS = 2_000;
+
+export class Heartbeats {
+  readonly #options: HeartbeatOptions;
+  readonly #replica = randomUUID();
+  /** Edges that could not be told last time. */
+  readonly #unreached = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
+  #sending: Promise<void> | undefined;
+  #lastSent = 0;
+  #hasChanged = false;
+  #isClosed = false;
+
+  constructor(options: HeartbeatOptions) {
+    this.#options = options;
+    this.#plan(0);
   }
 
   async current(): Promise<Heartbeat> {
-    const stats = await this.#engine.stats();
+    const { region, engine, isDraining } = this.#options;
+    const { residency, host, ...stats } = await engine.stats();
     return {
-      region: this.#region,
+      region,
+      replica: this.#replica,
       sentAt: Date.now(),
-      base: this.#engine.facts.base,
+      base: engine.facts.base,
       running: stats.running,
       waiting: stats.waiting,
       kvBlocksFree: stats.kvBlocksFree,
       kvBlocks: stats.kvBlocks,
-      slots: stats.slots,
-      slotsFree: stats.slotsFree,
-      experts: { device: [...stats.resident], host: [], loading: [...stats.loading] },
-      pageInBytesPerSecond: null,
-      draining: this.#isDraining(),
+      slots: residency.slots,
+      slotsFree: residency.slotsFree,
+      experts: { device: [...residency.resident], host: [...host.files], loading: [...residency.loading] },
+      pageInBytesPerSecond: stats.bytesPerSecond,
+      draining: isDraining(),
     };
+  }
+
+  /** Says that what heartbeats tell has changed. */
+  changed(): void {
+    this.#hasChanged = true;
+    if (this.#sending === undefined) this.#plan(GATHER_MS);
+  }
+
+  /** Tells once more, if it was told of a change, and never again. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    await this.#sending;
+    if (this.#hasChanged) await this.#send();
+  }
+
+  #plan(inMs: number): void {
+    if (this.#options.edges.length === 0 || this.#isClosed) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#sending = this.#send().finally(() => {
+        this.#sending = undefined;
+        const sinceMs = performance.now() - this.#lastSent;
+        this.#plan(this.#hasChanged ? GATHER_MS : Math.max(0, HEARTBEAT_INTERVAL_MS - sinceMs));
+      });
+    }, inMs).unref();
+  }
+
+  async #send(): Promise<void> {
+    this.#hasChanged = false;
+    this.#lastSent = performance.now();
+    const body = await this.current().then(JSON.stringify, () => undefined);
+    // An engine that is gone says so in its health check; an edge that hears nothing looks elsewhere.
+    if (body !== undefined) await Promise.all(this.#options.edges.map((edge) => this.#tell(edge, body)));
+  }
+
+  async #tell(edge: string, body: string): Promise<void> {
+    const { signingKey: key, onReach } = this.#options;
+    const request = { region: HEARTBEAT_AUDIENCE, method: 'POST', path: HEARTBEAT_PATH, body };
+    let problem: string | undefined;
+    try {
+      const authorization =
+        key === undefined ? {} : { authorization: `Bearer ${await signRequest(key, request, { tenant: undefined })}` };
+      const response = await fetch(`${edge}${HEARTBEAT_PATH}`, {
+        method: 'POST',
+        body,
+        headers: { 'content-type': 'application/json', ...authorization },
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+      const text = await response.text();
+      if (!response.ok) problem = `it answered ${response.status} ${text.slice(0, 200)}`;
+    } catch (error) {
+      const { cause, message } = error as Error;
+      problem = cause instanceof Error ? `${message}: ${cause.message}` : message;
+    }
+    if ((problem !== undefined) === this.#unreached.has(edge)) return;
+    if (problem === undefined) this.#unreached.delete(edge);
+    else this.#unreached.add(edge);
+    onReach(edge, problem);
   }
 }

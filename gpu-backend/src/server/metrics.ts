@@ -8,6 +8,7 @@ import type { Digest } from '@signpost/contracts';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { RegionStats, StepStats } from '../runner/protocol.ts';
 import type { EngineObserver, RequestOutcome, RequestSummary } from '../runner/request-watch.ts';
+import { pagingMetrics } from './paging-metrics.ts';
 
 /** The base's name among the models served. */
 const MODEL_NAME = 'base';
@@ -50,6 +51,7 @@ export class Metrics implements EngineObserver {
   readonly #request;
   readonly #step;
   readonly #load;
+  readonly #paging;
   readonly #refused: Counter<'code'>;
 
   constructor(options: MetricsOptions) {
@@ -59,6 +61,7 @@ export class Metrics implements EngineObserver {
     this.#request = requestMetrics(this.#registry);
     this.#step = stepMetrics(this.#registry);
     this.#load = loadMetrics(this.#registry, options);
+    this.#paging = pagingMetrics(this.#registry);
     this.#refused = new Counter({
       name: 'signpost_requests_refused_total',
       help: 'Requests answered with an error, by its code',
@@ -74,7 +77,9 @@ export class Metrics implements EngineObserver {
   /** The text of a scrape. An engine that is gone leaves the load gauges as they were; `signpost_engine_up` says so. */
   async render(): Promise<string> {
     try {
-      this.#load.set(await this.#options.stats());
+      const stats = await this.#options.stats();
+      this.#load.set(stats);
+      this.#paging.set(stats);
       this.#load.up.set(1);
     } catch {
       this.#load.up.set(0);
@@ -206,39 +211,12 @@ function loadMetrics(registry: Registry, { blockTokens, modelNames }: MetricsOpt
   const running = gauge('vllm:num_requests_running', 'Requests in the running batch');
   const waiting = gauge('vllm:num_requests_waiting', 'Requests that wait for a slot or for a place');
   const kvUsage = gauge('vllm:kv_cache_usage_perc', 'Share of the KV cache in use, 0 to 1');
-  const slots = gauge('signpost_expert_slots', 'Expert slots of the device');
-  const slotsFree = gauge('signpost_expert_slots_free', 'Expert slots that no request uses now');
-  const loading = gauge('signpost_experts_loading', 'Experts on their way into a slot');
-  const resident = new Gauge({
-    name: 'signpost_expert_resident',
-    help: '1 for each expert in a slot',
-    labelNames: ['expert'],
-    registers,
-  });
   const lora = new Gauge({
     name: 'vllm:lora_requests_info',
     help: 'Experts by whether their requests run or wait; the value is the time, in seconds since the epoch',
     labelNames: ['max_lora', 'running_lora_adapters', 'waiting_lora_adapters'],
     registers,
   });
-  // Counted by the engine; a scrape sets them to what it says.
-  const count = (name: string, help: string) => new Counter({ name, help, registers });
-  const loads = new Counter({
-    name: 'signpost_expert_loads_total',
-    help: 'Loads of experts into slots, by how they ended',
-    labelNames: ['outcome'],
-    registers,
-  });
-  const loadBytes = count('signpost_expert_load_bytes_total', 'Bytes of the delta files that were loaded into slots');
-  const loadSeconds = count(
-    'signpost_expert_load_seconds_total',
-    'Time that loads into slots took, of those that succeeded',
-  );
-  const hostBytes = gauge('signpost_host_cache_bytes', 'Bytes of delta files in memory');
-  const hostFiles = gauge('signpost_host_cache_files', 'Delta files in memory, or on their way');
-  const hostLookups = count('signpost_host_cache_lookups_total', 'Delta files looked up in memory');
-  const hostHits = count('signpost_host_cache_hits_total', 'Delta files found in memory, or on their way');
-  const hostEvictions = count('signpost_host_cache_evictions_total', 'Delta files dropped from memory for others');
   const cache = new Gauge({
     name: 'vllm:cache_config_info',
     help: 'Sizes of the KV cache',
@@ -251,28 +229,13 @@ function loadMetrics(registry: Registry, { blockTokens, modelNames }: MetricsOpt
       running.set(stats.running);
       waiting.set(stats.waiting);
       kvUsage.set(stats.kvBlocks === 0 ? 0 : 1 - stats.kvBlocksFree / stats.kvBlocks);
-      slots.set(stats.slots);
-      slotsFree.set(stats.slotsFree);
-      loading.set(stats.loading.length);
-      const { host, loads: ended } = stats;
-      loads.reset();
-      for (const outcome of ['loaded', 'failed', 'cancelled'] as const) loads.inc({ outcome }, ended[outcome]);
-      setTo(loadBytes, ended.bytes);
-      setTo(loadSeconds, ended.seconds);
-      hostBytes.set(host.bytes);
-      hostFiles.set(host.files.length);
-      setTo(hostLookups, host.lookups);
-      setTo(hostHits, host.hits);
-      setTo(hostEvictions, host.evictions);
-      resident.reset();
-      for (const digest of stats.resident) resident.set({ expert: digest }, 1);
       cache.set({ block_size: blockTokens, num_gpu_blocks: stats.kvBlocks }, 1);
       const names = (is: 'running' | 'waiting') =>
         stats.experts.flatMap((load) => (load[is] > 0 ? modelNames(load.digest) : [])).join(',');
       lora.reset();
       lora.set(
         {
-          max_lora: stats.slots,
+          max_lora: stats.residency.slots,
           running_lora_adapters: names('running'),
           waiting_lora_adapters: names('waiting'),
         },
@@ -280,9 +243,4 @@ function loadMetrics(registry: Registry, { blockTokens, modelNames }: MetricsOpt
       );
     },
   };
-}
-
-function setTo(counter: Counter, total: number): void {
-  counter.reset();
-  counter.inc(total);
 }

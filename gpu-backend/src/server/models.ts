@@ -9,7 +9,7 @@ import {
   type ExpertVersion,
   type ModelCard,
   Problem,
-  parseModelName,
+  parseExpertReference,
   resolveExpert,
 } from '@signpost/contracts';
 
@@ -63,11 +63,9 @@ function modelId(name: string, channel: string): string {
 
 function selectedCard(catalogue: Catalogue, base: Digest, id: string): ModelCard | undefined {
   try {
-    const model = parseModelName(id);
-    const [term, second] = model.kind === 'mixture' ? model.terms : [];
     // A mixture is no model of its own.
-    if (term === undefined || second !== undefined || term.weight !== 1) return undefined;
-    const version = resolveExpert(catalogue, term.expert, term.selector);
+    const { expert, selector } = parseExpertReference(id);
+    const version = resolveExpert(catalogue, expert, selector);
     return version.base === base ? expertCard(catalogue, id, version) : undefined;
   } catch (error) {
     if (error instanceof Problem) return undefined;

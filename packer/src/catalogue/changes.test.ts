@@ -1,6 +1,6 @@
 import { type Catalogue, CHANNEL_HISTORY, catalogueSchema, type Digest, EMPTY_CATALOGUE } from '@signpost/contracts';
 import { describe, expect, it } from 'vitest';
-import { promoted, rolledBack, withVersion } from './changes.ts';
+import { preloading, promoted, rolledBack, withVersion } from './changes.ts';
 
 const digestOf = (letter: string) => letter.repeat(64) as Digest;
 const BASE = digestOf('b');
@@ -99,5 +99,24 @@ describe('a rollback', () => {
     expect(catalogueSchema.safeParse(catalogue).success).toBe(true);
     for (let i = 0; i < CHANNEL_HISTORY; i++) catalogue = rolledBack(catalogue, 'math', 'stable');
     expect(() => rolledBack(catalogue, 'math', 'stable')).toThrow(/nothing else/);
+  });
+});
+
+describe('what regions bring in ahead', () => {
+  it('is the list last said, of what is there, each once', () => {
+    const listed = preloading(two, ['math', 'math@11111111', 'math']);
+    expect(listed.preload).toEqual(['math', 'math@11111111']);
+    expect(catalogueSchema.safeParse(listed).success).toBe(true);
+    expect(preloading(listed, ['math']).preload).toEqual(['math']);
+    expect(preloading(listed, [])).toEqual(two);
+  });
+
+  it.each([
+    ['nobody', /no expert "nobody"/],
+    ['math@canary', /neither a channel nor a digest/],
+    ['math:0.5', /no single expert/],
+    ['base', /no single expert/],
+  ])('is refused where it names %s', (name, message) => {
+    expect(() => preloading(two, [name])).toThrow(message);
   });
 });

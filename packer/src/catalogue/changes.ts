@@ -10,8 +10,10 @@ import {
   type Digest,
   type ExpertVersion,
   Problem,
+  parseExpertReference,
   parseWith,
   resolveExpert,
+  resolveTargets,
 } from '@signpost/contracts';
 
 /** The catalogue with a new version of an expert, to which a channel points from now on. */
@@ -88,6 +90,19 @@ export function rolledBack(catalogue: Catalogue, name: string, channel: string):
     channels: { ...expert.channels, [channel]: last.targets },
     history: { ...expert.history, [channel]: states.slice(0, -1) },
   });
+}
+
+/**
+ * The catalogue with another list of experts that regions bring in ahead; none for no names.
+ *
+ * @throws Problem for a name that stands for no version.
+ */
+export function preloading({ preload: _, ...catalogue }: Catalogue, names: readonly string[]): Catalogue {
+  for (const name of names) {
+    const { expert, selector } = parseExpertReference(name);
+    resolveTargets(catalogue, expert, selector);
+  }
+  return names.length === 0 ? catalogue : { ...catalogue, preload: [...new Set(names)] };
 }
 
 /** @throws Problem when there is none. */

@@ -71,6 +71,9 @@ describe('the commands', () => {
     expect(lines[2]).toMatch(new RegExp(`^math +${b.slice(0, 12)} +stable 10 %, next `));
     expect(lines[3]).toBe(`signed with key ${id}`);
     expect(await run('promote', 'math', b.slice(0, 8), ...on)).toBe(`math@stable is now ${b}`);
+    expect(await run('preload', 'math', 'math@next', ...on)).toBe('regions bring in ahead: math, math@next');
+    expect(await run('list', ...on)).toMatch(/brought in ahead: math, math@next$/);
+    expect(await run('preload', ...on)).toBe('regions bring in ahead: nothing');
     await run('rollback', 'math', ...on);
     expect(await run('rollback', 'math', ...on)).toBe(`math@stable is now ${a}`);
     await expect(run('rollback', 'math', ...on)).rejects.toThrow(/has pointed at nothing else/);

@@ -5,7 +5,7 @@ import type { Catalogue, CatalogueExpert, ChannelTargets } from '@signpost/contr
 import { formatBytes } from '../progress.ts';
 
 /** Lines for a person, newest version last. */
-export function describeCatalogue({ bases, experts }: Catalogue): string {
+export function describeCatalogue({ bases, experts, preload = [] }: Catalogue): string {
   const rows = Object.entries(experts).flatMap(([name, { versions, channels }]) =>
     versions.map(({ digest, base, bytes, method, published }) => [
       name,
@@ -20,14 +20,13 @@ export function describeCatalogue({ bases, experts }: Catalogue): string {
   if (rows.length === 0) return 'no experts';
   const table = [['expert', 'version', 'channels', 'size', 'method', 'base', 'published (UTC)'], ...rows];
   const widths = table[0]?.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0))) ?? [];
-  return table
-    .map((row) =>
-      row
-        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
+  const lines = table.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+  return [...lines, ...(preload.length === 0 ? [] : [`brought in ahead: ${preload.join(', ')}`])].join('\n');
 }
 
 /** What a channel points at: a digest, or `0123456789ab 90 %, ba9876543210 10 %`. */

@@ -1,11 +1,11 @@
 /**
- * `signpost-packer` `keygen`, `sign`, `publish`, `promote`, `rollback`, `gc`: what changes a catalogue.
+ * `signpost-packer` `keygen`, `sign`, `publish`, `promote`, `rollback`, `preload`, `gc`: what changes a catalogue.
  */
 import { DEFAULT_CHANNEL, Problem } from '@signpost/contracts';
 import { openStore, resignCatalogue, updateCatalogue, writeKeyPair } from '@signpost/store';
 import { Command, InvalidArgumentError } from 'commander';
 import { formatBytes, withProgress } from '../progress.ts';
-import { promoted, rolledBack } from './changes.ts';
+import { preloading, promoted, rolledBack } from './changes.ts';
 import { type Collected, GC_DEFAULTS, gc, planGc } from './gc.ts';
 import { describeChannel } from './list.ts';
 import { keysOf, print, type WriterFlags, withWriterOptions } from './options.ts';
@@ -14,7 +14,15 @@ import { publish } from './publish.ts';
 const UNITS_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
 export function writeCommands(): Command[] {
-  return [keygenCommand(), signCommand(), publishCommand(), promoteCommand(), rollbackCommand(), gcCommand()];
+  return [
+    keygenCommand(),
+    signCommand(),
+    publishCommand(),
+    promoteCommand(),
+    rollbackCommand(),
+    preloadCommand(),
+    gcCommand(),
+  ];
 }
 
 function keygenCommand(): Command {
@@ -98,6 +106,20 @@ function rollbackCommand(): Command {
     .option('--channel <channel>', 'channel to change', DEFAULT_CHANNEL);
   return withWriterOptions(command).action(async (name: string, flags: ChannelFlags) => {
     await changeChannel(name, flags, (catalogue) => rolledBack(catalogue, name, flags.channel));
+  });
+}
+
+function preloadCommand(): Command {
+  const command = new Command('preload')
+    .description('say which experts regions bring in before anybody asks for them, in place of those said before')
+    .argument('[names...]', 'experts, the most wanted first: NAME, NAME@CHANNEL or NAME@DIGEST; none for no list');
+  return withWriterOptions(command).action(async (names: string[], flags: WriterFlags) => {
+    const { preload = [] } = await updateCatalogue(
+      openStore(flags.store),
+      (catalogue) => preloading(catalogue, names),
+      await keysOf(flags),
+    );
+    print(flags, { preload }, () => `regions bring in ahead: ${preload.join(', ') || 'nothing'}`);
   });
 }
 
