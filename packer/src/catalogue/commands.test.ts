@@ -72,7 +72,7 @@ describe('the commands', () => {
     expect(lines[3]).toBe(`signed with key ${id}`);
     expect(await run('promote', 'math', b.slice(0, 8), ...on)).toBe(`math@stable is now ${b}`);
     expect(await run('preload', 'math', 'math@next', ...on)).toBe('regions bring in ahead: math, math@next');
-    expect(await run('list', ...on)).toMatch(/brought in ahead: math, math@next$/);
+    expect(await run('list', ...on)).toMatch(/brought in ahead: math, math@next$/m);
     expect(await run('preload', ...on)).toBe('regions bring in ahead: nothing');
     await run('rollback', 'math', ...on);
     expect(await run('rollback', 'math', ...on)).toBe(`math@stable is now ${a}`);
