@@ -11,6 +11,8 @@ export const HEARTBEAT_PATH = '/internal/heartbeat';
 export const HEARTBEAT_AUDIENCE = 'signpost-edge';
 /** How often a region tells, beside at every change. */
 export const HEARTBEAT_INTERVAL_MS = 2_000;
+/** A container that the edge has not heard of for so long is taken to be gone. */
+export const HEARTBEAT_SILENCE_MS = 10_000;
 
 export const heartbeatSchema = z.strictObject({
   region: z.string().min(1),

@@ -2,9 +2,11 @@
  * The whole system on one machine: regional backends and the Worker in front of them.
  */
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Problem } from '@signpost/contracts';
-import { type EdgeHandle, startEdge } from '@signpost/edge';
+import { buildWorker, type EdgeHandle, startEdge } from '@signpost/edge';
 import { type BackendHandle, startBackend } from '@signpost/gpu-backend';
 import { DEMO_BASE } from './paths.ts';
 
@@ -46,11 +48,15 @@ export interface System {
 /** Starts the regions and the Worker. What was started is closed again when a later part fails to start. */
 export async function startSystem(options: SystemOptions): Promise<System> {
   const secret = randomBytes(32).toString('hex');
+  // Each has to know the other's address.
+  const edgePort = options.edgePort === 0 ? await freePort() : options.edgePort;
+  // Takes seconds: the regions are to find their edge soon after they start.
+  await buildWorker();
   const backends: BackendHandle[] = [];
   let edge: EdgeHandle | undefined;
   const close = async () => {
-    await edge?.close();
     await Promise.all(backends.map((backend) => backend.close()));
+    await edge?.close();
   };
   try {
     for (const region of options.regions) {
@@ -62,13 +68,14 @@ export async function startSystem(options: SystemOptions): Promise<System> {
           host: '127.0.0.1',
           port: region.port ?? 0,
           secret,
+          edge: [`http://127.0.0.1:${edgePort}`],
           ...(options.onLog === undefined ? { logLevel: 'warn' } : { onLog: options.onLog }),
         }),
       );
     }
     const regions = options.regions.map(({ name }, i) => ({ name, url: backends[i]?.url ?? '' }));
     edge = await startEdge({
-      port: options.edgePort,
+      port: edgePort,
       regions,
       regionSecret: secret,
       ...(options.routing === undefined ? {} : { routing: options.routing }),
@@ -83,6 +90,15 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     await close();
     throw error;
   }
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as AddressInfo;
+  probe.close();
+  await once(probe, 'close');
+  return port;
 }
 
 async function classifierStarted(url: string): Promise<string> {

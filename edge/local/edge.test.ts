@@ -4,7 +4,16 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { SeenTokens, signingKey, verifyRequest } from '@signpost/contracts';
+import {
+  type Digest,
+  HEARTBEAT_AUDIENCE,
+  HEARTBEAT_PATH,
+  type Heartbeat,
+  SeenTokens,
+  signingKey,
+  signRequest,
+  verifyRequest,
+} from '@signpost/contracts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type EdgeHandle, startEdge } from './edge.ts';
 import { answerStatus, answerWhole, DONE, event, gate, startEvents, Upstream } from './upstream.ts';
@@ -377,3 +386,62 @@ async function rest(chunks: AsyncGenerator<string, undefined>): Promise<string> 
   for await (const chunk of chunks) text += chunk;
   return text;
 }
+
+describe('heartbeats', () => {
+  const beat = (more: Partial<Heartbeat> = {}): Heartbeat => ({
+    region: 'near',
+    replica: '11111111-1111-4111-8111-111111111111',
+    sentAt: Date.now(),
+    base: 'b'.repeat(64) as Digest,
+    running: 3,
+    waiting: 1,
+    kvBlocks: 10,
+    kvBlocksFree: 5,
+    slots: 2,
+    slotsFree: 1,
+    experts: { device: [], host: [], loading: [] },
+    pageInBytesPerSecond: null,
+    draining: false,
+    ...more,
+  });
+  async function tell(said: unknown, secret = SECRET): Promise<{ status: number; body: unknown }> {
+    const body = JSON.stringify(said);
+    const request = { region: HEARTBEAT_AUDIENCE, method: 'POST', path: HEARTBEAT_PATH, body };
+    const token = await signRequest(signingKey(secret), request, { tenant: undefined });
+    const answer = await post(HEARTBEAT_PATH, body, { headers: { authorization: `Bearer ${token}` } });
+    return { status: answer.status, body: await answer.json() };
+  }
+  const region = async (name: string) =>
+    ((await health()).regions as { name: string }[]).find((one) => one.name === name);
+
+  it('are taken from the regions alone, and shown', async () => {
+    expect(await tell(beat())).toEqual({ status: 200, body: { heard: true } });
+    expect(await tell(beat({ sentAt: 5 }))).toEqual({ status: 200, body: { heard: false } });
+    expect((await tell(beat(), 'x'.repeat(64))).status).toBe(401);
+    expect((await post(HEARTBEAT_PATH, beat())).status).toBe(401);
+    expect(await tell(beat({ region: 'elsewhere' }))).toMatchObject({
+      status: 400,
+      body: { error: { code: 'unknown_region' } },
+    });
+    expect(await tell({ ...beat(), waiting: -1 })).toMatchObject({
+      status: 400,
+      body: { error: { param: 'waiting' } },
+    });
+    await expect
+      .poll(() => region('near'), { timeout: 5_000 })
+      .toMatchObject({
+        replicas: [{ running: 3, waiting: 1, draining: false, heard_ms_ago: expect.any(Number) }],
+      });
+    expect(await region('far')).toEqual({ name: 'far', replicas: [] });
+  });
+
+  it('that say a region drains send requests elsewhere, until it is back', async () => {
+    const first = async () =>
+      (await post('/v1/completions', { model: 'math', prompt: 'x' })).headers.get('x-signpost-region');
+    expect(await first()).toBe('near');
+    await tell(beat({ draining: true }));
+    await expect.poll(first, { timeout: 5_000 }).toBe('far');
+    await tell(beat());
+    await expect.poll(first, { timeout: 5_000 }).toBe('near');
+  });
+});

@@ -94,9 +94,9 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
 async function readBindings() {
   // Imported late: it is all of wrangler, and takes a second or two.
   const { unstable_getMiniflareWorkerOptions } = await import('wrangler');
-  const { compatibilityDate, compatibilityFlags, bindings, kvNamespaces, r2Buckets } =
+  const { compatibilityDate, compatibilityFlags, bindings, kvNamespaces, r2Buckets, durableObjects } =
     unstable_getMiniflareWorkerOptions(WRANGLER_TOML).workerOptions;
-  return { compatibilityDate, compatibilityFlags, bindings, kvNamespaces, r2Buckets };
+  return { compatibilityDate, compatibilityFlags, bindings, kvNamespaces, r2Buckets, durableObjects };
 }
 
 function variables(options: EdgeOptions): Record<string, string> {

@@ -3,10 +3,24 @@
  *
  * auth → parse → classify → rules → plan → forward. Platform-free; `worker.ts` binds it to Cloudflare.
  */
-import { ApiError, type ModelCard, type ModelList } from '@signpost/contracts';
+import {
+  ApiError,
+  HEARTBEAT_AUDIENCE,
+  HEARTBEAT_PATH,
+  type Heartbeat,
+  heartbeatSchema,
+  type ModelCard,
+  type ModelList,
+  PREFETCH_HEADER,
+  parseBody,
+  readText,
+  SeenTokens,
+  verifyRequest,
+} from '@signpost/contracts';
 import { type GenerationPath, readAsk, upstreamBody } from './ask/ask.ts';
 import { authenticate } from './auth/keys.ts';
 import type { Classifier } from './classify/classifier.ts';
+import type { FleetView } from './fleet/view.ts';
 import { type Answer, forward, type UpstreamRequest } from './forward/forward.ts';
 import { planRegions } from './plan/plan.ts';
 import { explain } from './route/explain.ts';
@@ -20,6 +34,10 @@ export interface GatewayParts {
   readonly settings: Settings;
   readonly rules: RulesStore;
   readonly classifier: Classifier;
+  /** What regions have said of themselves. */
+  readonly fleet: FleetView;
+  /** Takes what a region says; false where it has said something newer. */
+  readonly hear: (beat: Heartbeat) => Promise<boolean>;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
 }
 
@@ -35,6 +53,7 @@ type Handler = (request: Request, context: RequestContext) => Promise<Response>;
 
 export class Gateway {
   readonly #parts: GatewayParts;
+  readonly #seen = new SeenTokens();
   readonly #routes: Readonly<Record<string, Readonly<Record<string, Handler>>>>;
 
   constructor(parts: GatewayParts) {
@@ -44,6 +63,7 @@ export class Gateway {
       '/v1/completions': { POST: (request, context) => this.#generate(request, context, '/v1/completions') },
       '/v1/route': { POST: (request, context) => this.#explain(request, context) },
       '/v1/models': { GET: (request, context) => this.#models(request, context) },
+      [HEARTBEAT_PATH]: { POST: (request) => this.#hear(request) },
       '/health': { GET: async (_, context) => this.#health(context) },
     };
   }
@@ -84,7 +104,10 @@ export class Gateway {
         body: upstreamBody(ask, resolution.model, resolution.maxTokens),
         delivery: ask.delivery,
         tenant: asker.tenant,
-        headers: passedOn(request, context),
+        headers: {
+          ...passedOn(request, context),
+          ...(resolution.ahead.length === 0 ? {} : { [PREFETCH_HEADER]: resolution.ahead.join(',') }),
+        },
         signal: request.signal,
       },
       resolution.plan.map(({ region }) => region),
@@ -102,7 +125,8 @@ export class Gateway {
   /** The nearest region's models, and `auto`. */
   async #models(request: Request, context: RequestContext): Promise<Response> {
     const { place, tenant } = await this.#asker(request, context);
-    const plan = planRegions(this.#parts.settings.regions, place, undefined);
+    const { fleet, settings } = this.#parts;
+    const plan = planRegions(settings.regions, place, undefined, fleet.current(context.waitUntil));
     const response = await this.#forward(
       {
         method: 'GET',
@@ -129,14 +153,46 @@ export class Gateway {
     return Response.json({ ...list, data: [auto, ...list.data] }, { headers: response.headers });
   }
 
+  /** A region's heartbeat. @throws ApiError (401) where it isn't signed, (400) where it is none, or of no region of this edge's. */
+  async #hear(request: Request): Promise<Response> {
+    const { settings, hear } = this.#parts;
+    const body = await readText(request);
+    if (settings.signingKey !== undefined) {
+      const signed = { region: HEARTBEAT_AUDIENCE, method: request.method, path: HEARTBEAT_PATH, body };
+      await verifyRequest(settings.signingKey, request.headers.get('authorization'), signed, this.#seen);
+    }
+    const beat = parseBody(body, heartbeatSchema);
+    const known = settings.regions.map(({ name }) => name);
+    if (!known.includes(beat.region)) {
+      throw new ApiError(
+        'invalid_request_error',
+        'unknown_region',
+        `this edge has no region "${beat.region}"; the variable REGIONS has ${known.join(', ')}`,
+      );
+    }
+    return Response.json({ heard: await hear(beat) });
+  }
+
   async #health(context: RequestContext): Promise<Response> {
-    const { classifier, rules, settings } = this.#parts;
+    const { classifier, rules, settings, fleet } = this.#parts;
+    const beats = fleet.current(context.waitUntil);
     const inForce = await rules.current(context.waitUntil);
     return Response.json({
       status: 'ok',
       classifier: classifier.status,
       rules: { source: inForce.source, version: inForce.version, problem: inForce.problem ?? null },
-      regions: settings.regions.map(({ name }) => name),
+      regions: settings.regions.map(({ name }) => ({
+        name,
+        replicas: beats
+          .filter(({ beat }) => beat.region === name)
+          .map(({ beat: { replica, running, waiting, draining }, heardAt }) => ({
+            replica,
+            heard_ms_ago: Date.now() - heardAt,
+            running,
+            waiting,
+            draining,
+          })),
+      })),
       anonymous: settings.anonymous,
     });
   }
@@ -147,9 +203,10 @@ export class Gateway {
   }
 
   async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: RequestContext): Promise<Routing> {
-    const { classifier, rules, settings } = this.#parts;
+    const { classifier, rules, settings, fleet } = this.#parts;
     const inForce = await rules.current(context.waitUntil);
-    return routeAsk(ask, asker, { classifier, rules: inForce, regions: settings.regions });
+    const beats = fleet.current(context.waitUntil);
+    return routeAsk(ask, asker, { classifier, rules: inForce, regions: settings.regions, beats });
   }
 
   /** Errors of forwarding keep the decision's headers: which rule sent a request into trouble is what one wants to know. */

@@ -5,6 +5,8 @@ import { ApiError } from '@signpost/contracts';
 import { bundledRouter, bundledRules, ortWasm } from './bundle.ts';
 import { Classifier } from './classify/classifier.ts';
 import { startRouter } from './classify/router.ts';
+import type { Fleet } from './fleet/fleet-object.ts';
+import { FleetView } from './fleet/view.ts';
 import { Gateway } from './gateway.ts';
 import { RULES_KEY, RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
 import { readSettings, type Variables } from './settings/settings.ts';
@@ -14,7 +16,11 @@ interface Env extends Variables {
   readonly CONFIG: KVNamespace;
   /** May hold a router model. */
   readonly ARTIFACTS: R2Bucket;
+  /** What regions say of themselves. */
+  readonly FLEET: DurableObjectNamespace<Fleet>;
 }
+
+export { Fleet } from './fleet/fleet-object.ts';
 
 let gateway: Gateway | undefined;
 
@@ -49,6 +55,8 @@ async function answer(request: Request, env: Env, context: ExecutionContext, req
 function createGateway(env: Env): Gateway {
   const settings = readSettings(env);
   const now = () => Date.now();
+  // Made for each use: a stub is good for the request that made it.
+  const object = () => env.FLEET.getByName('fleet');
   return new Gateway({
     settings,
     log,
@@ -59,6 +67,9 @@ function createGateway(env: Env): Gateway {
       now,
       log,
     }),
+    // Copies: what comes over RPC is to be disposed of.
+    fleet: new FleetView({ read: async () => structuredClone([...(await object().current())]), now, log }),
+    hear: async (beat) => object().hear(beat),
     classifier: new Classifier({
       load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: ortWasm }),
       now,

@@ -33,8 +33,6 @@ let dir: string;
 let backend: BackendHandle;
 let edge: Server;
 let edgeUrl: string;
-/** What the edge answers. */
-let status = 200;
 const beats: Heartbeat[] = [];
 const logged: string[] = [];
 
@@ -61,7 +59,6 @@ beforeAll(async () => {
       );
       expect(path).toBe(HEARTBEAT_PATH);
       beats.push(heartbeatSchema.parse(JSON.parse(body)));
-      response.statusCode = status;
     } catch (error) {
       logged.push(`edge: ${error}`);
       response.statusCode = 401;
@@ -172,8 +169,7 @@ describe('the admin API', () => {
 
   it('keeps what is pinned in its slot, whatever else is asked for', async () => {
     expect((await admin('/experts/pin', { model: 'math' })).body).toEqual({ model: 'math', pins: ['math'] });
-    await expect.poll(async () => (await card('math')).loading).toBe(false);
-    await expect.poll(async () => (await card('math')).tier).toBe('device');
+    await expect.poll(() => card('math')).toMatchObject({ tier: 'device', loading: false });
     for (const model of ['chat', 'code', 'chat', 'code']) expect((await ask(model)).status).toBe(200);
     expect(await card('math')).toMatchObject({ tier: 'device', pinned_by: ['math'] });
     expect((await admin('/experts/pin', { model: 'chat' })).body.error).toMatchObject({ code: 'too_many_pins' });
@@ -218,7 +214,7 @@ describe('the admin API', () => {
 describe('an expert that the edge announces', () => {
   it('is in its slot before it is asked for', async () => {
     expect((await ask('base', { 'x-signpost-prefetch': 'code, nobody' })).status).toBe(200);
-    await expect.poll(async () => (await card('code')).tier).toBe('device');
+    await expect.poll(() => card('code')).toMatchObject({ tier: 'device', loading: false });
     const { hits } = await card('code');
     expect((await ask('code')).status).toBe(200);
     expect((await card('code')).hits).toBe(hits + 1);
@@ -238,19 +234,5 @@ describe('heartbeats', () => {
     expect(quiet - from).toBeLessThan(6);
     await expect.poll(() => beats.length, { timeout: 5_000 }).toBeGreaterThanOrEqual(quiet + 2);
     expect(logged.filter((line) => line.startsWith('edge:'))).toEqual([]);
-  });
-
-  it('go on when the edge is in trouble, which the log says once', async () => {
-    const told = () =>
-      logged.flatMap((line) => /the edge (?:can't be told|takes heartbeats again)/.exec(line)?.[0] ?? []);
-    const before = told().length;
-    status = 500;
-    await expect.poll(() => told().length, { timeout: 5_000 }).toBe(before + 1);
-    const failing = beats.length;
-    await expect.poll(() => beats.length, { timeout: 5_000 }).toBeGreaterThan(failing);
-    status = 200;
-    await expect
-      .poll(() => told().slice(before), { timeout: 5_000 })
-      .toEqual(["the edge can't be told", 'the edge takes heartbeats again']);
   });
 });

@@ -48,6 +48,19 @@ function ended(requestId: string): { outcome: string; completion_tokens: number 
 
 const MANY = 1_000;
 
+it('the edge hears of its region, and of each expert that comes', async () => {
+  const replicas = async () => {
+    const health = (await (await fetch(`${system.url}/health`)).json()) as {
+      regions: { name: string; replicas: { heard_ms_ago: number; draining: boolean }[] }[];
+    };
+    return health.regions.find(({ name }) => name === 'eu')?.replicas;
+  };
+  await expect.poll(replicas, { timeout: 10_000 }).toMatchObject([{ draining: false }]);
+  const [first] = (await replicas()) ?? [];
+  // Every two seconds, and seen a second later at most; the rest is for a busy machine.
+  expect(first?.heard_ms_ago).toBeLessThan(8_000);
+});
+
 describe('the openai client', () => {
   it('gets the answers of transformers from the base, whole and streamed', async () => {
     for (const { prompt, answer } of cases.base ?? []) {

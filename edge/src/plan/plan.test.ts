@@ -1,3 +1,4 @@
+import type { Heartbeat } from '@signpost/contracts';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { networkPrior } from './network.ts';
@@ -14,24 +15,32 @@ const names = (plan: ReturnType<typeof planRegions>) => plan.map((planned) => pl
 
 describe('the plan', () => {
   it('goes to the nearest region first', () => {
-    expect(names(planRegions(REGIONS, { latitude: 48.9, longitude: 2.3 }, undefined))).toEqual([
+    expect(names(planRegions(REGIONS, { latitude: 48.9, longitude: 2.3 }, undefined, []))).toEqual([
       'frankfurt',
       'virginia',
       'sydney',
     ]);
-    expect(names(planRegions(REGIONS, { continent: 'OC' }, undefined))[0]).toBe('sydney');
+    expect(names(planRegions(REGIONS, { continent: 'OC' }, undefined, []))[0]).toBe('sydney');
   });
 
   it('keeps to the regions a rule allows', () => {
-    expect(names(planRegions(REGIONS, FRANKFURT, ['sydney', 'virginia']))).toEqual(['virginia', 'sydney']);
+    expect(names(planRegions(REGIONS, FRANKFURT, ['sydney', 'virginia'], []))).toEqual(['virginia', 'sydney']);
   });
 
   it('keeps the configured order where nothing is known', () => {
-    expect(names(planRegions(REGIONS, {}, undefined))).toEqual(['sydney', 'virginia', 'frankfurt']);
+    expect(names(planRegions(REGIONS, {}, undefined, []))).toEqual(['sydney', 'virginia', 'frankfurt']);
+  });
+
+  it('leaves a region that drains for last, and one of whose containers only some drain where it is', () => {
+    const beat = (name: string, draining: boolean) => ({ beat: { region: name, draining } as Heartbeat, heardAt: 0 });
+    const paris = { latitude: 48.9, longitude: 2.3 };
+    const draining = [beat('frankfurt', true), beat('virginia', false)];
+    expect(names(planRegions(REGIONS, paris, undefined, draining))).toEqual(['virginia', 'sydney', 'frankfurt']);
+    expect(names(planRegions(REGIONS, paris, undefined, [...draining, beat('frankfurt', false)]))[0]).toBe('frankfurt');
   });
 
   it('is a sum of explained terms', () => {
-    for (const { terms, totalMs } of planRegions(REGIONS, FRANKFURT, undefined)) {
+    for (const { terms, totalMs } of planRegions(REGIONS, FRANKFURT, undefined, [])) {
       expect(terms.reduce((sum, { ms }) => sum + ms, 0)).toBeCloseTo(totalMs, 9);
       for (const { why } of terms) expect(why).toMatch(/^about \d+ km$/);
     }

@@ -32,13 +32,15 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Cl
     rule: decision.rule,
     action: decision.action,
     ...(resolution.kind === 'refuse'
-      ? { model: null, refused: resolution.reason, max_tokens: null, plan: [] }
+      ? { model: null, refused: resolution.reason, max_tokens: null, ahead: [], plan: [] }
       : {
           model: resolution.model,
           refused: null,
           max_tokens: resolution.maxTokens ?? null,
-          plan: resolution.plan.map(({ region, totalMs, terms }) => ({
+          ahead: resolution.ahead,
+          plan: resolution.plan.map(({ region, totalMs, terms, isDraining }) => ({
             region: region.name,
+            draining: isDraining,
             total_ms: totalMs,
             terms,
           })),

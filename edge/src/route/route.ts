@@ -6,6 +6,7 @@
 import { ApiError, type Decision, decide, formatModelName, Problem, parseModelName } from '@signpost/contracts';
 import type { Ask } from '../ask/ask.ts';
 import type { Classification, Classifier } from '../classify/classifier.ts';
+import type { HeardBeat } from '../fleet/roll.ts';
 import { type PlannedRegion, planRegions } from '../plan/plan.ts';
 import type { Region } from '../plan/regions.ts';
 import type { RulesInForce } from '../rules/store.ts';
@@ -26,6 +27,8 @@ type Resolution =
       readonly model: string;
       readonly maxTokens: number | undefined;
       readonly plan: readonly PlannedRegion[];
+      /** Models that the conversation may go on with: what the prompt's next likely labels would have been answered by. */
+      readonly ahead: readonly string[];
     }
   | { readonly kind: 'refuse'; readonly reason: string };
 
@@ -40,11 +43,16 @@ export interface Routing {
 export async function routeAsk(
   ask: Ask,
   asker: Asker,
-  using: { readonly classifier: Classifier; readonly rules: RulesInForce; readonly regions: readonly Region[] },
+  using: {
+    readonly classifier: Classifier;
+    readonly rules: RulesInForce;
+    readonly regions: readonly Region[];
+    readonly beats: readonly HeardBeat[];
+  },
 ): Promise<Routing> {
   const classification = await using.classifier.classify(ask.prompt);
   const { tenant, headers, place } = asker;
-  const decision = decide(using.rules.rules, {
+  const facts = {
     model: ask.model,
     tenant,
     path: ask.path,
@@ -53,19 +61,39 @@ export async function routeAsk(
     country: place.country,
     colo: place.colo,
     prompt: ask.prompt,
-    classification: classification.state === 'ready' ? classification.verdict : undefined,
-  });
-  return { classification, rules: using.rules, decision, resolution: resolve(ask, decision, place, using.regions) };
+  };
+  const verdict = classification.state === 'ready' ? classification.verdict : undefined;
+  const decision = decide(using.rules.rules, { ...facts, classification: verdict });
+  const resolution = resolve(ask, decision, place, using);
+  if (resolution.kind === 'refuse' || !('verdict' in classification))
+    return { classification, rules: using.rules, decision, resolution };
+  const others = Object.entries(classification.verdict.probabilities)
+    .filter(([label, probability]) => label !== verdict?.label && probability >= MIN_AHEAD)
+    .sort(([, a], [, b]) => b - a)
+    .map(([label, confidence]) => decide(using.rules.rules, { ...facts, classification: { label, confidence } }));
+  const ahead = others.flatMap(({ action }) =>
+    'model' in action && action.model !== 'requested' && action.model !== resolution.model ? action.model : [],
+  );
+  return { classification, rules: using.rules, decision, resolution: { ...resolution, ahead: [...new Set(ahead)] } };
 }
 
-function resolve(ask: Ask, { rule, action }: Decision, place: AppPlace, regions: readonly Region[]): Resolution {
+/** A label that is less likely is not worth an expert's way to the region. */
+const MIN_AHEAD = 0.2;
+
+function resolve(
+  ask: Ask,
+  { rule, action }: Decision,
+  place: AppPlace,
+  { regions, beats }: { readonly regions: readonly Region[]; readonly beats: readonly HeardBeat[] },
+): Resolution {
   if ('refuse' in action) return { kind: 'refuse', reason: action.refuse };
   const model = action.model === 'requested' ? requestedModel(ask.model, rule) : action.model;
   return {
     kind: 'serve',
     model,
     maxTokens: action.limits?.maxTokens,
-    plan: planRegions(regions, place, action.regions),
+    plan: planRegions(regions, place, action.regions, beats),
+    ahead: [],
   };
 }
 

@@ -6,6 +6,7 @@ import {
   HEARTBEAT_AUDIENCE,
   HEARTBEAT_INTERVAL_MS,
   HEARTBEAT_PATH,
+  HEARTBEAT_SILENCE_MS,
   type Heartbeat,
   signRequest,
 } from '@signpost/contracts';
@@ -19,8 +20,10 @@ export interface HeartbeatOptions {
   readonly edges: readonly string[];
   /** What they are signed with; undefined where all are on this machine. */
   readonly signingKey: Uint8Array | undefined;
-  /** Told when an edge can't be reached any more, and when it can again. */
+  /** Told when an edge has not been reached for so long that it takes this region for gone, and when it was again. */
   readonly onReach: (edge: string, problem: string | undefined) => void;
+  /** How long that is; the edge's own time if left out. */
+  readonly silenceMs?: number;
 }
 
 /** Changes within it are told together. */
@@ -30,7 +33,9 @@ const TIMEOUT_MS = 2_000;
 export class Heartbeats {
   readonly #options: HeartbeatOptions;
   readonly #replica = randomUUID();
-  /** Edges that could not be told last time. */
+  /** When each edge was last told, by `performance.now()`; or when it was first tried. */
+  readonly #reachedAt = new Map<string, number>();
+  /** Edges that take this region for gone. */
   readonly #unreached = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
@@ -98,7 +103,7 @@ export class Heartbeats {
   }
 
   async #tell(edge: string, body: string): Promise<void> {
-    const { signingKey: key, onReach } = this.#options;
+    const { signingKey: key } = this.#options;
     const request = { region: HEARTBEAT_AUDIENCE, method: 'POST', path: HEARTBEAT_PATH, body };
     let problem: string | undefined;
     try {
@@ -116,9 +121,21 @@ export class Heartbeats {
       const { cause, message } = error as Error;
       problem = cause instanceof Error ? `${message}: ${cause.message}` : message;
     }
-    if ((problem !== undefined) === this.#unreached.has(edge)) return;
-    if (problem === undefined) this.#unreached.delete(edge);
-    else this.#unreached.add(edge);
+    this.#note(edge, problem);
+  }
+
+  #note(edge: string, problem: string | undefined): void {
+    const { onReach, silenceMs = HEARTBEAT_SILENCE_MS } = this.#options;
+    const now = performance.now();
+    if (problem === undefined) {
+      this.#reachedAt.set(edge, now);
+      if (this.#unreached.delete(edge)) onReach(edge, undefined);
+      return;
+    }
+    const since = this.#reachedAt.get(edge) ?? now;
+    this.#reachedAt.set(edge, since);
+    if (this.#unreached.has(edge) || now - since < silenceMs) return;
+    this.#unreached.add(edge);
     onReach(edge, problem);
   }
 }

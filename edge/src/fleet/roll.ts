@@ -1,0 +1,33 @@
+/**
+ * The latest heartbeat of each container: what a region said last, for as long as it counts. No I/O.
+ */
+import { HEARTBEAT_SILENCE_MS, type Heartbeat } from '@signpost/contracts';
+
+/** A heartbeat, and when it came by the edge's clock (milliseconds since the epoch): regions' own clocks may differ. */
+export interface HeardBeat {
+  readonly beat: Heartbeat;
+  readonly heardAt: number;
+}
+
+export class FleetRoll {
+  readonly #beats = new Map<string, HeardBeat>();
+
+  /** @returns false for one that is no newer than what its container said last: it was overtaken on the way, or somebody sent it again. */
+  hear(beat: Heartbeat, now: number): boolean {
+    this.#forget(now);
+    const last = this.#beats.get(beat.replica);
+    if (last !== undefined && beat.sentAt <= last.beat.sentAt) return false;
+    this.#beats.set(beat.replica, { beat, heardAt: now });
+    return true;
+  }
+
+  current(now: number): HeardBeat[] {
+    this.#forget(now);
+    return [...this.#beats.values()];
+  }
+
+  #forget(now: number): void {
+    for (const [replica, { heardAt }] of this.#beats)
+      if (now - heardAt > HEARTBEAT_SILENCE_MS) this.#beats.delete(replica);
+  }
+}
