@@ -36,7 +36,13 @@ beforeAll(async () => {
     regionSecret: SECRET,
     keys: { [KEY]: 'acme' },
     place: { continent: 'EU', country: 'DE', colo: 'FRA', latitude: '50.1', longitude: '8.7' },
-    variables: { FIRST_BYTE_TIMEOUT_MS: '800', ANSWER_TIMEOUT_MS: '1500', IDLE_TIMEOUT_MS: '1000' },
+    variables: {
+      CONNECT_TIMEOUT_MS: '800',
+      FIRST_TOKEN_TIMEOUT_MS: '1200',
+      ANSWER_TIMEOUT_MS: '1500',
+      IDLE_TIMEOUT_MS: '1000',
+      KEEP_ALIVE_MS: '5000',
+    },
     onLog: ({ message }) => log.push(message),
   });
 });
@@ -71,6 +77,18 @@ const chat = (content: string, more: Record<string, unknown> = {}) => ({
 
 async function untilReady(): Promise<void> {
   await expect.poll(async () => (await health()).classifier.status, { timeout: 20_000, interval: 50 }).toBe('ready');
+}
+
+/** What has failed often is left alone for a while. */
+async function untilNearIsAsked(): Promise<void> {
+  for (const giveUp = Date.now() + 40_000; Date.now() < giveUp; ) {
+    near.respond = far.respond = answerWhole('hello');
+    const answer = await post('/v1/chat/completions', chat('hi'));
+    if (answer.headers.get('x-signpost-region') === 'near') break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  for (const region of [near, far]) region.requests.length = 0;
+  log.length = 0;
 }
 
 async function health(): Promise<{ classifier: { status: string; detail?: string }; [key: string]: unknown }> {
@@ -149,6 +167,9 @@ describe('forwarding', () => {
       expect(answer.status).toBe(200);
       expect(answer.headers.get('x-signpost-region')).toBe('far');
       await answer.text();
+      // A region that fails again and again would be left alone.
+      near.respond = answerWhole('well');
+      expect((await post('/v1/chat/completions', chat('hi'))).headers.get('x-signpost-region')).toBe('near');
     }
   });
 
@@ -170,7 +191,7 @@ describe('forwarding', () => {
     expect(answer.status).toBe(503);
     expect(await answer.json()).toEqual({
       error: {
-        message: 'no region answered (near: answered 503 draining; far: no answer for 800 ms)',
+        message: 'no region answered (near: answered 503 draining; far: no sign of life for 800 ms)',
         type: 'server_error',
         param: null,
         code: 'no_region_answered',
@@ -256,19 +277,22 @@ describe('streaming', () => {
       await new Promise((resolve) => setTimeout(resolve, 50));
       fail(response);
     };
-    const answer = await post('/v1/chat/completions', chat('hi', { stream: true }));
+    // Of two choices none can be gone on with elsewhere.
+    const answer = await post('/v1/chat/completions', chat('hi', { stream: true, n: 2 }));
     expect(answer.status).toBe(200);
     const text = await answer.text();
+    expect(far.requests).toHaveLength(0);
     expect(text).toContain(event('one'));
     expect(text).not.toContain('half');
     expect(text).not.toContain('[DONE]');
     const last = JSON.parse(text.trimEnd().split('\n\n').at(-1)?.slice('data: '.length) ?? '');
     expect(last.error).toMatchObject({ type: 'server_error', code: 'upstream_broken' });
-    expect(far.requests).toHaveLength(0);
   });
 });
 
 describe('explanation', () => {
+  beforeAll(untilNearIsAsked);
+
   it('decides as serving does', async () => {
     await untilReady();
     for (const ask of [
@@ -432,7 +456,7 @@ describe('heartbeats', () => {
       .toMatchObject({
         replicas: [{ running: 3, waiting: 1, draining: false, heard_ms_ago: expect.any(Number) }],
       });
-    expect(await region('far')).toEqual({ name: 'far', replicas: [] });
+    expect(await region('far')).toMatchObject({ breaker: 'closed', replicas: [] });
   });
 
   it('that say a region drains send requests elsewhere, until it is back', async () => {
@@ -443,5 +467,167 @@ describe('heartbeats', () => {
     await expect.poll(first, { timeout: 5_000 }).toBe('far');
     await tell(beat());
     await expect.poll(first, { timeout: 5_000 }).toBe('near');
+  });
+});
+
+describe('a stream that breaks', () => {
+  beforeEach(untilNearIsAsked);
+
+  const DIGESTS = ['1', '2'].map((letter) => letter.repeat(64));
+  const chunk = (content: string, token: number, more: object = {}) =>
+    `data: ${JSON.stringify({ id: 'chatcmpl-near', created: 1, model: 'm', choices: [{ index: 0, delta: { content }, finish_reason: null, token_ids: [token] }], ...more })}\n\n`;
+  const head = (id: string) =>
+    `data: ${JSON.stringify({ id, created: 1, model: 'm', choices: [{ index: 0, delta: { role: 'assistant', content: '' }, finish_reason: null }], prompt_token_ids: [7, 8] })}\n\n`;
+  const finish = `data: ${JSON.stringify({ id: 'chatcmpl-far', created: 9, model: 'x', choices: [{ index: 0, delta: {}, finish_reason: 'stop' }] })}\n\n`;
+  const begin = (response: Parameters<typeof startEvents>[0]) =>
+    response.writeHead(200, { 'content-type': 'text/event-stream', 'x-signpost-digest': DIGESTS.join('+') });
+  const breaking = (text: string) => async (response: Parameters<typeof startEvents>[0]) => {
+    begin(response).write(text);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    response.destroy();
+  };
+  const ask = (more: object = {}) =>
+    post('/v1/chat/completions', chat('hi', { stream: true, model: 'math:1+chat:0.5', ...more }));
+  const payloads = (text: string) =>
+    text
+      .trimEnd()
+      .split('\n\n')
+      .filter((one) => one.startsWith('data: {'))
+      .map(
+        (one) =>
+          JSON.parse(one.slice(6)) as { id: string; created: number; choices: { delta: { content?: string } }[] },
+      );
+
+  it('goes on from another region, with what the app was sent and the very experts, and the app sees one answer', async () => {
+    near.respond = breaking(`${head('chatcmpl-near')}${chunk('one ', 11)}${chunk('two ', 12)}data: {"half`);
+    far.respond = (response) =>
+      void begin(response).end(chunk('three', 13, { id: 'other', created: 5 }) + finish + DONE);
+    const answer = await ask();
+    expect(answer.headers.get('x-signpost-region')).toBe('near');
+    const text = await answer.text();
+    expect(text.endsWith(DONE)).toBe(true);
+    const chunks = payloads(text);
+    expect(chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join('')).toBe('one two three');
+    expect(new Set(chunks.map(({ id, created }) => `${id} ${created}`))).toEqual(new Set(['chatcmpl-near 1']));
+    expect(text).not.toMatch(/token_ids|half/);
+    const sent = JSON.parse(near.last.body);
+    expect(sent).toMatchObject({ return_token_ids: true, seed: expect.any(Number) });
+    expect(JSON.parse(far.last.body)).toEqual({
+      ...sent,
+      model: `math@${DIGESTS[0]}:1+chat@${DIGESTS[1]}:0.5`,
+      resume_token_ids: [11, 12],
+    });
+    expect(log.join()).toMatch(/"stream_resumed".*"from":"near","to":"far","tokens":2/);
+  });
+
+  it('keeps the app’s own seed, draws none where nothing is drawn, and hands on the ids that were asked for', async () => {
+    near.respond = breaking(head('chatcmpl-near') + chunk('one', 11));
+    far.respond = (response) => void begin(response).end(finish + DONE);
+    const text = await (await ask({ seed: 5, return_token_ids: true })).text();
+    expect(JSON.parse(far.last.body)).toMatchObject({ seed: 5, resume_token_ids: [11] });
+    expect(text).toMatch(/"token_ids":\[11\]/);
+    expect(text).toMatch(/"prompt_token_ids":\[7,8\]/);
+    near.respond = breaking(head('chatcmpl-near') + chunk('one', 11));
+    await (await ask({ temperature: 0 })).text();
+    expect(JSON.parse(far.last.body)).not.toHaveProperty('seed');
+  });
+
+  it('is not told twice that it has ended, and needs no other region where only the end was missing', async () => {
+    near.respond = breaking(head('chatcmpl-near') + chunk('one', 11) + finish);
+    const text = await (await ask()).text();
+    expect(far.requests).toHaveLength(0);
+    expect(text.match(/"finish_reason":"stop"/g)).toHaveLength(1);
+    expect(text.endsWith(DONE)).toBe(true);
+    const usage = `data: ${JSON.stringify({ id: 'z', choices: [], usage: { completion_tokens: 1 } })}\n\n`;
+    near.respond = breaking(head('chatcmpl-near') + chunk('one', 11) + finish);
+    far.respond = (response) => void begin(response).end(finish + usage + DONE);
+    const counted = await (await ask({ stream_options: { include_usage: true } })).text();
+    expect(counted.match(/"finish_reason":"stop"/g)).toHaveLength(1);
+    expect(counted).toContain('"usage":{"completion_tokens":1}');
+  });
+
+  it('goes on elsewhere, too, when its region says that it failed, and not when the request is to blame', async () => {
+    const said = (type: string) =>
+      `data: ${JSON.stringify({ error: { message: 'm', type, param: null, code: 'c' } })}\n\n`;
+    near.respond = (response) =>
+      void begin(response).end(head('chatcmpl-near') + chunk('one ', 11) + said('server_error'));
+    far.respond = (response) => void begin(response).end(chunk('two', 12) + finish + DONE);
+    expect(
+      payloads(await (await ask()).text())
+        .map(({ choices }) => choices[0]?.delta.content ?? '')
+        .join(''),
+    ).toBe('one two');
+    far.requests.length = 0;
+    near.respond = (response) => void begin(response).end(head('chatcmpl-near') + said('invalid_request_error') + DONE);
+    expect(await (await ask()).text()).toContain('"type":"invalid_request_error"');
+    expect(far.requests).toHaveLength(0);
+  });
+
+  it('ends in an error event where no region can go on', async () => {
+    near.respond = breaking(head('chatcmpl-near') + chunk('one', 11));
+    far.respond = answerStatus(404, '{"error":{"code":"model_not_found"}}');
+    const text = await (await ask()).text();
+    expect(text).toContain('upstream_broken');
+    expect(text).not.toContain('[DONE]');
+  });
+});
+
+describe('before the first token', () => {
+  beforeEach(untilNearIsAsked);
+
+  it('a region that is full is passed over, and what it said is the answer where all are', async () => {
+    near.respond = (response) =>
+      void response
+        .writeHead(429, { 'content-type': 'application/json', 'retry-after': '7' })
+        .end('{"error":{"code":"region_full"}}');
+    expect((await post('/v1/chat/completions', chat('hi'))).headers.get('x-signpost-region')).toBe('far');
+    far.respond = near.respond;
+    const full = await post('/v1/chat/completions', chat('hi'));
+    expect([full.status, full.headers.get('retry-after')]).toEqual([429, '7']);
+  });
+
+  it('an app that waits hears comments, and then the answer', async () => {
+    const patient = await startEdge({
+      regions: [{ name: 'near', url: near.url }],
+      variables: { KEEP_ALIVE_MS: '100', CONNECT_TIMEOUT_MS: '2000' },
+      onLog: () => undefined,
+    });
+    try {
+      near.respond = async (response) => {
+        await new Promise((resolve) => setTimeout(resolve, 1_200));
+        startEvents(response).end(event('late') + DONE);
+      };
+      const url = `${patient.url}/v1/chat/completions`;
+      const body = JSON.stringify(chat('hi', { stream: true }));
+      const text = await (await fetch(url, { method: 'POST', body })).text();
+      expect(text.match(/: keep-alive\n\n/g)?.length).toBeGreaterThanOrEqual(2);
+      expect(text.endsWith(event('late') + DONE)).toBe(true);
+      near.respond = async (response) => {
+        await new Promise((resolve) => setTimeout(resolve, 250));
+        answerStatus(503)(response, near.last);
+      };
+      const failed = await (await fetch(url, { method: 'POST', body })).text();
+      expect(failed).toContain('upstream_broken');
+      expect(failed).not.toContain('[DONE]');
+    } finally {
+      await patient.close();
+    }
+  });
+
+  it('a region that takes longer than it usually does is raced with the next, and cancelled when it loses', async () => {
+    far.respond = near.respond = (response) => void startEvents(response).end(event('quick') + DONE);
+    const ask = () => post('/v1/chat/completions', chat('hi', { stream: true }));
+    const asked = async () => {
+      await (await ask()).text();
+      return (await health()).regions;
+    };
+    await expect
+      .poll(asked, { timeout: 20_000, interval: 1 })
+      .toContainEqual(expect.objectContaining({ name: 'near', hedge_after_ms: expect.any(Number) }));
+    near.respond = () => {};
+    const answer = await ask();
+    expect(answer.headers.get('x-signpost-region')).toBe('far');
+    expect(await answer.text()).toBe(event('quick') + DONE);
+    await near.last.aborted;
   });
 });

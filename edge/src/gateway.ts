@@ -17,11 +17,13 @@ import {
   SeenTokens,
   verifyRequest,
 } from '@signpost/contracts';
-import { type GenerationPath, readAsk, upstreamBody } from './ask/ask.ts';
+import { type GenerationPath, readAsk, upstreamFields } from './ask/ask.ts';
 import { authenticate } from './auth/keys.ts';
 import type { Classifier } from './classify/classifier.ts';
 import type { FleetView } from './fleet/view.ts';
-import { type Answer, forward, type UpstreamRequest } from './forward/forward.ts';
+import { type Answer, forward } from './forward/forward.ts';
+import { FleetHealth } from './forward/region-health.ts';
+import type { UpstreamRequest } from './forward/upstream.ts';
 import { planRegions } from './plan/plan.ts';
 import { explain } from './route/explain.ts';
 import { routingHeaders } from './route/headers.ts';
@@ -53,6 +55,7 @@ type Handler = (request: Request, context: RequestContext) => Promise<Response>;
 
 export class Gateway {
   readonly #parts: GatewayParts;
+  readonly #health = new FleetHealth();
   readonly #seen = new SeenTokens();
   readonly #routes: Readonly<Record<string, Readonly<Record<string, Handler>>>>;
 
@@ -64,7 +67,7 @@ export class Gateway {
       '/v1/route': { POST: (request, context) => this.#explain(request, context) },
       '/v1/models': { GET: (request, context) => this.#models(request, context) },
       [HEARTBEAT_PATH]: { POST: (request) => this.#hear(request) },
-      '/health': { GET: async (_, context) => this.#health(context) },
+      '/health': { GET: async (_, context) => this.#status(context) },
     };
   }
 
@@ -101,7 +104,7 @@ export class Gateway {
       {
         method: 'POST',
         path,
-        body: upstreamBody(ask, resolution.model, resolution.maxTokens),
+        fields: upstreamFields(ask, resolution.model, resolution.maxTokens),
         delivery: ask.delivery,
         tenant: asker.tenant,
         headers: {
@@ -131,8 +134,8 @@ export class Gateway {
       {
         method: 'GET',
         path: '/v1/models',
-        body: '',
-        delivery: 'stream',
+        fields: undefined,
+        delivery: 'whole',
         tenant,
         headers: passedOn(request, context),
         signal: request.signal,
@@ -173,7 +176,7 @@ export class Gateway {
     return Response.json({ heard: await hear(beat) });
   }
 
-  async #health(context: RequestContext): Promise<Response> {
+  async #status(context: RequestContext): Promise<Response> {
     const { classifier, rules, settings, fleet } = this.#parts;
     const beats = fleet.current(context.waitUntil);
     const inForce = await rules.current(context.waitUntil);
@@ -183,6 +186,7 @@ export class Gateway {
       rules: { source: inForce.source, version: inForce.version, problem: inForce.problem ?? null },
       regions: settings.regions.map(({ name }) => ({
         name,
+        ...this.#health.state(name, Date.now()),
         replicas: beats
           .filter(({ beat }) => beat.region === name)
           .map(({ beat: { replica, running, waiting, draining }, heardAt }) => ({
@@ -218,14 +222,14 @@ export class Gateway {
     const { settings, log } = this.#parts;
     let answer: Answer;
     try {
-      answer = await forward(request, regions, { ...settings, log });
+      answer = await forward(request, regions, { ...settings, log, health: this.#health });
     } catch (error) {
       if (error instanceof ApiError) return error.toResponse(headers);
       throw error;
     }
     const { response, region } = answer;
     for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
-    response.headers.set('x-signpost-region', region);
+    if (region !== undefined) response.headers.set('x-signpost-region', region);
     return response;
   }
 }

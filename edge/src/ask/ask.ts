@@ -62,12 +62,16 @@ function common({ model, stream }: ChatRequest | CompletionRequest): Pick<Ask, '
 }
 
 /**
- * The body a region gets: the app's own, with the model the rules came to and at most `maxTokens` tokens to generate.
+ * The body's fields that a region gets: the app's own, with the model the rules came to and at most `maxTokens` tokens to generate.
  *
  * @param maxTokens bound from the rule; a request that names no number gets it as its number.
  */
-export function upstreamBody({ path, body }: Ask, model: string, maxTokens: number | undefined): string {
-  if (maxTokens === undefined) return JSON.stringify({ ...body, model });
+export function upstreamFields(
+  { path, body }: Ask,
+  model: string,
+  maxTokens: number | undefined,
+): Record<string, unknown> {
+  if (maxTokens === undefined) return { ...body, model };
   const fields = path === '/v1/completions' ? ['max_tokens'] : ['max_completion_tokens', 'max_tokens'];
   const given = fields.filter((field) => typeof body[field] === 'number');
   const capped = Object.fromEntries(
@@ -75,5 +79,5 @@ export function upstreamBody({ path, body }: Ask, model: string, maxTokens: numb
       ? fields.slice(0, 1).map((field) => [field, maxTokens])
       : given.map((field) => [field, Math.min(Number(body[field]), maxTokens)]),
   );
-  return JSON.stringify({ ...body, model, ...capped });
+  return { ...body, model, ...capped };
 }

@@ -1,146 +1,162 @@
 /**
- * Sending a request to the regions of a plan, one after the other until one answers.
+ * Sending a request to the regions of a plan until the app has its answer.
  *
- * Another region is tried as long as the app has got nothing: until the first byte of an event stream, which then belongs to the region that
- * began it (see `relay.ts`), and until the last byte of anything else, which is read whole before it is passed on. A region that can't be
- * reached, times out, breaks off, or answers 502, 503, 504 (or one of Cloudflare's own 52x) is passed over. Anything else it says, errors
- * included, is the app's to see.
+ * Another region is asked as long as the app has got nothing: until the first event of a stream, and until the last byte of anything else, which is read whole
+ * before it is passed on. One that can't be reached, times out, breaks off, is full or answers with a failure of its own is passed over; one that takes
+ * longer to its first token than it usually does is raced with the next. Anything else a region says, errors included, is the app's to see. A stream
+ * that breaks later goes on from another region (see `relay.ts`).
  */
-import { ApiError, readText, signRequest } from '@signpost/contracts';
 import type { Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
+import { AllFailed, type Contender, noRegionAnswered, race } from './race.ts';
+import type { FleetHealth } from './region-health.ts';
 import { relay } from './relay.ts';
-import { withTimeout } from './timeout.ts';
-
-export interface UpstreamRequest {
-  readonly method: 'GET' | 'POST';
-  readonly path: string;
-  /** Empty for GET. */
-  readonly body: string;
-  readonly delivery: 'stream' | 'whole';
-  readonly tenant: string | undefined;
-  /** Passed on as they are. */
-  readonly headers: Readonly<Record<string, string>>;
-  /** Aborted when the app is gone. */
-  readonly signal: AbortSignal;
-}
+import { ResumableAnswer } from './resume.ts';
+import { withinOr } from './timeout.ts';
+import { ask, RegionFailure, type StreamedAnswer, type UpstreamRequest, type WholeAnswer } from './upstream.ts';
 
 export interface ForwardOptions {
   readonly signingKey: Uint8Array | undefined;
   readonly timeouts: Timeouts;
+  readonly health: FleetHealth;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
 }
 
 export interface Answer {
-  readonly region: string;
+  /** Undefined where the answer has begun before any region's. */
+  readonly region: string | undefined;
   readonly response: Response;
 }
 
-/** 520 to 530 are what Cloudflare answers where it can't reach the region's origin. */
-const UNAVAILABLE = new Set([502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530]);
-/** Of an answer that isn't streamed: hundreds of times the longest context with its log-probabilities. */
-const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
-/** What a region's answer is passed on with. */
-const PASSED_HEADERS = ['content-type', 'cache-control', 'retry-after', 'server-timing'];
+const EVENT_STREAM = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' };
 
 /**
- * The first answer among `regions`, tried in order.
+ * The first answer among `regions`.
  *
- * @throws ApiError (503, `no_region_answered`) saying what became of each.
+ * @throws ApiError (503, `no_region_answered`) saying what became of each; or, where all that answered were full, what the last of them said is the answer.
  */
 export async function forward(
   request: UpstreamRequest,
   regions: readonly Region[],
   options: ForwardOptions,
 ): Promise<Answer> {
-  const failures: string[] = [];
-  for (const region of regions) {
-    const outcome = await attempt(request, region, options);
-    if (outcome instanceof Response) return { region: region.name, response: outcome };
-    request.signal.throwIfAborted();
-    failures.push(`${region.name}: ${outcome.failed}`);
-    options.log('region_failed', { region: region.name, reason: outcome.failed, path: request.path });
+  const gone = new AbortController();
+  const onGone = () => gone.abort(request.signal.reason);
+  if (request.signal.aborted) onGone();
+  else request.signal.addEventListener('abort', onGone, { once: true });
+  const resumable = ResumableAnswer.of(request);
+  const asked = resumable === undefined ? request : { ...request, fields: resumable.fields };
+  const first = firstAnswer(asked, regions, options, gone.signal);
+  const settled =
+    request.delivery === 'stream' ? await withinOr(first, options.timeouts.keepAliveMs, undefined) : await first;
+  if (settled !== undefined && settled.kind === 'whole') return settled;
+
+  const stream = relay(
+    settled ?? first.then(asStream),
+    {
+      resumable,
+      resume: (from, error) => resume(from, error),
+      keepAliveMs: options.timeouts.keepAliveMs,
+      onBreak: (region, error) => {
+        if (!gone.signal.aborted) options.log('stream_broken', { region, path: request.path, reason: error.message });
+      },
+      onEnd: (region, outcome) => {
+        const { breaker } = options.health.of(region);
+        if (outcome === 'whole') breaker.succeed();
+        else if (!gone.signal.aborted) breaker.fail(Date.now());
+      },
+    },
+    (reason) => gone.abort(reason),
+  );
+  if (settled === undefined) return { region: undefined, response: new Response(stream, { headers: EVENT_STREAM }) };
+  const { status, headers, region } = settled;
+  return { region, response: new Response(stream, { status, headers }) };
+
+  async function resume(from: StreamedAnswer, error: Error): Promise<StreamedAnswer> {
+    gone.signal.throwIfAborted();
+    if (resumable === undefined) throw error;
+    const digests = from.headers.get('x-signpost-digest');
+    const { tokens } = resumable;
+    const rest = { ...request, fields: resumable.rest(digests) };
+    // The one that broke may have been restarted meanwhile: it comes last.
+    const others = [
+      ...regions.filter(({ name }) => name !== from.region),
+      ...regions.filter(({ name }) => name === from.region),
+    ];
+    const answer = asStream(await firstAnswer(rest, others, options, gone.signal));
+    options.log('stream_resumed', {
+      from: from.region,
+      to: answer.region,
+      tokens,
+      reason: error.message,
+      path: request.path,
+    });
+    return answer;
   }
-  throw new ApiError('server_error', 'no_region_answered', `no region answered (${failures.join('; ')})`, {
-    status: 503,
-  });
 }
 
-/** One region's answer once its first byte is here, or why there is none. */
+/** @throws as `forward`. */
+async function firstAnswer(
+  request: UpstreamRequest,
+  regions: readonly Region[],
+  options: ForwardOptions,
+  signal: AbortSignal,
+): Promise<WholeAnswer | StreamedAnswer> {
+  const { health } = options;
+  try {
+    return await race(
+      health.ordered(regions, Date.now()).map((region): Contender<WholeAnswer | StreamedAnswer> => {
+        const { hedgeAfterMs } = health.of(region.name);
+        return {
+          name: region.name,
+          // An answer that isn't streamed is one piece of work: two of them would cost twice, whoever is first.
+          hedgeAfterMs: request.delivery === 'stream' ? hedgeAfterMs : undefined,
+          run: (own) => attempt(request, region, options, own),
+        };
+      }),
+      signal,
+    );
+  } catch (error) {
+    if (!(error instanceof AllFailed)) throw error;
+    const busy = error.errors.findLast((one) => one instanceof RegionFailure && one.busy !== undefined);
+    if (!(busy instanceof RegionFailure) || busy.busy === undefined) throw noRegionAnswered(error);
+    const response = busy.busy;
+    return { kind: 'whole', region: busy.region, response };
+  }
+}
+
+/** One region's part, and what is learned from it. */
 async function attempt(
   request: UpstreamRequest,
   region: Region,
   options: ForwardOptions,
-): Promise<Response | { failed: string }> {
-  const controller = new AbortController();
-  const abort = (reason: unknown) => controller.abort(reason);
-  const appGone = () => abort(request.signal.reason);
-  request.signal.addEventListener('abort', appGone, { once: true });
-  const { firstByteMs, answerMs, idleMs } = options.timeouts;
-  const waitMs = request.delivery === 'stream' ? firstByteMs : answerMs;
+  signal: AbortSignal,
+): Promise<WholeAnswer | StreamedAnswer> {
+  const { health, log } = options;
+  const { breaker } = health.of(region.name);
+  const started = Date.now();
+  breaker.begin(started);
   try {
-    return await withTimeout(answer(), waitMs, 'no answer');
+    const answer = await ask(request, region, options, signal);
+    if (answer.kind === 'stream') health.of(region.name).took(Date.now() - started);
+    else breaker.succeed();
+    return answer;
   } catch (error) {
-    abort(error);
-    return { failed: error instanceof Error ? error.message : String(error) };
-  }
-
-  async function answer(): Promise<Response | { failed: string }> {
-    const url = `${region.url}${request.path}`;
-    const response = await fetch(url, {
-      method: request.method,
-      headers: await upstreamHeaders(request, region, new URL(url).pathname, options.signingKey),
-      ...(request.method === 'POST' ? { body: request.body } : {}),
-      redirect: 'manual',
-      signal: controller.signal,
-    });
-    if (UNAVAILABLE.has(response.status)) {
-      return { failed: `answered ${response.status} ${(await response.text()).slice(0, 200)}`.trimEnd() };
+    if (signal.aborted) {
+      breaker.forget();
+      throw error;
     }
-    const { status } = response;
-    const headers = passedHeaders(response);
-    if (headers.get('content-type')?.startsWith('text/event-stream') !== true) {
-      const whole = await readText(response, MAX_ANSWER_BYTES);
-      if (whole === '' && response.ok) return { failed: `answered ${status} with an empty body` };
-      return new Response(whole, { status, headers });
-    }
-    const reader = response.body?.getReader();
-    const first = await reader?.read();
-    if (reader === undefined || first === undefined || first.done)
-      return { failed: `answered ${status} with an empty body` };
-    const body = relay(first.value, reader, {
-      idleMs,
-      abort,
-      onBreak: (error) =>
-        options.log('stream_broken', { region: region.name, path: request.path, reason: String(error) }),
-    });
-    return new Response(body, { status, headers });
+    const reason = error instanceof Error ? error.message : String(error);
+    // One that is full is well.
+    if (error instanceof RegionFailure && error.busy !== undefined) breaker.succeed();
+    else breaker.fail(Date.now());
+    log('region_failed', { region: region.name, reason, path: request.path });
+    throw error;
   }
 }
 
-async function upstreamHeaders(
-  request: UpstreamRequest,
-  region: Region,
-  path: string,
-  key: Uint8Array | undefined,
-): Promise<Record<string, string>> {
-  const { method, body, tenant } = request;
-  return {
-    ...request.headers,
-    // Compressed event streams arrive in lumps.
-    'accept-encoding': 'identity',
-    ...(method === 'POST' ? { 'content-type': 'application/json' } : {}),
-    ...(key === undefined
-      ? {}
-      : { authorization: `Bearer ${await signRequest(key, { region: region.name, method, path, body }, { tenant })}` }),
-  };
-}
-
-function passedHeaders({ headers }: Response): Headers {
-  const passed = new Headers();
-  for (const name of PASSED_HEADERS) {
-    const value = headers.get(name);
-    if (value !== null) passed.set(name, value);
-  }
-  return passed;
+/** @throws RegionFailure for an answer in one piece where a stream has begun. */
+function asStream(answer: WholeAnswer | StreamedAnswer): StreamedAnswer {
+  if (answer.kind === 'stream') return answer;
+  throw new RegionFailure(answer.region, `${answer.region} answered ${answer.response.status} with no stream`);
 }

@@ -1,80 +1,102 @@
 /**
- * An upstream's event stream on its way to the app: events as they arrive, and never to a clean end that the upstream didn't reach.
+ * A region's event stream on its way to the app: events as they arrive, and never to a clean end that no region reached.
  *
- * One that breaks, stalls, or stops short of `[DONE]` ends in an error event, and the stream in an error. (workerd ends the HTTP response of a
- * stream in error as if it were whole, github.com/cloudflare/workerd/issues/6818: the error event is what an app can rely on.)
+ * One that breaks, stalls, or stops short of `[DONE]` goes on from another region where that is possible. Where it isn't, it ends in an error event, and the
+ * stream in an error. (workerd ends the HTTP response of a stream in error as if it were whole, github.com/cloudflare/workerd/issues/6818: the error event is what
+ * an app can rely on.)
  */
-import { ApiError } from '@signpost/contracts';
-import { errorEvent, SseFrames } from './sse-frames.ts';
-import { withTimeout } from './timeout.ts';
+import type { ResumableAnswer } from './resume.ts';
+import { DONE, eventOf } from './sse-events.ts';
+import { withinOr } from './timeout.ts';
+import { brokenStream, errorOf, type StreamedAnswer } from './upstream.ts';
 
 export interface RelayOptions {
-  /** Longest wait for a chunk. */
-  readonly idleMs: number;
-  /** Ends the upstream request: the app is gone, or the answer is of no more use. */
-  readonly abort: (reason: unknown) => void;
-  /** Told once when the upstream broke. */
-  readonly onBreak: (error: unknown) => void;
+  /** Undefined where the answer can't be resumed. */
+  readonly resumable: ResumableAnswer | undefined;
+  /** The rest of the answer from another region. @throws when none has it. */
+  readonly resume: (from: StreamedAnswer, error: Error) => Promise<StreamedAnswer>;
+  /** Told once when the answer broke off for good. */
+  readonly onBreak: (region: string, error: Error) => void;
+  /** Told of each region that came to its part's end, or broke. */
+  readonly onEnd: (region: string, outcome: 'whole' | 'broken') => void;
+  /** How often the app hears something while nothing comes. */
+  readonly keepAliveMs: number;
 }
 
-type Reader = Pick<ReadableStreamDefaultReader<Uint8Array>, 'read'>;
+const MAX_RESUMES = 5;
+const KEEP_ALIVE = ': keep-alive\n\n';
 
-/**
- * @param first the chunk already read, when the upstream was found to be answering.
- * @param rest reader of the chunks after it.
- */
-export function relay(first: Uint8Array, rest: Reader, options: RelayOptions): ReadableStream<Uint8Array> {
-  const frames = new SseFrames();
-  let next: Promise<{ done: boolean; value?: Uint8Array | undefined }> | undefined = Promise.resolve({
-    done: false,
-    value: first,
-  });
+/** @param begun the answer, which may be still to come: until it does, the app gets comments. */
+export function relay(
+  begun: StreamedAnswer | Promise<StreamedAnswer>,
+  options: RelayOptions,
+  cancel: (reason: unknown) => void,
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  const pieces = answerText(begun, options);
+  let next: Promise<IteratorResult<string>> | undefined;
   let broken: Error | undefined;
-
-  /** The next bytes for the app; undefined at the upstream's own, clean end. */
-  async function advance(): Promise<Uint8Array | undefined> {
-    for (;;) {
-      const { done, value } = await (next ?? withTimeout(rest.read(), options.idleMs, 'no data'));
-      next = undefined;
-      if (done || value === undefined) {
-        const last = frames.finish();
-        if (last.length > 0) {
-          next = Promise.resolve({ done: true });
-          return last;
-        }
-        if (!frames.done) throw new Error('the stream ended before its answer did');
-        return undefined;
-      }
-      const bytes = frames.push(value);
-      if (bytes.length > 0) return bytes;
-    }
-  }
-
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         if (broken !== undefined) return controller.error(broken);
         try {
-          const bytes = await advance();
-          if (bytes === undefined) controller.close();
-          else controller.enqueue(bytes);
+          next ??= pieces.next();
+          const piece = await withinOr(next, options.keepAliveMs, undefined);
+          if (piece === undefined) return controller.enqueue(encoder.encode(KEEP_ALIVE));
+          next = undefined;
+          if (piece.done === true) controller.close();
+          else controller.enqueue(encoder.encode(piece.value));
         } catch (error) {
-          options.abort(error);
-          // After [DONE] the answer is whole, however the connection ends.
-          if (frames.done) return controller.close();
           broken = error instanceof Error ? error : new Error(String(error));
-          options.onBreak(broken);
-          controller.enqueue(errorEvent(brokenStream(broken).body()));
+          controller.enqueue(encoder.encode(eventOf(brokenStream(broken).body())));
         }
       },
-      cancel(reason) {
-        options.abort(reason);
-      },
+      cancel,
     },
     { highWaterMark: 0 },
   );
 }
 
-function brokenStream(cause: Error): ApiError {
-  return new ApiError('server_error', 'upstream_broken', `the answer broke off: ${cause.message}`, { cause });
+async function* answerText(
+  begun: StreamedAnswer | Promise<StreamedAnswer>,
+  { resumable, resume, onBreak, onEnd }: RelayOptions,
+): AsyncGenerator<string> {
+  let answer = await begun;
+  for (let resumes = 0; ; resumes++) {
+    try {
+      for await (const { text, data } of answer.events) {
+        if (data === undefined || data === DONE) {
+          yield text;
+          continue;
+        }
+        const error = errorOf(data);
+        // What a region says it failed with another may be spared.
+        if (error?.type === 'server_error' && resumable !== undefined) throw new Error(error.message);
+        const passed = resumable === undefined || error !== undefined ? text : passedOn(resumable, data, text);
+        if (passed !== undefined) yield passed;
+      }
+      return onEnd(answer.region, 'whole');
+    } catch (caught) {
+      const error = caught instanceof Error ? caught : new Error(String(caught));
+      answer.abort(error);
+      onEnd(answer.region, 'broken');
+      if (resumable?.isComplete === true) return yield `data: ${DONE}\n\n`;
+      if (resumable === undefined || resumes >= MAX_RESUMES) {
+        onBreak(answer.region, error);
+        throw error;
+      }
+      answer = await resume(answer, error).catch((cause: unknown) => {
+        onBreak(answer.region, error);
+        throw cause;
+      });
+    }
+  }
+}
+
+/** What isn't a chunk passes as it is. */
+function passedOn(resumable: ResumableAnswer, data: string, text: string): string | undefined {
+  if (!data.startsWith('{')) return text;
+  const passed = resumable.pass(data);
+  return passed === undefined ? undefined : `data: ${passed}\n\n`;
 }

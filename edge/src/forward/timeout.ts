@@ -18,3 +18,16 @@ export function withTimeout<T>(promise: Promise<T>, ms: number, what: string): P
     promise.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }
+
+/** What `promise` comes to, or `otherwise` once `ms` have passed. @throws what it fails with in that time. */
+export async function withinOr<T, U>(promise: Promise<T>, ms: number, otherwise: U): Promise<T | U> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const limit = new Promise<U>((resolve) => {
+    timer = setTimeout(() => resolve(otherwise), ms);
+  });
+  try {
+    return await Promise.race([promise, limit]);
+  } finally {
+    if (timer !== undefined) clearTimeout(timer);
+  }
+}

@@ -18,18 +18,24 @@ export interface Variables {
   readonly API_KEY_HASHES?: string;
   /** "true" serves requests without a key. */
   readonly ALLOW_ANONYMOUS?: string;
-  readonly FIRST_BYTE_TIMEOUT_MS?: string;
+  readonly CONNECT_TIMEOUT_MS?: string;
+  readonly FIRST_TOKEN_TIMEOUT_MS?: string;
   readonly ANSWER_TIMEOUT_MS?: string;
   readonly IDLE_TIMEOUT_MS?: string;
+  readonly KEEP_ALIVE_MS?: string;
 }
 
 export interface Timeouts {
-  /** From the request to a region until its streamed answer's first byte. */
-  readonly firstByteMs: number;
-  /** The same for an answer that isn't streamed, until its last byte. */
+  /** From a streamed request to a region until its first sign of life: a region that lives begins its answer within ten seconds, if with a comment. */
+  readonly connectMs: number;
+  /** From a streamed request to a region until its first event with data. */
+  readonly firstTokenMs: number;
+  /** From a request that isn't streamed until its answer's last byte. */
   readonly answerMs: number;
   /** Between two chunks of an answer. */
   readonly idleMs: number;
+  /** How often an app that waits for a streamed answer hears something. */
+  readonly keepAliveMs: number;
 }
 
 export interface Settings {
@@ -74,9 +80,11 @@ export function readSettings(variables: Variables): Settings {
     tenants,
     anonymous,
     timeouts: {
-      firstByteMs: readMilliseconds('FIRST_BYTE_TIMEOUT_MS', variables.FIRST_BYTE_TIMEOUT_MS, 30_000),
+      connectMs: readMilliseconds('CONNECT_TIMEOUT_MS', variables.CONNECT_TIMEOUT_MS, 15_000),
+      firstTokenMs: readMilliseconds('FIRST_TOKEN_TIMEOUT_MS', variables.FIRST_TOKEN_TIMEOUT_MS, 60_000),
       answerMs: readMilliseconds('ANSWER_TIMEOUT_MS', variables.ANSWER_TIMEOUT_MS, 120_000),
       idleMs: readMilliseconds('IDLE_TIMEOUT_MS', variables.IDLE_TIMEOUT_MS, 30_000),
+      keepAliveMs: readMilliseconds('KEEP_ALIVE_MS', variables.KEEP_ALIVE_MS, 10_000),
     },
   };
 }

@@ -1,0 +1,49 @@
+/**
+ * What one isolate has learned of its regions: whether they fail, and how long they take to a first token.
+ */
+import { Breaker, type BreakerState } from './breaker.ts';
+
+const SAMPLES = 100;
+/** Of fewer samples no percentile is made. */
+const MIN_SAMPLES = 10;
+/** However quick a region is: a second request costs it, or another, as much as the first. */
+const MIN_HEDGE_MS = 50;
+
+class RegionHealth {
+  readonly breaker = new Breaker();
+  readonly #firstTokenMs: number[] = [];
+
+  took(ms: number): void {
+    this.#firstTokenMs.push(ms);
+    if (this.#firstTokenMs.length > SAMPLES) this.#firstTokenMs.shift();
+  }
+
+  /** The 95th percentile of the time to a first token: one that takes longer is asked elsewhere, too. Undefined before there are enough. */
+  get hedgeAfterMs(): number | undefined {
+    const sorted = [...this.#firstTokenMs].sort((a, b) => a - b);
+    if (sorted.length < MIN_SAMPLES) return undefined;
+    return Math.max(MIN_HEDGE_MS, sorted[Math.ceil(0.95 * sorted.length) - 1] ?? 0);
+  }
+}
+
+export class FleetHealth {
+  readonly #regions = new Map<string, RegionHealth>();
+
+  of(region: string): RegionHealth {
+    const known = this.#regions.get(region) ?? new RegionHealth();
+    this.#regions.set(region, known);
+    return known;
+  }
+
+  /** Regions in the order they are asked in: those last whose breaker is open, for when nobody else answers. */
+  ordered<T extends { readonly name: string }>(regions: readonly T[], now: number): readonly T[] {
+    const allows = ({ name }: T) => this.of(name).breaker.allows(now);
+    return [...regions.filter(allows), ...regions.filter((region) => !allows(region))];
+  }
+
+  /** For `/health`. */
+  state(region: string, now: number): { readonly breaker: BreakerState; readonly hedge_after_ms: number | null } {
+    const { breaker, hedgeAfterMs } = this.of(region);
+    return { breaker: breaker.state(now), hedge_after_ms: hedgeAfterMs ?? null };
+  }
+}

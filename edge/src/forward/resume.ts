@@ -1,0 +1,98 @@
+/**
+ * A streamed answer that another region can go on with: what has been sent so far, in the tokens that the regions tell of on the edge's behalf.
+ *
+ * The region is asked for token ids beside the text and, where the answer is drawn, for a seed, whether the app asked for them or not; what it didn't ask for
+ * is taken out again on the way.
+ */
+import { formatModelName, Problem, parseModelName } from '@signpost/contracts';
+import type { UpstreamRequest } from './upstream.ts';
+
+type Fields = Readonly<Record<string, unknown>>;
+
+interface Chunk {
+  id?: string;
+  created?: number;
+  model?: string;
+  choices?: { finish_reason?: string | null; token_ids?: number[] }[];
+  prompt_token_ids?: unknown;
+  usage?: unknown;
+}
+
+export class ResumableAnswer {
+  /** As sent to the first region. */
+  readonly fields: Fields;
+  readonly #wantsTokens: boolean;
+  readonly #wantsUsage: boolean;
+  readonly #tokens: number[] = [];
+  /** Of the first chunk: every later one has the same. */
+  #identity: Pick<Chunk, 'id' | 'created' | 'model'> | undefined;
+  #hasFinished = false;
+  #hasUsage = false;
+
+  private constructor(fields: Fields, asked: Fields) {
+    this.fields = fields;
+    this.#wantsTokens = asked.return_token_ids === true;
+    this.#wantsUsage = (asked.stream_options as { include_usage?: boolean } | null | undefined)?.include_usage === true;
+  }
+
+  /** Undefined for an answer that can't be resumed: of several choices or prompts, with the prompt's own text, or not streamed. */
+  static of({ delivery, fields }: UpstreamRequest): ResumableAnswer | undefined {
+    if (delivery !== 'stream' || fields === undefined) return undefined;
+    const { n, echo, prompt, temperature, seed, resume_token_ids: resumed } = fields;
+    const isOnePrompt = !Array.isArray(prompt) || prompt.every((part) => typeof part === 'number');
+    if ((n ?? 1) !== 1 || echo === true || !isOnePrompt || resumed != null) return undefined;
+    const seeded = temperature === 0 || seed != null ? {} : { seed: crypto.getRandomValues(new Uint32Array(1))[0] };
+    return new ResumableAnswer({ ...fields, ...seeded, return_token_ids: true }, fields);
+  }
+
+  /** Tokens sent so far. */
+  get tokens(): number {
+    return this.#tokens.length;
+  }
+
+  /** Whether all was sent that the app waits for, but for the end itself. */
+  get isComplete(): boolean {
+    return this.#hasFinished && (this.#hasUsage || !this.#wantsUsage);
+  }
+
+  /** An event's payload as the app is to have it; undefined for what it has had already. */
+  pass(data: string): string | undefined {
+    const chunk = JSON.parse(data) as Chunk;
+    const { choices = [] } = chunk;
+    if (this.#hasFinished && choices.length > 0) return undefined;
+    for (const choice of choices) {
+      this.#tokens.push(...(choice.token_ids ?? []));
+      if (!this.#wantsTokens) delete choice.token_ids;
+      this.#hasFinished ||= choice.finish_reason != null;
+    }
+    this.#hasUsage ||= chunk.usage != null;
+    if (!this.#wantsTokens) delete chunk.prompt_token_ids;
+    const { id, created, model } = chunk;
+    this.#identity ??= { ...(id && { id }), ...(created && { created }), ...(model && { model }) };
+    return JSON.stringify({ ...chunk, ...this.#identity });
+  }
+
+  /**
+   * What another region is asked for.
+   *
+   * @param digests of the experts that have answered so far, as the first region told: names may stand for others by now.
+   */
+  rest(digests: string | null): Fields {
+    return { ...this.fields, model: pinned(String(this.fields.model), digests), resume_token_ids: [...this.#tokens] };
+  }
+}
+
+function pinned(name: string, digests: string | null): string {
+  try {
+    const model = parseModelName(name);
+    const known = digests?.split('+') ?? [];
+    if (model.kind === 'auto' || model.terms.length !== known.length) return name;
+    return formatModelName({
+      kind: 'mixture',
+      terms: model.terms.map((term, i) => ({ ...term, selector: known[i] ?? '' })),
+    });
+  } catch (error) {
+    if (error instanceof Problem) return name;
+    throw error;
+  }
+}

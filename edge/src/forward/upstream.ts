@@ -1,0 +1,206 @@
+/**
+ * One request to one region, up to the first thing that answers it.
+ */
+import { ApiError, type ErrorBody, readText, signRequest } from '@signpost/contracts';
+import type { Region } from '../plan/regions.ts';
+import type { Timeouts } from '../settings/settings.ts';
+import { DONE, type SseEvent, SseEvents } from './sse-events.ts';
+import { withTimeout } from './timeout.ts';
+
+export interface UpstreamRequest {
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  /** Fields of its JSON body; undefined for GET. */
+  readonly fields: Readonly<Record<string, unknown>> | undefined;
+  readonly delivery: 'stream' | 'whole';
+  readonly tenant: string | undefined;
+  /** Passed on as they are. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Aborted when the app is gone. */
+  readonly signal: AbortSignal;
+}
+
+/** What a region says, in one piece. */
+export interface WholeAnswer {
+  readonly kind: 'whole';
+  readonly region: string;
+  readonly response: Response;
+}
+
+/** A stream that has begun. */
+export interface StreamedAnswer {
+  readonly kind: 'stream';
+  readonly region: string;
+  readonly status: number;
+  readonly headers: Headers;
+  /** From the first that has data to the end of the stream. */
+  readonly events: AsyncGenerator<SseEvent>;
+  /** Ends the request; its reading fails with the reason. */
+  readonly abort: (reason: unknown) => void;
+}
+
+/** A region that doesn't serve this request; another may. */
+export class RegionFailure extends Error {
+  override readonly name = 'RegionFailure';
+  readonly region: string;
+  /** It answers, but takes nothing more: what it said is the app's where nobody else answers. */
+  readonly busy: Response | undefined;
+
+  constructor(region: string, message: string, busy?: Response) {
+    super(message);
+    this.region = region;
+    this.busy = busy;
+  }
+}
+
+/** 520 to 530 are what Cloudflare answers where it can't reach the region's origin. */
+const UNAVAILABLE = new Set([500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530]);
+/** The region is not to blame for these, whatever their status. */
+const OWN_CODES = new Set(['deadline_exceeded']);
+/** Of an answer that isn't streamed: hundreds of times the longest context with its log-probabilities. */
+const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
+/** What a region's answer is passed on with. */
+const PASSED_HEADERS = ['content-type', 'cache-control', 'retry-after', 'server-timing', 'x-signpost-digest'];
+
+/**
+ * Sends the request, and waits for a whole answer, or for a stream's first event with data.
+ *
+ * @throws RegionFailure when the region can't be reached, is unavailable or full, breaks off or takes too long; the `signal`'s reason when it aborts.
+ */
+export async function ask(
+  request: UpstreamRequest,
+  region: Region,
+  { signingKey, timeouts }: { readonly signingKey: Uint8Array | undefined; readonly timeouts: Timeouts },
+  signal: AbortSignal,
+): Promise<WholeAnswer | StreamedAnswer> {
+  const controller = new AbortController();
+  const abort = (reason: unknown) => controller.abort(reason);
+  const onAbort = () => abort(signal.reason);
+  signal.throwIfAborted();
+  signal.addEventListener('abort', onAbort, { once: true });
+  const isStream = request.delivery === 'stream';
+  try {
+    return isStream
+      ? await withTimeout(answer(), timeouts.firstTokenMs, 'no first token')
+      : await withTimeout(answer(), timeouts.answerMs, 'no answer');
+  } catch (error) {
+    abort(error);
+    signal.throwIfAborted();
+    throw error instanceof RegionFailure
+      ? error
+      : new RegionFailure(region.name, error instanceof Error ? error.message : String(error));
+  }
+
+  async function answer(): Promise<WholeAnswer | StreamedAnswer> {
+    const url = `${region.url}${request.path}`;
+    const body = request.fields === undefined ? '' : JSON.stringify(request.fields);
+    const sent = fetch(url, {
+      method: request.method,
+      headers: await upstreamHeaders(request, body, region, new URL(url).pathname, signingKey),
+      ...(request.method === 'POST' ? { body } : {}),
+      redirect: 'manual',
+      signal: controller.signal,
+    });
+    // A region that lives begins its answer after ten seconds at the latest, if with a comment.
+    const response = isStream ? await withTimeout(sent, timeouts.connectMs, 'no sign of life') : await sent;
+    const headers = passedHeaders(response);
+    if (headers.get('content-type')?.startsWith('text/event-stream') !== true) return whole(response, headers);
+    return streamed(response, headers);
+  }
+
+  async function whole(response: Response, headers: Headers): Promise<WholeAnswer> {
+    const { status, ok } = response;
+    const text = await readText(response, MAX_ANSWER_BYTES);
+    if (text === '' && ok) throw new RegionFailure(region.name, `answered ${status} with an empty body`);
+    const answer = new Response(text, { status, headers });
+    const said = `answered ${status} ${text.slice(0, 200)}`.trimEnd();
+    if (status === 429) throw new RegionFailure(region.name, said, answer);
+    if (UNAVAILABLE.has(status) && !OWN_CODES.has(errorOf(text)?.code ?? ''))
+      throw new RegionFailure(region.name, said);
+    return { kind: 'whole', region: region.name, response: answer };
+  }
+
+  async function streamed(response: Response, headers: Headers): Promise<StreamedAnswer> {
+    const all = eventsOf(response, timeouts.idleMs, controller.signal);
+    for (;;) {
+      const { value: event, done } = await all.next();
+      if (done === true) throw new RegionFailure(region.name, `answered ${response.status} with an empty body`);
+      if (event.data === undefined) continue;
+      const error = errorOf(event.data);
+      if (error?.type === 'server_error' && !OWN_CODES.has(error.code ?? ''))
+        throw new RegionFailure(region.name, `answered with ${error.code}: ${error.message}`);
+      return { kind: 'stream', region: region.name, status: response.status, headers, events: from(event, all), abort };
+    }
+  }
+}
+
+async function* from(first: SseEvent, rest: AsyncGenerator<SseEvent>): AsyncGenerator<SseEvent> {
+  yield first;
+  yield* rest;
+}
+
+/** Events to the stream's own, clean end: after `[DONE]`. @throws Error when it ends before, stalls or breaks; the `signal`'s reason. */
+async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal): AsyncGenerator<SseEvent> {
+  const reader = response.body?.getReader();
+  if (reader === undefined) return;
+  const parser = new SseEvents();
+  let isDone = false;
+  try {
+    for (;;) {
+      const { done, value } = await withTimeout(reader.read(), idleMs, 'no data');
+      const last = done ? parser.finish() : undefined;
+      for (const event of done ? (last === undefined ? [] : [last]) : parser.push(value)) {
+        isDone ||= event.data === DONE;
+        yield event;
+      }
+      if (done && !isDone) throw new Error('the stream ended before its answer did');
+      if (done) return;
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    // After [DONE] the answer is whole, however the connection ends.
+    if (!isDone) throw error;
+  }
+}
+
+/** The error in OpenAI's envelope, where there is one. */
+export function errorOf(json: string): ErrorBody['error'] | undefined {
+  if (!json.startsWith('{"error"')) return undefined;
+  try {
+    return (JSON.parse(json) as ErrorBody).error;
+  } catch {
+    return undefined;
+  }
+}
+
+async function upstreamHeaders(
+  { method, tenant, headers }: UpstreamRequest,
+  body: string,
+  region: Region,
+  path: string,
+  key: Uint8Array | undefined,
+): Promise<Record<string, string>> {
+  return {
+    ...headers,
+    // Compressed event streams arrive in lumps.
+    'accept-encoding': 'identity',
+    ...(method === 'POST' ? { 'content-type': 'application/json' } : {}),
+    ...(key === undefined
+      ? {}
+      : { authorization: `Bearer ${await signRequest(key, { region: region.name, method, path, body }, { tenant })}` }),
+  };
+}
+
+function passedHeaders({ headers }: Response): Headers {
+  const passed = new Headers();
+  for (const name of PASSED_HEADERS) {
+    const value = headers.get(name);
+    if (value !== null) passed.set(name, value);
+  }
+  return passed;
+}
+
+/** A region's failure as the app is told of it. */
+export function brokenStream(cause: Error): ApiError {
+  return new ApiError('server_error', 'upstream_broken', `the answer broke off: ${cause.message}`, { cause });
+}
