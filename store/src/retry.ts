@@ -13,7 +13,11 @@ export interface RetryPolicy {
   readonly maxDelayMs: number;
   /** After this long, counted from the first attempt, none begins any more. */
   readonly deadlineMs: number;
-  /** A read that has received nothing for this long has failed. */
+  /**
+   * A read that has received nothing for this long has failed: its first attempt, each later one after twice as long, at most `idleMs`. A connection that
+   * died in silence costs little, and a store that is slow gets its time.
+   */
+  readonly firstIdleMs: number;
   readonly idleMs: number;
 }
 
@@ -22,6 +26,7 @@ export const RETRY_DEFAULTS: RetryPolicy = {
   baseDelayMs: 100,
   maxDelayMs: 5_000,
   deadlineMs: 60_000,
+  firstIdleMs: 2_500,
   idleMs: 10_000,
 };
 
@@ -87,13 +92,13 @@ const TRANSIENT_NAMES = new Set([
 export async function retrying<T>(
   policy: RetryPolicy,
   signal: AbortSignal | undefined,
-  send: () => Promise<T>,
+  send: (attempt: number) => Promise<T>,
 ): Promise<T> {
   const started = performance.now();
   for (let attempt = 1; ; attempt++) {
     signal?.throwIfAborted();
     try {
-      return await send();
+      return await send(attempt);
     } catch (error) {
       // A client may make anything of being aborted.
       signal?.throwIfAborted();
@@ -113,12 +118,10 @@ export function retryingRead<T>(
   signal: AbortSignal | undefined,
   read: (attempt: Attempt) => Promise<T>,
 ): Promise<T> {
-  return retrying(policy, signal, async () => {
+  return retrying(policy, signal, async (attempt) => {
     const stall = new AbortController();
-    const timer = setTimeout(
-      () => stall.abort(new BrokenAnswer(`nothing came for ${policy.idleMs} ms`)),
-      policy.idleMs,
-    );
+    const idleMs = Math.min(policy.idleMs, policy.firstIdleMs * 2 ** (attempt - 1));
+    const timer = setTimeout(() => stall.abort(new BrokenAnswer(`nothing came for ${idleMs} ms`)), idleMs);
     try {
       return await read({
         signal: signal === undefined ? stall.signal : AbortSignal.any([signal, stall.signal]),
@@ -164,13 +167,18 @@ export async function collect(
   return data;
 }
 
+/** `HPE_…`: what came is no HTTP. */
+function isTransientCode(code: string): boolean {
+  return TRANSIENT_CODES.has(code) || code.startsWith('HPE_');
+}
+
 /** Undefined for a failure that would only repeat itself. */
 function transienceOf(error: unknown): { readonly retryAfterMs: number } | undefined {
   if (!(error instanceof Error)) return undefined;
   const { status, retryAfter } = answerOf(error);
   if (status !== undefined && isTransientStatus(status)) return { retryAfterMs: retryAfterMs(retryAfter) };
   if (error instanceof BrokenAnswer || TRANSIENT_NAMES.has(error.name)) return { retryAfterMs: 0 };
-  if ('code' in error && typeof error.code === 'string' && TRANSIENT_CODES.has(error.code)) return { retryAfterMs: 0 };
+  if ('code' in error && typeof error.code === 'string' && isTransientCode(error.code)) return { retryAfterMs: 0 };
   // `fetch` hides what happened behind "fetch failed".
   return error.cause === undefined ? undefined : transienceOf(error.cause);
 }
