@@ -14,8 +14,8 @@ export interface RetryPolicy {
   /** After this long, counted from the first attempt, none begins any more. */
   readonly deadlineMs: number;
   /**
-   * A read that has received nothing for this long has failed: its first attempt, each later one after twice as long, at most `idleMs`. A connection that
-   * died in silence costs little, and a store that is slow gets its time.
+   * A read that has received nothing for this long has failed; the next time that this happens, it is given twice as long, at most `idleMs`. A connection
+   * that died in silence costs little, and a store that is slow gets its time.
    */
   readonly firstIdleMs: number;
   readonly idleMs: number;
@@ -92,13 +92,13 @@ const TRANSIENT_NAMES = new Set([
 export async function retrying<T>(
   policy: RetryPolicy,
   signal: AbortSignal | undefined,
-  send: (attempt: number) => Promise<T>,
+  send: () => Promise<T>,
 ): Promise<T> {
   const started = performance.now();
   for (let attempt = 1; ; attempt++) {
     signal?.throwIfAborted();
     try {
-      return await send(attempt);
+      return await send();
     } catch (error) {
       // A client may make anything of being aborted.
       signal?.throwIfAborted();
@@ -118,9 +118,9 @@ export function retryingRead<T>(
   signal: AbortSignal | undefined,
   read: (attempt: Attempt) => Promise<T>,
 ): Promise<T> {
-  return retrying(policy, signal, async (attempt) => {
+  let idleMs = Math.min(policy.idleMs, policy.firstIdleMs);
+  return retrying(policy, signal, async () => {
     const stall = new AbortController();
-    const idleMs = Math.min(policy.idleMs, policy.firstIdleMs * 2 ** (attempt - 1));
     const timer = setTimeout(() => stall.abort(new BrokenAnswer(`nothing came for ${idleMs} ms`)), idleMs);
     try {
       return await read({
@@ -128,7 +128,9 @@ export function retryingRead<T>(
         progress: () => void timer.refresh(),
       });
     } catch (error) {
-      throw stall.signal.aborted ? stall.signal.reason : error;
+      if (!stall.signal.aborted) throw error;
+      idleMs = Math.min(policy.idleMs, 2 * idleMs);
+      throw stall.signal.reason;
     } finally {
       clearTimeout(timer);
     }

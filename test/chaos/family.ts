@@ -10,7 +10,7 @@ import { pack } from '@signpost/packer';
 export const DEMO_BASE = join(import.meta.dirname, '../../models/demo/base');
 const TUNES = ['chat', 'math', 'code'];
 /** What row scales are multiplied by. */
-const STRENGTHS = [1.2, 0.8, 0.4, -0.5];
+const STRENGTHS = [1.2, 0.8, 0.4, -0.5, -0.9];
 /** What the second version of each expert is multiplied by beyond that. */
 const SECOND = -0.8;
 

@@ -169,12 +169,11 @@ export class Traffic {
 
   start(): void {
     this.#isRunning = true;
-    this.#mayRefuse = true;
     this.counts.clear();
     this.#apps = Promise.all(Array.from({ length: APPS }, () => this.#app()));
   }
 
-  /** From now on, a request that isn't answered is a violation. */
+  /** From now on until it stops, a request that isn't answered is a violation. */
   mustAnswer(): void {
     this.#mayRefuse = false;
   }
@@ -182,6 +181,7 @@ export class Traffic {
   async stop(): Promise<void> {
     this.#isRunning = false;
     await this.#apps;
+    this.#mayRefuse = true;
   }
 
   count(kind: string): number {
