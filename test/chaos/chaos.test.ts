@@ -174,7 +174,7 @@ async function record(): Promise<void> {
     const digests = (known[name]?.versions ?? []).map(({ digest }) => digest);
     return digests.map((digest) => `${name}@${digest}${weight === undefined ? '' : `:${weight}`}`);
   };
-  const exact = [...models, ...RARE].flatMap((model) =>
+  const exact = [...RARE, ...models].flatMap((model) =>
     model === 'base'
       ? [model]
       : model
