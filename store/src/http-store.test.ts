@@ -11,7 +11,7 @@ import { serveStore } from './testing/index.ts';
 import type { WebServer, WebServerOptions } from './testing/web-server.ts';
 
 const text = (value: string) => new TextEncoder().encode(value);
-const NO_RETRIES = { attempts: 1, baseDelayMs: 1, maxDelayMs: 1, deadlineMs: 1_000, idleMs: 5_000 };
+const NO_RETRIES = { attempts: 1, baseDelayMs: 1, maxDelayMs: 1, deadlineMs: 1_000, firstIdleMs: 5_000, idleMs: 5_000 };
 
 let root: string;
 let behind: ObjectStore;

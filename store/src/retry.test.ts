@@ -17,7 +17,14 @@ import {
 } from './testing/index.ts';
 
 const data = new Uint8Array(randomBytes(200_000));
-const FAST: RetryPolicy = { attempts: 4, baseDelayMs: 1, maxDelayMs: 5, deadlineMs: 5_000, idleMs: 300 };
+const FAST: RetryPolicy = {
+  attempts: 4,
+  baseDelayMs: 1,
+  maxDelayMs: 5,
+  deadlineMs: 5_000,
+  firstIdleMs: 300,
+  idleMs: 300,
+};
 const range = { start: 1_000, end: 150_000 };
 
 let closing: (() => Promise<void>)[];
@@ -68,11 +75,14 @@ describe.each([
   it.each<Fault>([
     { status: 500 },
     { status: 503 },
+    { status: 503, body: '<html>a balancer has a page of its own</html>' },
     { status: 429 },
     'reset',
+    'garble',
     'stall',
     'stall half-way',
     'cut half-way',
+    { spoil: (body) => body.subarray(0, body.byteLength >> 1) },
   ])('is sent again after %j', async (fault) => {
     const store = await open(FAST);
     faults = [fault, fault];
@@ -119,13 +129,20 @@ describe.each([
     ['half-way', 'stall half-way'],
     ['while it waits to try again', { status: 429, retryAfter: '3' }],
   ])('ends when nobody waits for it any more, %s', async (_name, fault) => {
-    const store = await open({ ...FAST, idleMs: 60_000 });
+    const store = await open({ ...FAST, firstIdleMs: 60_000, idleMs: 60_000 });
     faults = [fault];
     const controller = new AbortController();
     const read = store.read('k', { range, signal: controller.signal });
     setTimeout(() => controller.abort(new Error('left')), 100);
     await expect(read).rejects.toThrow(/^left$/);
     expect(requests).toHaveLength(1);
+  });
+
+  it('is given up soon at first, and given more time after that', async () => {
+    const store = await open({ ...FAST, firstIdleMs: 200, idleMs: 60_000 });
+    faults = ['stall', { pieces: 2, pauseMs: 250 }];
+    expect((await store.read('k')).data).toEqual(data);
+    expect(requests).toHaveLength(2);
   });
 
   it('that is slow but comes is not taken for stalled', async () => {

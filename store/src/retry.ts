@@ -13,7 +13,11 @@ export interface RetryPolicy {
   readonly maxDelayMs: number;
   /** After this long, counted from the first attempt, none begins any more. */
   readonly deadlineMs: number;
-  /** A read that has received nothing for this long has failed. */
+  /**
+   * A read that has received nothing for this long has failed; the next time that this happens, it is given twice as long, at most `idleMs`. A connection
+   * that died in silence costs little, and a store that is slow gets its time.
+   */
+  readonly firstIdleMs: number;
   readonly idleMs: number;
 }
 
@@ -22,6 +26,7 @@ export const RETRY_DEFAULTS: RetryPolicy = {
   baseDelayMs: 100,
   maxDelayMs: 5_000,
   deadlineMs: 60_000,
+  firstIdleMs: 2_500,
   idleMs: 10_000,
 };
 
@@ -113,19 +118,19 @@ export function retryingRead<T>(
   signal: AbortSignal | undefined,
   read: (attempt: Attempt) => Promise<T>,
 ): Promise<T> {
+  let idleMs = Math.min(policy.idleMs, policy.firstIdleMs);
   return retrying(policy, signal, async () => {
     const stall = new AbortController();
-    const timer = setTimeout(
-      () => stall.abort(new BrokenAnswer(`nothing came for ${policy.idleMs} ms`)),
-      policy.idleMs,
-    );
+    const timer = setTimeout(() => stall.abort(new BrokenAnswer(`nothing came for ${idleMs} ms`)), idleMs);
     try {
       return await read({
         signal: signal === undefined ? stall.signal : AbortSignal.any([signal, stall.signal]),
         progress: () => void timer.refresh(),
       });
     } catch (error) {
-      throw stall.signal.aborted ? stall.signal.reason : error;
+      if (!stall.signal.aborted) throw error;
+      idleMs = Math.min(policy.idleMs, 2 * idleMs);
+      throw stall.signal.reason;
     } finally {
       clearTimeout(timer);
     }
@@ -164,13 +169,18 @@ export async function collect(
   return data;
 }
 
+/** `HPE_…`: what came is no HTTP. */
+function isTransientCode(code: string): boolean {
+  return TRANSIENT_CODES.has(code) || code.startsWith('HPE_');
+}
+
 /** Undefined for a failure that would only repeat itself. */
 function transienceOf(error: unknown): { readonly retryAfterMs: number } | undefined {
   if (!(error instanceof Error)) return undefined;
   const { status, retryAfter } = answerOf(error);
   if (status !== undefined && isTransientStatus(status)) return { retryAfterMs: retryAfterMs(retryAfter) };
   if (error instanceof BrokenAnswer || TRANSIENT_NAMES.has(error.name)) return { retryAfterMs: 0 };
-  if ('code' in error && typeof error.code === 'string' && TRANSIENT_CODES.has(error.code)) return { retryAfterMs: 0 };
+  if ('code' in error && typeof error.code === 'string' && isTransientCode(error.code)) return { retryAfterMs: 0 };
   // `fetch` hides what happened behind "fetch failed".
   return error.cause === undefined ? undefined : transienceOf(error.cause);
 }

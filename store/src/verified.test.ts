@@ -20,7 +20,7 @@ import {
   readExpert,
   readVerified,
 } from './index.ts';
-import { type Fault, interceptStore, serveStore, startFaultyProxy } from './testing/index.ts';
+import { type Fault, flipBit, interceptStore, serveStore, startFaultyProxy } from './testing/index.ts';
 
 const BASE = 'b'.repeat(64) as Digest;
 
@@ -173,7 +173,7 @@ describe('a verified read', () => {
     const data = randomBytes(400_000);
     const version = await publish(data, 10_000);
     const server = await serveStore(store);
-    const kinds: Fault[] = [{ status: 500 }, 'reset', 'stall', 'cut half-way', 'stall half-way', 'flip'];
+    const kinds: Fault[] = [{ status: 500 }, 'reset', 'stall', 'cut half-way', 'stall half-way', { spoil: flipBit }];
     const seen = new Set<string>();
     // Each range is spoiled once, each in another way.
     const proxy = await startFaultyProxy(server.url, ({ range = 'head' }) => {

@@ -6,11 +6,14 @@ import {
   type CatalogueKeys,
   type ObjectStore,
   openStore,
+  type ReadOptions,
   readSigningKey,
   resignCatalogue,
+  type StoredObject,
   updateCatalogue,
   writeKeyPair,
 } from '@signpost/store';
+import { interceptStore } from '@signpost/store/testing';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { CatalogueWatch } from './catalogue-watch.ts';
 
@@ -106,6 +109,7 @@ describe('the catalogue', () => {
       expect(await current()).toBe(digestOf('2'));
     }
     expect(problems).toEqual([
+      expect.stringContaining('is not signed'),
       expect.stringContaining('altered'),
       expect.stringContaining('is not signed'),
       expect.stringContaining(`signed by key ${theirs.public.id}`),
@@ -131,6 +135,46 @@ describe('the catalogue', () => {
     vi.advanceTimersByTime(2_000);
     expect(await current()).toBe(digestOf('4'));
     expect(problems).toHaveLength(1);
+  });
+
+  it('holds up nobody while the store is silent: requests go by the last good one, or are refused', async () => {
+    await publish('1');
+    let silent = false;
+    let answer: () => void = () => undefined;
+    const asked = vi.fn(
+      (key: string, options?: ReadOptions) =>
+        new Promise<StoredObject>((resolve, reject) => {
+          answer = () => void store.read(key, options).then(resolve, reject);
+          if (!silent) answer();
+        }),
+    );
+    watch = new CatalogueWatch(interceptStore(store, { read: asked }), (problem) => problems.push(problem));
+    expect(await current()).toBe(digestOf('1'));
+    await publish('2');
+    silent = true;
+    vi.advanceTimersByTime(2_000);
+    const waits = current();
+    vi.useRealTimers();
+    expect(await waits).toBe(digestOf('1'));
+    // Nobody waits for the same answer twice.
+    for (let i = 0; i < 20; i++) expect(await current()).toBe(digestOf('1'));
+    expect(asked).toHaveBeenCalledTimes(2);
+    answer();
+    await expect.poll(current).toBe(digestOf('2'));
+    expect(problems).toEqual([]);
+  });
+
+  it('that does not come at all is our fault soon enough to ask elsewhere', async () => {
+    const silent = interceptStore(store, { read: () => new Promise(() => undefined) });
+    watch = new CatalogueWatch(silent, (problem) => problems.push(problem));
+    vi.useFakeTimers();
+    const refused = expect(watch.resolve('math')).rejects.toMatchObject({
+      status: 503,
+      code: 'catalogue_unavailable',
+      message: expect.stringContaining('has not answered for 10 s'),
+    });
+    await vi.advanceTimersByTimeAsync(10_000);
+    await refused;
   });
 
   it('from before revisions were kept is taken as revision 0', async () => {

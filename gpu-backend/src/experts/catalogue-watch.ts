@@ -1,6 +1,6 @@
 /**
  * The catalogue as this region knows it: read again when it is older than a moment; when it can't be read, isn't valid or is older than
- * one that was seen, the last good one stays.
+ * one that was seen, the last good one stays. Once there is one, a store that is slow or gone holds up nobody.
  */
 import {
   ApiError,
@@ -13,9 +13,14 @@ import {
   type TrustedKey,
 } from '@signpost/contracts';
 import { type ObjectStore, readCatalogue } from '@signpost/store';
+import { settledWithin } from '../settled-within.ts';
 
-/** New versions are seen this late at most. */
+/** New versions are seen this late at most, by a store that answers. */
 const MAX_AGE_MS = 2_000;
+/** What a request waits for a newer catalogue, from when its reading began; then it goes by the one in force. */
+const MAX_WAIT_MS = 500;
+/** What a request waits for the first one. */
+const MAX_FIRST_WAIT_MS = 10_000;
 
 export interface ResolvedTerm {
   readonly version: ExpertVersion;
@@ -27,7 +32,7 @@ export class CatalogueWatch {
   readonly #onProblem: (problem: string) => void;
   readonly #trust: readonly TrustedKey[];
   #current: { readonly catalogue: Catalogue; readonly readAt: number } | undefined;
-  #reading: Promise<Catalogue> | undefined;
+  #reading: { readonly began: number; readonly done: Promise<void> } | undefined;
 
   /** With keys in `trust`, only a catalogue that one of them signed is taken. */
   constructor(store: ObjectStore, onProblem: (problem: string) => void, trust: readonly TrustedKey[] = []) {
@@ -44,11 +49,23 @@ export class CatalogueWatch {
   /** @throws ApiError (503) when none has ever been read. */
   async catalogue(): Promise<Catalogue> {
     const current = this.#current;
-    if (current !== undefined && performance.now() - current.readAt < MAX_AGE_MS) return current.catalogue;
-    this.#reading ??= this.#read().finally(() => {
+    const now = performance.now();
+    if (current !== undefined && now - current.readAt < MAX_AGE_MS) return current.catalogue;
+    this.#reading ??= { began: now, done: this.#begin() };
+    const { began, done } = this.#reading;
+    await settledWithin(done, current === undefined ? MAX_FIRST_WAIT_MS : MAX_WAIT_MS - (now - began));
+    if (this.#current === undefined)
+      throw unavailable(`${this.#store.url} has not answered for ${MAX_FIRST_WAIT_MS / 1000} s`);
+    return this.#current.catalogue;
+  }
+
+  #begin(): Promise<void> {
+    const done = this.#read().finally(() => {
       this.#reading = undefined;
     });
-    return this.#reading;
+    // Whoever asked may have stopped waiting.
+    done.catch(() => undefined);
+    return done;
   }
 
   /**
@@ -89,7 +106,7 @@ export class CatalogueWatch {
       );
   }
 
-  async #read(): Promise<Catalogue> {
+  async #read(): Promise<void> {
     const readAt = performance.now();
     try {
       const { catalogue } = await readCatalogue(this.#store, this.#trust);
@@ -97,15 +114,17 @@ export class CatalogueWatch {
       this.#current = { catalogue, readAt };
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
-      if (this.#current === undefined) {
-        throw new ApiError('server_error', 'catalogue_unavailable', `this region can't read its catalogue: ${why}`, {
-          status: 503,
-          cause,
-        });
-      }
       this.#onProblem(why);
-      this.#current = { ...this.#current, readAt };
+      if (this.#current === undefined) throw unavailable(why, cause);
+      // A failure may take a minute to be one: the next attempt comes a moment after it.
+      this.#current = { ...this.#current, readAt: performance.now() };
     }
-    return this.#current.catalogue;
   }
+}
+
+function unavailable(why: string, cause?: unknown): ApiError {
+  return new ApiError('server_error', 'catalogue_unavailable', `this region can't read its catalogue: ${why}`, {
+    status: 503,
+    cause,
+  });
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Digest, type ExpertVersion, sha256 } from '@signpost/contracts';
@@ -61,6 +61,18 @@ describe('the disk cache', () => {
     expect(await cache.read(version, { onChunk: (_, start) => void starts.push(start) })).toBe(false);
     expect(starts).toEqual([0, 100, 200, 300, 400]);
     expect(await readdir(dir)).toEqual([]);
+  });
+
+  it('that can neither be read nor cleaned fails no read: the file comes from elsewhere, and somebody is told', async () => {
+    const { version } = await expert(1_000);
+    await mkdir(join(dir, `${version.digest}.delta.safetensors`));
+    const problems: string[] = [];
+    const cache = await DiskCache.open(dir, 10_000, (problem) => problems.push(problem));
+    expect(await readBack(cache, version)).toBeUndefined();
+    expect(problems).toEqual([
+      expect.stringMatching(/^the disk cache can't use [0-9a-f]{64}\.delta\.safetensors: /),
+      expect.stringMatching(/^the disk cache can't drop [0-9a-f]{64}\.delta\.safetensors: /),
+    ]);
   });
 
   it('stays within its budget, and drops what was used longest ago', async () => {

@@ -21,6 +21,7 @@ export class DiskCache {
   readonly #dir: string;
   readonly #budgetBytes: number;
   readonly #files: ObjectStore;
+  readonly #onProblem: (problem: string) => void;
   /** Writes go one after the other: each makes room for itself. */
   #writing: Promise<unknown> = Promise.resolve();
   /** Bytes by digest. */
@@ -29,16 +30,21 @@ export class DiskCache {
   #hits = 0;
   #evictions = 0;
 
-  private constructor(dir: string, budgetBytes: number) {
+  private constructor(dir: string, budgetBytes: number, onProblem: (problem: string) => void) {
     this.#dir = dir;
     this.#budgetBytes = budgetBytes;
+    this.#onProblem = onProblem;
     // Whole files or none: it writes to a temporary name, syncs and renames.
     this.#files = openStore(dir);
   }
 
-  /** Removes what a killed process left unfinished. */
-  static async open(dir: string, budgetBytes: number): Promise<DiskCache> {
-    const cache = new DiskCache(resolve(dir), budgetBytes);
+  /** Removes what a killed process left unfinished. `onProblem` is told of files that were dropped, or should have been. */
+  static async open(
+    dir: string,
+    budgetBytes: number,
+    onProblem: (problem: string) => void = () => undefined,
+  ): Promise<DiskCache> {
+    const cache = new DiskCache(resolve(dir), budgetBytes, onProblem);
     // Files' times are finer than a Date.
     await cache.#files.sweep(new Date(Date.now() + 1));
     for (const { key, bytes } of await cache.#files.list('')) cache.#held.set(digestOf(key), bytes);
@@ -51,16 +57,20 @@ export class DiskCache {
     return { bytes, files, lookups: this.#lookups, hits: this.#hits, evictions: this.#evictions };
   }
 
-  /** Whether it had the file and all of it was right. What it handed out before it failed was right, too, and may come again. */
+  /**
+   * Whether it had the file and all of it was right. What it handed out before it failed was right, too, and may come again. A disk that fails is
+   * one that hasn't the file.
+   */
   async read(version: ExpertVersion, options: VerifiedReadOptions): Promise<boolean> {
     const key = keyOf(version.digest);
     this.#lookups++;
-    if ((await this.#files.head(key)) === undefined) return false;
     try {
+      if ((await this.#files.head(key)) === undefined) return false;
       await readVerified(this.#files, { ...version, key }, options);
-    } catch {
+    } catch (error) {
       options.signal?.throwIfAborted();
-      await this.#delete(version.digest);
+      this.#tell(`can't use ${key}`, error);
+      await this.#delete(version.digest).catch((problem: unknown) => this.#tell(`can't drop ${key}`, problem));
       return false;
     }
     this.#hits++;
@@ -109,6 +119,10 @@ export class DiskCache {
   async #delete(digest: Digest): Promise<void> {
     await this.#files.delete(keyOf(digest));
     this.#held.delete(digest);
+  }
+
+  #tell(what: string, error: unknown): void {
+    this.#onProblem(`the disk cache ${what}: ${error instanceof Error ? error.message : error}`);
   }
 }
 

@@ -19,6 +19,7 @@ import type { Scheduler } from '../schedule/scheduler.ts';
 import { Sequence } from '../schedule/sequence.ts';
 import { logitCount, StepBatchBuilder } from '../schedule/step-batch.ts';
 import type { Chunk } from '../schedule/step-budget.ts';
+import { LONGEST_TIMER_MS } from '../settled-within.ts';
 import { EarlyPrefill } from './early-prefill.ts';
 import { serialise } from './errors.ts';
 import type {
@@ -48,9 +49,6 @@ export interface EngineParts {
   /** Takes what happened in one step, or outside of any. */
   readonly emit: (events: readonly RequestEvent[], step?: StepStats) => void;
 }
-
-/** What a timer of Node's can count; a longer one would go off at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** A request from its submission to its last event. */
 interface Job {

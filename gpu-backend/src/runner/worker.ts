@@ -47,13 +47,14 @@ const model = await Model.load(await openCheckpoint(options.base), {
   maxLogitRows,
 });
 const { diskCache, hostCacheBytes } = options;
+const onProblem = (problem: string) => send({ kind: 'problem', problem });
 const paging = new Paging({
   slots: options.slots,
   store: openStore(options.store),
   model,
   hostCacheBytes,
-  disk: diskCache === undefined ? undefined : await DiskCache.open(diskCache.dir, diskCache.bytes),
-  onProblem: (problem) => send({ kind: 'problem', problem }),
+  disk: diskCache === undefined ? undefined : await DiskCache.open(diskCache.dir, diskCache.bytes, onProblem),
+  onProblem,
   onChange: () => send({ kind: 'residency' }),
 });
 const loop = new EngineLoop({

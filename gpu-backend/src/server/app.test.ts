@@ -7,13 +7,14 @@ import { join } from 'node:path';
 import { hashKey } from '@signpost/contracts';
 import { Tokenizer } from '@signpost/engine';
 import { openStore } from '@signpost/store';
+import { interceptStore } from '@signpost/store/testing';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CatalogueWatch } from '../experts/catalogue-watch.ts';
 import { StandingOrders } from '../experts/standing.ts';
 import { ExpertTokenizers } from '../experts/tokenizers.ts';
 import { EngineClient } from '../runner/engine-client.ts';
-import { createApp } from './app.ts';
+import { type AppDeps, createApp } from './app.ts';
 import { DrainSwitch } from './drain.ts';
 import { Heartbeats } from './heartbeat.ts';
 import { Metrics } from './metrics.ts';
@@ -26,6 +27,7 @@ const METRICS_KEY = 'scrape';
 
 let dir: string;
 let engine: EngineClient;
+let deps: AppDeps;
 let app: ReturnType<typeof createApp>;
 const logged: string[] = [];
 const spans: RequestSpan[] = [];
@@ -56,7 +58,7 @@ beforeAll(async () => {
     { maxRequests: MAX_REQUESTS, maxQueuedTokens: 4_096, observer: metrics, onDeath: () => undefined },
   );
   const catalogue = new CatalogueWatch(openStore(dir), () => undefined);
-  app = createApp({
+  deps = {
     engine,
     tokenizers: new ExpertTokenizers(openStore(dir), {
       tokenizer: await Tokenizer.load(BASE),
@@ -89,7 +91,8 @@ beforeAll(async () => {
     adminKey: undefined,
     log: pino({ level: 'info' }, { write: (line) => logged.push(line) }),
     draining: new DrainSwitch(() => undefined),
-  });
+  };
+  app = createApp(deps);
 });
 afterAll(async () => {
   await engine?.close();
@@ -278,6 +281,22 @@ describe('a span', () => {
     expect([response.status, spans.map(({ errorCode }) => errorCode)]).toEqual([504, ['deadline_exceeded']]);
     const wrong = await post(ask('hi'), { headers: { 'x-signpost-timeout-ms': 'soon' } });
     expect([wrong.status, await wrong.text()]).toEqual([400, expect.stringContaining('x-signpost-timeout-ms')]);
+  });
+});
+
+describe('a store that is silent', () => {
+  it('costs a request no more than the time it has, and the base none', async () => {
+    const silent = interceptStore(openStore(dir), { read: () => new Promise(() => undefined) });
+    const cutOff = createApp({ ...deps, catalogue: new CatalogueWatch(silent, () => undefined) });
+    const send = (model: string, timeoutMs: number) =>
+      cutOff.request(CHAT, {
+        method: 'POST',
+        body: JSON.stringify({ ...ask('hi', { max_tokens: 1 }), model }),
+        headers: { 'x-signpost-timeout-ms': String(timeoutMs) },
+      });
+    const refused = await send('math', 50);
+    expect([refused.status, await refused.text()]).toEqual([504, expect.stringMatching(/50 ms passed while .* store/)]);
+    expect((await send('base', 2 ** 40)).status).toBe(200);
   });
 });
 

@@ -21,6 +21,7 @@ import type { Logger } from 'pino';
 import type { CatalogueWatch } from '../experts/catalogue-watch.ts';
 import type { StandingOrders } from '../experts/standing.ts';
 import type { ExpertTokenizers } from '../experts/tokenizers.ts';
+import { settledWithin } from '../settled-within.ts';
 import { type Asked, promptOf, spanOf, timeoutOf } from './account.ts';
 import { adminRoutes, type Draining } from './admin.ts';
 import { type AnswerIdentity, chatChunks, chatCompletion, prepareChat } from './chat.ts';
@@ -69,6 +70,22 @@ export function createApp(deps: AppDeps): Hono<Env> {
     const mixture = await catalogue.resolve(model);
     const { tokenizer, vocabSize } = await tokenizers.of(mixture.map(({ version }) => version));
     return { mixture, tokenizer, vocabSize };
+  }
+
+  /** Who is to answer, and what is left of the request's time when that is known. @throws ApiError (504) when nothing is. */
+  async function addressedInTime(context: AppContext, model: string): Promise<[Addressee, RequestLimits]> {
+    const { tenant, timeoutMs } = limitsOf(context);
+    const pending = addressed(model);
+    if (timeoutMs === undefined) return [await pending, { tenant, timeoutMs }];
+    const began = performance.now();
+    await settledWithin(pending, timeoutMs);
+    const leftMs = Math.ceil(timeoutMs - (performance.now() - began));
+    if (leftMs <= 0) {
+      // Its failure is nobody's any more.
+      pending.catch(() => undefined);
+      throw storeTooSlow(timeoutMs);
+    }
+    return [await pending, { tenant, timeoutMs: leftMs }];
   }
 
   const startedAt = Math.floor(Date.now() / 1000);
@@ -134,7 +151,8 @@ export function createApp(deps: AppDeps): Hono<Env> {
     const request = parseBody(context.get('body'), chatRequestSchema);
     refuseWhileDraining(deps);
     hint(context);
-    const chat = prepareChat(deps, await addressed(request.model), request, limitsOf(context));
+    const [addressee, limits] = await addressedInTime(context, request.model);
+    const chat = prepareChat(deps, addressee, request, limits);
     const identity = identityOf(context, 'chatcmpl', request.model);
     const asked = { operation: 'chat' as const, request };
     return answer(context, chat.generation, asked, {
@@ -147,7 +165,8 @@ export function createApp(deps: AppDeps): Hono<Env> {
     const request = parseBody(context.get('body'), completionRequestSchema);
     refuseWhileDraining(deps);
     hint(context);
-    const text = prepareCompletion(deps, await addressed(request.model), request, limitsOf(context));
+    const [addressee, limits] = await addressedInTime(context, request.model);
+    const text = prepareCompletion(deps, addressee, request, limits);
     const identity = identityOf(context, 'cmpl', request.model);
     const asked = { operation: 'text_completion' as const, request };
     return answer(context, text.generation, asked, {
@@ -283,6 +302,15 @@ function digestHeader({ digests }: Generation): Record<string, string> {
 /** 499 as in nginx: nobody reads it but the log. */
 function clientGone(): ApiError {
   return new ApiError('invalid_request_error', 'client_gone', 'the client went away', { status: 499 });
+}
+
+function storeTooSlow(timeoutMs: number): ApiError {
+  return new ApiError(
+    'server_error',
+    'deadline_exceeded',
+    `the request's ${timeoutMs} ms passed while this region's store was asked about its experts; allow more time, or try another region`,
+    { status: 504 },
+  );
 }
 
 function refuseWhileDraining({ draining }: AppDeps): void {

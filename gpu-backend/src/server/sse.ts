@@ -5,6 +5,7 @@
  * whole one. Comments keep the connection open while there is nothing to say.
  */
 import { ApiError } from '@signpost/contracts';
+import { settledWithin } from '../settled-within.ts';
 
 export const KEEP_ALIVE_MS = 10_000;
 const HEADERS = {
@@ -81,17 +82,4 @@ function eventStream(
       await payloads.return(undefined);
     },
   });
-}
-
-/** Waits until `promise` settles, at most `limitMs`. @throws what it rejects with in that time. */
-async function settledWithin(promise: Promise<unknown>, limitMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, limitMs);
-  });
-  try {
-    await Promise.race([promise, limit]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -6,17 +6,27 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { listen, type WebServer } from './web-server.ts';
 
 /**
- * What becomes of a request: an answer with a status instead of its own; its connection reset; silence; half of the answer and then silence, or the
- * end of the connection; its body in pieces with pauses; one bit of the answer's body changed.
+ * What becomes of a request: an answer with a status instead of its own; its connection reset; no HTTP at all; silence; half of the answer and then silence, or the
+ * end of the connection; its body in pieces with pauses; another body in its place, that passes for whole.
  */
 export type Fault =
-  | { readonly status: number; readonly retryAfter?: string }
+  | { readonly status: number; readonly retryAfter?: string; readonly body?: string }
   | 'reset'
+  | 'garble'
   | 'stall'
   | 'stall half-way'
   | 'cut half-way'
   | { readonly pieces: number; readonly pauseMs: number }
-  | 'flip';
+  | { readonly spoil: (body: Buffer) => Uint8Array };
+
+/** For `spoil`: one bit changed, so far into the body (0 … 1). */
+export function flipBit(body: Buffer, place = 0.5): Buffer {
+  const at = Math.floor(place * body.byteLength);
+  const flipped = Buffer.from(body);
+  const byte = flipped.at(at);
+  if (byte !== undefined) flipped.writeUInt8(byte ^ 1, at);
+  return flipped;
+}
 
 export interface ProxiedRequest {
   readonly method: string;
@@ -25,15 +35,32 @@ export interface ProxiedRequest {
   readonly range: string | undefined;
 }
 
+export interface FaultyProxy extends WebServer {
+  /** Refuses connections from now on, and cuts those there are. */
+  vanish(): Promise<void>;
+  /** Is there again, at the same address. */
+  reappear(): Promise<void>;
+}
+
 /** Starts a proxy for `origin`. `fault` is asked about each request. */
 export async function startFaultyProxy(
   origin: string,
   fault: (request: ProxiedRequest) => Fault | undefined,
-): Promise<WebServer> {
-  return listen((request, response) => {
+): Promise<FaultyProxy> {
+  const answer = (request: IncomingMessage, response: ServerResponse) => {
     const { method = 'GET', url = '/', headers } = request;
     void serve(origin, request, response, fault({ method, url, range: headers.range }));
-  });
+  };
+  let server = await listen(answer);
+  const { url } = server;
+  return {
+    url,
+    vanish: () => server.close(),
+    async reappear() {
+      server = await listen(answer, Number(new URL(url).port));
+    },
+    close: () => server.close(),
+  };
 }
 
 async function serve(
@@ -44,17 +71,25 @@ async function serve(
 ): Promise<void> {
   const asked = await bytesOf(request);
   if (fault === 'reset') return void request.socket.destroy();
+  if (fault === 'garble') return void request.socket.end('HTPT/1.1 200 OK\r\n\r\n');
   if (fault === 'stall') return;
   if (typeof fault === 'object' && 'status' in fault) {
     const headers = fault.retryAfter === undefined ? {} : { 'retry-after': fault.retryAfter };
-    return void response.writeHead(fault.status, headers).end();
+    return void response.writeHead(fault.status, headers).end(fault.body);
   }
   const { method, url = '/', headers } = request;
   const upstream = send(new URL(url, origin), { method, headers });
   upstream.once('error', () => request.socket.destroy());
   upstream.once('response', (answer) => {
     void bytesOf(answer).then(async (body) => {
-      response.writeHead(answer.statusCode ?? 502, answer.headers);
+      const status = answer.statusCode ?? 502;
+      if (typeof fault === 'object' && 'spoil' in fault) {
+        const spoilt = method === 'HEAD' ? body : fault.spoil(body);
+        const { 'transfer-encoding': _, ...headers } = answer.headers;
+        const length = method === 'HEAD' ? {} : { 'content-length': spoilt.byteLength };
+        return response.writeHead(status, { ...headers, ...length }).end(spoilt);
+      }
+      response.writeHead(status, answer.headers);
       if (typeof fault === 'object') {
         const size = Math.ceil(body.byteLength / fault.pieces);
         for (let at = 0; at < body.byteLength; at += size) {
@@ -71,9 +106,6 @@ async function serve(
           return response.write(half);
         case 'cut half-way':
           return response.write(half, () => request.socket.destroy());
-        case 'flip':
-          body.writeUInt8((body.at(half.byteLength) ?? 0) ^ 1, half.byteLength);
-          return response.end(body);
         default:
           return fault satisfies never;
       }

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { findGateway, startGateway } from './gateway.ts';
 import { S3Server, type S3ServerOptions, TEST_BUCKET } from './s3-server.ts';
 
-export { type Fault, type ProxiedRequest, startFaultyProxy } from './faults.ts';
+export { type Fault, type FaultyProxy, flipBit, type ProxiedRequest, startFaultyProxy } from './faults.ts';
 export { interceptStore } from './intercept.ts';
 export { type S3RequestInfo, TEST_BUCKET } from './s3-server.ts';
 export { serveStore } from './web-server.ts';

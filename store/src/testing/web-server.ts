@@ -1,6 +1,7 @@
 /**
  * A store's objects behind a web server, as a CDN or a public bucket has them: ranges, ETags, HEAD.
  */
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { checkRange, type ObjectStore } from '../object-store.ts';
@@ -24,10 +25,14 @@ export async function serveStore(store: ObjectStore, options: WebServerOptions =
   });
 }
 
-/** Starts a server on a free port of this machine. */
-export async function listen(serve: (request: IncomingMessage, response: ServerResponse) => void): Promise<WebServer> {
+/** Starts a server on a port of this machine, a free one if left out. */
+export async function listen(
+  serve: (request: IncomingMessage, response: ServerResponse) => void,
+  port = 0,
+): Promise<WebServer> {
   const server = createServer(serve);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     async close() {
