@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import { HEARTBEAT_PATH, type Heartbeat } from '@signpost/contracts';
 import { prepareDemoStore } from '@signpost/demo';
 import { type EdgeHandle, startEdge } from '@signpost/edge';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Region } from './region.ts';
 
 const DEMO_BASE = join(import.meta.dirname, '../../models/demo/base');
@@ -95,6 +95,14 @@ afterAll(async () => {
   await Promise.all((regions ?? []).map((region) => region.stop('SIGKILL')));
   await rm(state, { recursive: true, force: true });
 });
+/** A region that has failed is left alone for a while; what a test does to it would touch nobody. */
+beforeEach(async () => {
+  const giveUp = Date.now() + 60_000;
+  while ((await stream(0)).region !== 'near') {
+    if (Date.now() > giveUp) throw new Error('the nearest region is not asked any more');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+});
 afterEach(() => {
   for (const door of doors) door.intercept = () => false;
   expect(regions.flatMap(({ violations }) => violations)).toEqual([]);
@@ -172,13 +180,16 @@ describe('64 streams', () => {
     });
     await killed;
     await expectUndisturbed(streams);
-    expect(resumed() - before).toBeGreaterThan(STREAMS / 2);
+    // The others were raced with another region before.
+    expect(resumed() - before).toBeGreaterThan(STREAMS / 8);
     await regionAt(0).start();
   });
 
   it('are answered elsewhere while a region takes requests and never answers', async () => {
-    doorAt(0).intercept = () => true;
+    let taken = 0;
+    doorAt(0).intercept = () => ++taken > 0;
     await expectUndisturbed(await all());
+    expect(taken).toBeGreaterThan(STREAMS / 2);
   });
 
   it('survive a region that falls silent in the midst of them', async () => {
@@ -191,11 +202,14 @@ describe('64 streams', () => {
       return false;
     };
     let events = 0;
+    const before = resumed();
     const streams = await all(() => {
       events++;
       isSilent ||= events === STREAMS * 20;
     });
     await expectUndisturbed(streams);
+    // The others were raced with another region before.
+    expect(resumed() - before).toBeGreaterThan(STREAMS / 8);
   });
 
   it('survive a region that answers 500 half the time', async () => {
@@ -206,6 +220,7 @@ describe('64 streams', () => {
       return true;
     };
     await expectUndisturbed(await all());
+    expect(requests).toBeGreaterThan(STREAMS / 2);
   });
 });
 
