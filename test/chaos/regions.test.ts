@@ -180,7 +180,6 @@ describe('64 streams', () => {
     });
     await killed;
     await expectUndisturbed(streams);
-    // The others were raced with another region before.
     expect(resumed() - before).toBeGreaterThan(STREAMS / 8);
     await regionAt(0).start();
   });
@@ -192,15 +191,18 @@ describe('64 streams', () => {
     expect(taken).toBeGreaterThan(STREAMS / 2);
   });
 
-  it('survive a region that falls silent in the midst of them', async () => {
+  it('survive regions that fall silent in the midst of them', async () => {
     let isSilent = false;
-    doorAt(0).intercept = (_, response) => {
-      const write = response.write.bind(response);
-      response.write = ((...args: Parameters<typeof write>) => (isSilent ? true : write(...args))) as typeof write;
-      const end = response.end.bind(response);
-      response.end = ((...args: Parameters<typeof end>) => (isSilent ? response : end(...args))) as typeof end;
-      return false;
-    };
+    // Two of the three: those that were raced with the second are in it, too.
+    for (const door of doors.slice(0, 2)) {
+      door.intercept = (_, response) => {
+        const write = response.write.bind(response);
+        response.write = ((...args: Parameters<typeof write>) => (isSilent ? true : write(...args))) as typeof write;
+        const end = response.end.bind(response);
+        response.end = ((...args: Parameters<typeof end>) => (isSilent ? response : end(...args))) as typeof end;
+        return false;
+      };
+    }
     let events = 0;
     const before = resumed();
     const streams = await all(() => {
@@ -208,7 +210,6 @@ describe('64 streams', () => {
       isSilent ||= events === STREAMS * 20;
     });
     await expectUndisturbed(streams);
-    // The others were raced with another region before.
     expect(resumed() - before).toBeGreaterThan(STREAMS / 8);
   });
 
