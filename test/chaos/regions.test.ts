@@ -188,7 +188,7 @@ describe('64 streams', () => {
     let taken = 0;
     doorAt(0).intercept = () => ++taken > 0;
     await expectUndisturbed(await all());
-    expect(taken).toBeGreaterThan(STREAMS / 2);
+    expect(taken).toBeGreaterThan(STREAMS / 8);
   });
 
   it('survive regions that fall silent in the midst of them', async () => {
