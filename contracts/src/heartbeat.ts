@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { digestSchema } from './digest.ts';
 
 const count = z.number().int().nonnegative();
+const rate = z.number().nonnegative().nullable();
 
 /** Where the edge takes heartbeats, and as whom it is addressed in their tokens. */
 export const HEARTBEAT_PATH = '/internal/heartbeat';
@@ -23,6 +24,10 @@ export const heartbeatSchema = z.strictObject({
   base: digestSchema,
   running: count,
   waiting: count,
+  /** Prompt tokens that wait for their first step. */
+  queuedTokens: count,
+  /** Prompt tokens computed in a second of late, whatever ran beside them; null before the first. */
+  prefillTokensPerSecond: rate,
   kvBlocksFree: count,
   kvBlocks: count,
   slots: count,
@@ -35,8 +40,8 @@ export const heartbeatSchema = z.strictObject({
     /** On their way in. */
     loading: z.array(digestSchema),
   }),
-  /** Mean rate of recent page-ins; null before the first. */
-  pageInBytesPerSecond: z.number().nonnegative().nullable(),
+  /** Mean rates of recent page-ins into slots, by where the file was; null before the first. */
+  pageInBytesPerSecond: z.strictObject({ host: rate, store: rate }),
   draining: z.boolean(),
 });
 export type Heartbeat = z.output<typeof heartbeatSchema>;

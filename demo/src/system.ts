@@ -5,9 +5,10 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Problem } from '@signpost/contracts';
+import { CATALOGUE_KEY, Problem } from '@signpost/contracts';
 import { buildWorker, type EdgeHandle, startEdge } from '@signpost/edge';
 import { type BackendHandle, startBackend } from '@signpost/gpu-backend';
+import { openStore } from '@signpost/store';
 import { DEMO_BASE } from './paths.ts';
 
 const CLASSIFIER_WAIT_MS = 30_000;
@@ -73,11 +74,14 @@ export async function startSystem(options: SystemOptions): Promise<System> {
         }),
       );
     }
+    const [{ store = '' } = {}] = options.regions;
     const regions = options.regions.map(({ name }, i) => ({ name, url: backends[i]?.url ?? '' }));
     edge = await startEdge({
       port: edgePort,
       regions,
       regionSecret: secret,
+      // What R2 would have: it is the regions' store.
+      artifacts: { [CATALOGUE_KEY]: (await openStore(store).read(CATALOGUE_KEY)).data },
       ...(options.routing === undefined ? {} : { routing: options.routing }),
     });
     const running = async () => {

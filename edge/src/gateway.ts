@@ -5,6 +5,7 @@
  */
 import {
   ApiError,
+  type Catalogue,
   HEARTBEAT_AUDIENCE,
   HEARTBEAT_PATH,
   type Heartbeat,
@@ -19,12 +20,13 @@ import {
 } from '@signpost/contracts';
 import { type GenerationPath, readAsk, upstreamFields } from './ask/ask.ts';
 import { authenticate } from './auth/keys.ts';
+import type { Cached } from './cached.ts';
 import type { Classifier } from './classify/classifier.ts';
-import type { FleetView } from './fleet/view.ts';
+import type { HeardBeat } from './fleet/roll.ts';
 import { type Answer, forward } from './forward/forward.ts';
 import { FleetHealth } from './forward/region-health.ts';
 import type { UpstreamRequest } from './forward/upstream.ts';
-import { planRegions } from './plan/plan.ts';
+import { type PlanFacts, planRegions } from './plan/plan.ts';
 import { explain } from './route/explain.ts';
 import { routingHeaders } from './route/headers.ts';
 import { readPlace } from './route/place.ts';
@@ -37,7 +39,9 @@ export interface GatewayParts {
   readonly rules: RulesStore;
   readonly classifier: Classifier;
   /** What regions have said of themselves. */
-  readonly fleet: FleetView;
+  readonly fleet: Cached<readonly HeardBeat[]>;
+  /** Versions and sizes of experts; undefined where R2 has no catalogue. */
+  readonly catalogue: Cached<Catalogue | undefined>;
   /** Takes what a region says; false where it has said something newer. */
   readonly hear: (beat: Heartbeat) => Promise<boolean>;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
@@ -128,8 +132,11 @@ export class Gateway {
   /** The nearest region's models, and `auto`. */
   async #models(request: Request, context: RequestContext): Promise<Response> {
     const { place, tenant } = await this.#asker(request, context);
-    const { fleet, settings } = this.#parts;
-    const plan = planRegions(settings.regions, place, undefined, fleet.current(context.waitUntil));
+    const plan = planRegions(this.#parts.settings.regions, undefined, {
+      ...this.#known(context),
+      app: place,
+      load: undefined,
+    });
     const response = await this.#forward(
       {
         method: 'GET',
@@ -178,7 +185,7 @@ export class Gateway {
 
   async #status(context: RequestContext): Promise<Response> {
     const { classifier, rules, settings, fleet } = this.#parts;
-    const beats = fleet.current(context.waitUntil);
+    const beats = fleet.current(context.waitUntil) ?? [];
     const inForce = await rules.current(context.waitUntil);
     return Response.json({
       status: 'ok',
@@ -207,10 +214,20 @@ export class Gateway {
   }
 
   async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: RequestContext): Promise<Routing> {
-    const { classifier, rules, settings, fleet } = this.#parts;
+    const { classifier, rules, settings } = this.#parts;
     const inForce = await rules.current(context.waitUntil);
-    const beats = fleet.current(context.waitUntil);
-    return routeAsk(ask, asker, { classifier, rules: inForce, regions: settings.regions, beats });
+    const known = this.#known(context);
+    return routeAsk(ask, asker, { classifier, rules: inForce, regions: settings.regions, known });
+  }
+
+  /** What this isolate knows of the regions and their experts. */
+  #known({ waitUntil }: RequestContext): Omit<PlanFacts, 'app' | 'load'> {
+    const { fleet, catalogue } = this.#parts;
+    return {
+      beats: fleet.current(waitUntil) ?? [],
+      catalogue: catalogue.current(waitUntil),
+      networkMs: (region) => this.#health.of(region).networkMs,
+    };
   }
 
   /** Errors of forwarding keep the decision's headers: which rule sent a request into trouble is what one wants to know. */

@@ -1,12 +1,13 @@
 /**
  * The Worker: binds the gateway to Cloudflare. One isolate keeps one gateway, with its rules and classifier, over many requests.
  */
-import { ApiError } from '@signpost/contracts';
+import { ApiError, importTrustedKey } from '@signpost/contracts';
 import { bundledRouter, bundledRules, ortWasm } from './bundle.ts';
+import { Cached } from './cached.ts';
+import { readEdgeCatalogue } from './catalogue/source.ts';
 import { Classifier } from './classify/classifier.ts';
 import { startRouter } from './classify/router.ts';
 import type { Fleet } from './fleet/fleet-object.ts';
-import { FleetView } from './fleet/view.ts';
 import { Gateway } from './gateway.ts';
 import { RULES_KEY, RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
 import { readSettings, type Variables } from './settings/settings.ts';
@@ -21,6 +22,9 @@ interface Env extends Variables {
 }
 
 export { Fleet } from './fleet/fleet-object.ts';
+
+const FLEET_MAX_AGE_MS = 1_000;
+const CATALOGUE_MAX_AGE_MS = 10_000;
 
 let gateway: Gateway | undefined;
 
@@ -68,7 +72,21 @@ function createGateway(env: Env): Gateway {
       log,
     }),
     // Copies: what comes over RPC is to be disposed of.
-    fleet: new FleetView({ read: async () => structuredClone([...(await object().current())]), now, log }),
+    fleet: new Cached({
+      name: 'fleet',
+      maxAgeMs: FLEET_MAX_AGE_MS,
+      read: async () => structuredClone([...(await object().current())]),
+      now,
+      log,
+    }),
+    catalogue: new Cached({
+      name: 'catalogue',
+      maxAgeMs: CATALOGUE_MAX_AGE_MS,
+      read: async () =>
+        readEdgeCatalogue(env.ARTIFACTS, await Promise.all(settings.catalogueKeys.map(importTrustedKey))),
+      now,
+      log,
+    }),
     hear: async (beat) => object().hear(beat),
     classifier: new Classifier({
       load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: ortWasm }),

@@ -228,7 +228,8 @@ describe('heartbeats', () => {
     expect((await ask('chat')).status).toBe(200);
     await expect.poll(() => beats.at(-1)?.experts.device, { timeout: 1_000 }).toContain(digest);
     expect(beats.at(-1)?.experts.host).toContain(digest);
-    expect(beats.at(-1)?.pageInBytesPerSecond).toBeGreaterThan(0);
+    expect(beats.at(-1)?.pageInBytesPerSecond.store).toBeGreaterThan(0);
+    expect(beats.at(-1)?.prefillTokensPerSecond).toBeGreaterThan(0);
     expect(new Set(beats.map(({ replica }) => replica)).size).toBe(1);
     const quiet = beats.length;
     expect(quiet - from).toBeLessThan(6);

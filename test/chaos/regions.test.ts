@@ -240,7 +240,9 @@ describe('heartbeats', () => {
     slots: 1,
     slotsFree: 1,
     experts: { device: [], host: [], loading: [] },
-    pageInBytesPerSecond: null,
+    queuedTokens: 0,
+    prefillTokensPerSecond: null,
+    pageInBytesPerSecond: { host: null, store: null },
     draining: false,
   };
 

@@ -138,8 +138,12 @@ async function attempt(
   breaker.begin(started);
   try {
     const answer = await ask(request, region, options, signal);
-    if (answer.kind === 'stream') health.of(region.name).took(Date.now() - started);
-    else breaker.succeed();
+    if (answer.kind === 'whole') breaker.succeed();
+    else {
+      health.of(region.name).took(Date.now() - started);
+      const own = ownMs(answer.headers);
+      if (own !== undefined) health.of(region.name).measured(answer.headersMs, own);
+    }
     return answer;
   } catch (error) {
     if (signal.aborted) {
@@ -153,6 +157,12 @@ async function attempt(
     log('region_failed', { region: region.name, reason, path: request.path });
     throw error;
   }
+}
+
+/** What a region says it took itself, until its headers. */
+function ownMs(headers: Headers): number | undefined {
+  const ms = /(?:^|,\s*)region;dur=(?<ms>[\d.]+)/.exec(headers.get('server-timing') ?? '')?.groups?.ms;
+  return ms === undefined ? undefined : Number(ms);
 }
 
 /** @throws RegionFailure for an answer in one piece where a stream has begun. */

@@ -6,12 +6,26 @@ import { Breaker, type BreakerState } from './breaker.ts';
 const SAMPLES = 100;
 /** Of fewer samples no percentile is made. */
 const MIN_SAMPLES = 10;
+/** The newest sample's share of the network's mean (exponentially weighted). */
+const NEWEST = 0.2;
 /** However quick a region is: a second request costs it, or another, as much as the first. */
 const MIN_HEDGE_MS = 50;
 
 class RegionHealth {
   readonly breaker = new Breaker();
   readonly #firstTokenMs: number[] = [];
+  #networkMs: number | undefined;
+
+  /** There and back, as measured; undefined before the first answer. */
+  get networkMs(): number | undefined {
+    return this.#networkMs;
+  }
+
+  /** A request took `ms` to its first byte, of which the region says that `ownMs` were its own. */
+  measured(ms: number, ownMs: number): void {
+    const sample = Math.max(0, ms - ownMs);
+    this.#networkMs = this.#networkMs === undefined ? sample : this.#networkMs + NEWEST * (sample - this.#networkMs);
+  }
 
   took(ms: number): void {
     this.#firstTokenMs.push(ms);
@@ -42,8 +56,11 @@ export class FleetHealth {
   }
 
   /** For `/health`. */
-  state(region: string, now: number): { readonly breaker: BreakerState; readonly hedge_after_ms: number | null } {
-    const { breaker, hedgeAfterMs } = this.of(region);
-    return { breaker: breaker.state(now), hedge_after_ms: hedgeAfterMs ?? null };
+  state(
+    region: string,
+    now: number,
+  ): { readonly breaker: BreakerState; readonly hedge_after_ms: number | null; readonly network_ms: number | null } {
+    const { breaker, hedgeAfterMs, networkMs } = this.of(region);
+    return { breaker: breaker.state(now), hedge_after_ms: hedgeAfterMs ?? null, network_ms: networkMs ?? null };
   }
 }

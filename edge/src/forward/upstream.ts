@@ -31,6 +31,8 @@ export interface WholeAnswer {
 export interface StreamedAnswer {
   readonly kind: 'stream';
   readonly region: string;
+  /** From the request to its headers. */
+  readonly headersMs: number;
   readonly status: number;
   readonly headers: Headers;
   /** From the first that has data to the end of the stream. */
@@ -79,6 +81,7 @@ export async function ask(
   signal.throwIfAborted();
   signal.addEventListener('abort', onAbort, { once: true });
   const isStream = request.delivery === 'stream';
+  const asked = Date.now();
   try {
     return isStream
       ? await withTimeout(answer(), timeouts.firstTokenMs, 'no first token')
@@ -105,7 +108,7 @@ export async function ask(
     const response = isStream ? await withTimeout(sent, timeouts.connectMs, 'no sign of life') : await sent;
     const headers = passedHeaders(response);
     if (headers.get('content-type')?.startsWith('text/event-stream') !== true) return whole(response, headers);
-    return streamed(response, headers);
+    return streamed(response, headers, Date.now() - asked);
   }
 
   async function whole(response: Response, headers: Headers): Promise<WholeAnswer> {
@@ -120,7 +123,7 @@ export async function ask(
     return { kind: 'whole', region: region.name, response: answer };
   }
 
-  async function streamed(response: Response, headers: Headers): Promise<StreamedAnswer> {
+  async function streamed(response: Response, headers: Headers, headersMs: number): Promise<StreamedAnswer> {
     const all = eventsOf(response, timeouts.idleMs, controller.signal);
     for (;;) {
       const { value: event, done } = await all.next();
@@ -129,7 +132,15 @@ export async function ask(
       const error = errorOf(event.data);
       if (error?.type === 'server_error' && !OWN_CODES.has(error.code ?? ''))
         throw new RegionFailure(region.name, `answered with ${error.code}: ${error.message}`);
-      return { kind: 'stream', region: region.name, status: response.status, headers, events: from(event, all), abort };
+      return {
+        kind: 'stream',
+        region: region.name,
+        headersMs,
+        status: response.status,
+        headers,
+        events: from(event, all),
+        abort,
+      };
     }
   }
 }

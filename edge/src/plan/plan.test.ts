@@ -1,8 +1,8 @@
-import type { Heartbeat } from '@signpost/contracts';
+import type { Catalogue, Digest, Heartbeat } from '@signpost/contracts';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { networkPrior } from './network.ts';
-import { planRegions } from './plan.ts';
+import { type PlanFacts, planRegions } from './plan.ts';
 import { type Region, regionsSchema } from './regions.ts';
 
 const FRANKFURT = { latitude: 50.1, longitude: 8.7, continent: 'EU' };
@@ -13,37 +13,150 @@ const region = (name: string, place: object): Region => ({ name, url: `https://$
 const REGIONS = [region('sydney', SYDNEY), region('virginia', VIRGINIA), region('frankfurt', FRANKFURT)];
 const names = (plan: ReturnType<typeof planRegions>) => plan.map((planned) => planned.region.name);
 
+const DIGESTS = ['1', '2'].map((letter) => letter.repeat(64) as Digest);
+const [MATH, CANARY] = DIGESTS;
+const version = (digest: Digest | undefined, bytes: number) => ({
+  digest: digest ?? ('0'.repeat(64) as Digest),
+  base: 'b'.repeat(64) as Digest,
+  key: 'experts/x',
+  bytes,
+  method: 'sign',
+  published: '2026-01-01T00:00:00Z',
+});
+const CATALOGUE: Catalogue = {
+  format: 1,
+  revision: 1,
+  bases: {},
+  experts: {
+    math: {
+      versions: [version(MATH, 50e6), version(CANARY, 100e6)],
+      channels: {
+        stable: [{ digest: version(MATH, 0).digest, weight: 1 }],
+        shared: [
+          { digest: version(MATH, 0).digest, weight: 9 },
+          { digest: version(CANARY, 0).digest, weight: 1 },
+        ],
+      },
+    },
+  },
+};
+const heard = (name: string, more: Partial<Heartbeat> = {}) => ({
+  beat: {
+    region: name,
+    draining: false,
+    queuedTokens: 0,
+    prefillTokensPerSecond: 1_000,
+    pageInBytesPerSecond: { host: 1e9, store: 100e6 },
+    experts: { device: [], host: [], loading: [] },
+    ...more,
+  } as unknown as Heartbeat,
+  heardAt: 0,
+});
+const facts = (app: PlanFacts['app'], more: Partial<PlanFacts> = {}): PlanFacts => ({
+  app,
+  load: { model: 'math', promptTokens: 100 },
+  beats: [],
+  catalogue: CATALOGUE,
+  networkMs: () => undefined,
+  ...more,
+});
+const PARIS = { latitude: 48.9, longitude: 2.3 };
+const at = (tier: 'device' | 'host' | 'loading', ...digests: (Digest | undefined)[]) => ({
+  experts: { device: [], host: [], loading: [], [tier]: digests },
+});
+
 describe('the plan', () => {
   it('goes to the nearest region first', () => {
-    expect(names(planRegions(REGIONS, { latitude: 48.9, longitude: 2.3 }, undefined, []))).toEqual([
-      'frankfurt',
-      'virginia',
-      'sydney',
-    ]);
-    expect(names(planRegions(REGIONS, { continent: 'OC' }, undefined, []))[0]).toBe('sydney');
+    expect(names(planRegions(REGIONS, undefined, facts(PARIS)))).toEqual(['frankfurt', 'virginia', 'sydney']);
+    expect(names(planRegions(REGIONS, undefined, facts({ continent: 'OC' })))[0]).toBe('sydney');
   });
 
   it('keeps to the regions a rule allows', () => {
-    expect(names(planRegions(REGIONS, FRANKFURT, ['sydney', 'virginia'], []))).toEqual(['virginia', 'sydney']);
+    expect(names(planRegions(REGIONS, ['sydney', 'virginia'], facts(FRANKFURT)))).toEqual(['virginia', 'sydney']);
   });
 
   it('keeps the configured order where nothing is known', () => {
-    expect(names(planRegions(REGIONS, {}, undefined, []))).toEqual(['sydney', 'virginia', 'frankfurt']);
+    expect(names(planRegions(REGIONS, undefined, facts({})))).toEqual(['sydney', 'virginia', 'frankfurt']);
+  });
+
+  it('takes what was measured of the network for what geography says', () => {
+    const networkMs = (name: string) => (name === 'frankfurt' ? 400 : undefined);
+    const [first, , last] = planRegions(REGIONS, undefined, facts(PARIS, { networkMs }));
+    expect([first?.region.name, last?.region.name]).toEqual(['virginia', 'frankfurt']);
+    expect(last?.terms[0]).toEqual({ term: 'network', ms: 400, why: 'measured' });
   });
 
   it('leaves a region that drains for last, and one of whose containers only some drain where it is', () => {
-    const beat = (name: string, draining: boolean) => ({ beat: { region: name, draining } as Heartbeat, heardAt: 0 });
-    const paris = { latitude: 48.9, longitude: 2.3 };
-    const draining = [beat('frankfurt', true), beat('virginia', false)];
-    expect(names(planRegions(REGIONS, paris, undefined, draining))).toEqual(['virginia', 'sydney', 'frankfurt']);
-    expect(names(planRegions(REGIONS, paris, undefined, [...draining, beat('frankfurt', false)]))[0]).toBe('frankfurt');
+    const draining = [heard('frankfurt', { draining: true }), heard('virginia')];
+    expect(names(planRegions(REGIONS, undefined, facts(PARIS, { beats: draining })))).toEqual([
+      'virginia',
+      'sydney',
+      'frankfurt',
+    ]);
+    const some = [...draining, heard('frankfurt')];
+    expect(names(planRegions(REGIONS, undefined, facts(PARIS, { beats: some })))[0]).toBe('frankfurt');
+  });
+
+  it('goes where the expert is, when its way to the nearest region would take longer than the way to another', () => {
+    const beats = [heard('frankfurt'), heard('virginia', at('device', MATH))];
+    // 500 ms of page-in are more than the Atlantic.
+    expect(names(planRegions(REGIONS, undefined, facts(PARIS, { beats })))[0]).toBe('virginia');
+    const inMemory = [heard('frankfurt', at('host', MATH)), heard('virginia', at('device', MATH))];
+    expect(names(planRegions(REGIONS, undefined, facts(PARIS, { beats: inMemory })))[0]).toBe('frankfurt');
+    const queue = [
+      heard('frankfurt', { queuedTokens: 500, ...at('device', MATH) }),
+      heard('virginia', at('device', MATH)),
+    ];
+    expect(names(planRegions(REGIONS, undefined, facts(PARIS, { beats: queue })))[0]).toBe('virginia');
+  });
+
+  it('judges a region that nothing was heard of as the others on average', () => {
+    const beats = [heard('frankfurt', { queuedTokens: 1_000 }), heard('virginia', { queuedTokens: 3_000 })];
+    const plan = planRegions(REGIONS, undefined, facts({}, { beats, load: { model: 'base', promptTokens: 0 } }));
+    expect(names(plan)).toEqual(['frankfurt', 'sydney', 'virginia']);
+    expect(plan[1]?.terms.at(-1)).toMatchObject({ ms: 2_000, why: expect.stringMatching(/nothing heard/) });
   });
 
   it('is a sum of explained terms', () => {
-    for (const { terms, totalMs } of planRegions(REGIONS, FRANKFURT, undefined, [])) {
+    const beats = [heard('frankfurt', { queuedTokens: 7 }), heard('frankfurt', at('loading', MATH))];
+    for (const { terms, totalMs } of planRegions(REGIONS, undefined, facts(FRANKFURT, { beats }))) {
       expect(terms.reduce((sum, { ms }) => sum + ms, 0)).toBeCloseTo(totalMs, 9);
-      for (const { why } of terms) expect(why).toMatch(/^about \d+ km$/);
+      for (const { why } of terms) expect(why).not.toBe('');
     }
+    const [frankfurt] = planRegions(REGIONS, ['frankfurt'], facts(FRANKFURT, { beats }));
+    expect(frankfurt?.terms.slice(1)).toEqual([
+      { term: 'queue', ms: 3.5, why: '7 prompt tokens wait' },
+      // One container has it to bring in, the other is half way, for all that is known.
+      { term: 'page-in', ms: 375, why: 'math cold, 50.0 MB and loading' },
+      { term: 'prefill', ms: 100, why: 'about 100 tokens' },
+    ]);
+  });
+});
+
+describe('a page-in', () => {
+  const pageIn = (model: string, more: Partial<Heartbeat>, catalogue: Catalogue | undefined) =>
+    planRegions(REGIONS, ['frankfurt'], {
+      ...facts(FRANKFURT, { beats: [heard('frankfurt', more)], load: { model, promptTokens: 1 } }),
+      catalogue,
+    })[0]?.terms.find(({ term }) => term === 'page-in');
+
+  it.each([
+    ['base', {}, 0, 'the base is always there'],
+    ['math', {}, 500, 'math cold, 50.0 MB'],
+    ['math', at('device', MATH), 0, 'math resident'],
+    ['math', at('host', MATH), 50, 'math in memory'],
+    ['math:1', { pageInBytesPerSecond: { host: null, store: null } }, 1_000, 'math cold, 50.0 MB'],
+    ['math@shared', {}, 550, 'math cold, 50.0 MB, math cold, 100.0 MB'],
+    ['math@shared', at('device', MATH), 100, 'math resident, math cold, 100.0 MB'],
+    ['nobody', {}, 0, 'nobody unknown'],
+  ])('of %s with %j is %d ms: %s', (model, more, ms, why) => {
+    const term = pageIn(model, more as Partial<Heartbeat>, CATALOGUE);
+    expect([Math.round((term?.ms ?? -1) * 1e6) / 1e6, term?.why]).toEqual([ms, why]);
+  });
+
+  it('is not known without a catalogue', () => {
+    const term = pageIn('math', {}, undefined);
+    expect(term).toMatchObject({ term: 'page-in', ms: 0, why: expect.stringMatching(/no catalogue/) });
   });
 });
 

@@ -1,19 +1,15 @@
 /**
  * The plan: regions in the order in which they will be tried, by expected time to first token.
  *
- * That time is a sum of terms in milliseconds, each with its reason. So far the network's is the only one; queue, page-in and prefill join
- * it as entries of `TERMS`. A region that says it is draining comes after all that don't, however near it is.
+ * That time is a sum of terms in milliseconds, each with its reason: the network, as measured or else by geography; and, where the region has said how it is, the
+ * queue, the experts' page-in and the prompt's prefill. A region that nothing was heard of is judged by its network alone, plus what the others
+ * would take on average: silence is no merit. One that says it is draining comes after all that don't, however near it is.
  */
+import type { Catalogue, Heartbeat } from '@signpost/contracts';
 import type { HeardBeat } from '../fleet/roll.ts';
 import { networkPrior, type Place } from './network.ts';
 import type { Region } from './regions.ts';
-
-interface PlanTerm {
-  readonly term: 'network';
-  readonly ms: number;
-  /** What the figure rests on, for people. */
-  readonly why: string;
-}
+import { type Load, type PlanTerm, pageInTerm, prefillTerm, queueTerm } from './terms.ts';
 
 export interface PlannedRegion {
   readonly region: Region;
@@ -24,29 +20,61 @@ export interface PlannedRegion {
   readonly isDraining: boolean;
 }
 
-type Estimate = (region: Region, app: Place) => PlanTerm;
-
-const TERMS: readonly Estimate[] = [(region, app) => ({ term: 'network', ...networkPrior(app, region) })];
+/** What is known when a plan is made. */
+export interface PlanFacts {
+  /** Where the app is. */
+  readonly app: Place;
+  /** Undefined where nothing is generated. */
+  readonly load: Load | undefined;
+  /** The latest of each container. */
+  readonly beats: readonly HeardBeat[];
+  readonly catalogue: Catalogue | undefined;
+  /** Round trip to a region in milliseconds, as this isolate measured it. */
+  readonly networkMs: (region: string) => number | undefined;
+}
 
 /**
- * Orders regions for an app at `app`; regions that come out equal keep the order they are configured in.
+ * Orders regions; those that come out equal keep the order they are configured in.
  *
  * @param allowed names from the rule; undefined allows all.
- * @param beats the latest of each container; a region that none is of is taken as it is configured.
  */
 export function planRegions(
   regions: readonly Region[],
-  app: Place,
   allowed: readonly string[] | undefined,
-  beats: readonly HeardBeat[],
+  facts: PlanFacts,
 ): readonly PlannedRegion[] {
-  return regions
+  const planned = regions
     .filter(({ name }) => allowed === undefined || allowed.includes(name))
     .map((region) => {
-      const terms = TERMS.map((estimate) => estimate(region, app));
-      const own = beats.filter(({ beat }) => beat.region === region.name);
-      const isDraining = own.length > 0 && own.every(({ beat }) => beat.draining);
-      return { region, terms, totalMs: terms.reduce((sum, { ms }) => sum + ms, 0), isDraining };
+      const beats = facts.beats.flatMap(({ beat }) => (beat.region === region.name ? beat : []));
+      // Who drains says nothing of how those are that take requests.
+      const open = beats.filter(({ draining }) => !draining);
+      const isDraining = beats.length > 0 && open.length === 0;
+      return { region, isDraining, network: networkTerm(region, facts), load: loadTerms(open, facts) };
+    });
+  const heard = planned.flatMap(({ load }) => (load.length > 0 ? sum(load) : []));
+  const usualMs = heard.length === 0 ? 0 : heard.reduce((a, b) => a + b, 0) / heard.length;
+  return planned
+    .map(({ region, isDraining, network, load }): PlannedRegion => {
+      const unheard = { term: 'queue' as const, ms: usualMs, why: 'nothing heard of it; as the others on average' };
+      const terms = [network, ...(load.length > 0 || facts.load === undefined ? load : [unheard])];
+      return { region, terms, totalMs: sum(terms), isDraining };
     })
     .sort((a, b) => Number(a.isDraining) - Number(b.isDraining) || a.totalMs - b.totalMs);
+}
+
+function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
+  const measured = networkMs(region.name);
+  if (measured !== undefined) return { term: 'network', ms: measured, why: 'measured' };
+  return { term: 'network', ...networkPrior(app, region) };
+}
+
+/** None where nothing was heard, or nothing is asked. */
+function loadTerms(beats: readonly Heartbeat[], { load, catalogue }: PlanFacts): PlanTerm[] {
+  if (load === undefined || beats.length === 0) return [];
+  return [queueTerm(beats), pageInTerm(beats, load, catalogue), prefillTerm(beats, load)];
+}
+
+function sum(terms: readonly PlanTerm[]): number {
+  return terms.reduce((total, { ms }) => total + ms, 0);
 }

@@ -6,8 +6,7 @@
 import { ApiError, type Decision, decide, formatModelName, Problem, parseModelName } from '@signpost/contracts';
 import type { Ask } from '../ask/ask.ts';
 import type { Classification, Classifier } from '../classify/classifier.ts';
-import type { HeardBeat } from '../fleet/roll.ts';
-import { type PlannedRegion, planRegions } from '../plan/plan.ts';
+import { type PlanFacts, type PlannedRegion, planRegions } from '../plan/plan.ts';
 import type { Region } from '../plan/regions.ts';
 import type { RulesInForce } from '../rules/store.ts';
 import { misconfigured } from '../settings/settings.ts';
@@ -47,7 +46,7 @@ export async function routeAsk(
     readonly classifier: Classifier;
     readonly rules: RulesInForce;
     readonly regions: readonly Region[];
-    readonly beats: readonly HeardBeat[];
+    readonly known: Omit<PlanFacts, 'app' | 'load'>;
   },
 ): Promise<Routing> {
   const classification = await using.classifier.classify(ask.prompt);
@@ -84,7 +83,7 @@ function resolve(
   ask: Ask,
   { rule, action }: Decision,
   place: AppPlace,
-  { regions, beats }: { readonly regions: readonly Region[]; readonly beats: readonly HeardBeat[] },
+  { regions, known }: { readonly regions: readonly Region[]; readonly known: Omit<PlanFacts, 'app' | 'load'> },
 ): Resolution {
   if ('refuse' in action) return { kind: 'refuse', reason: action.refuse };
   const model = action.model === 'requested' ? requestedModel(ask.model, rule) : action.model;
@@ -92,7 +91,11 @@ function resolve(
     kind: 'serve',
     model,
     maxTokens: action.limits?.maxTokens,
-    plan: planRegions(regions, place, action.regions, beats),
+    plan: planRegions(regions, action.regions, {
+      ...known,
+      app: place,
+      load: { model, promptTokens: ask.promptTokens },
+    }),
     ahead: [],
   };
 }

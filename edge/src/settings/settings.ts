@@ -18,6 +18,8 @@ export interface Variables {
   readonly API_KEY_HASHES?: string;
   /** "true" serves requests without a key. */
   readonly ALLOW_ANONYMOUS?: string;
+  /** Public keys in PEM, one after the other, that the catalogue in R2 is to be signed with; none takes any. */
+  readonly CATALOGUE_KEYS?: string;
   readonly CONNECT_TIMEOUT_MS?: string;
   readonly FIRST_TOKEN_TIMEOUT_MS?: string;
   readonly ANSWER_TIMEOUT_MS?: string;
@@ -45,6 +47,8 @@ export interface Settings {
   /** Tenant by sha256 of the API key. */
   readonly tenants: ReadonlyMap<string, string>;
   readonly anonymous: 'allowed' | 'refused';
+  /** Public keys (SPKI) that the catalogue is to be signed with. */
+  readonly catalogueKeys: readonly Uint8Array[];
   readonly timeouts: Timeouts;
 }
 
@@ -79,6 +83,7 @@ export function readSettings(variables: Variables): Settings {
     signingKey: key,
     tenants,
     anonymous,
+    catalogueKeys: readKeys(variables.CATALOGUE_KEYS ?? ''),
     timeouts: {
       connectMs: readMilliseconds('CONNECT_TIMEOUT_MS', variables.CONNECT_TIMEOUT_MS, 15_000),
       firstTokenMs: readMilliseconds('FIRST_TOKEN_TIMEOUT_MS', variables.FIRST_TOKEN_TIMEOUT_MS, 60_000),
@@ -112,6 +117,15 @@ function readSecret(secret: string): Uint8Array {
   } catch (error) {
     throw misconfigured(error instanceof Error ? error.message : String(error));
   }
+}
+
+function readKeys(pem: string): Uint8Array[] {
+  const keys = [...pem.matchAll(/-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----/g)];
+  if (keys.length === 0 && pem.trim() !== '')
+    throw misconfigured('the variable CATALOGUE_KEYS holds no public key in PEM, as signpost-packer keygen writes it');
+  return keys.map(([, base64 = '']) =>
+    Uint8Array.from(atob(base64.replace(/\s/g, '')), (character) => character.charCodeAt(0)),
+  );
 }
 
 function readMilliseconds(name: string, text: string | undefined, fallback: number): number {

@@ -45,8 +45,12 @@ export class Pager {
     disk: { count: 0, bytes: 0, seconds: 0 },
     store: { count: 0, bytes: 0, seconds: 0 },
   };
-  /** Of recent loads from the store. */
-  #recent = { bytes: 0, seconds: 0 };
+  /** Of recent loads. */
+  readonly #recent: Record<PageInSource, { readonly bytes: number; readonly seconds: number }> = {
+    host: { bytes: 0, seconds: 0 },
+    disk: { bytes: 0, seconds: 0 },
+    store: { bytes: 0, seconds: 0 },
+  };
 
   constructor(options: PagerOptions) {
     const { store, disk, demand, onProblem } = options;
@@ -77,10 +81,11 @@ export class Pager {
     return this.#counts;
   }
 
-  /** Mean rate of recent loads from the store, in bytes/s; null before the first. */
-  get bytesPerSecond(): number | null {
-    const { bytes, seconds } = this.#recent;
-    return seconds === 0 ? null : bytes / seconds;
+  /** Mean rates of recent loads, in bytes/s; null before the first. */
+  get bytesPerSecond(): Readonly<Record<PageInSource, number | null>> {
+    const rate = ({ bytes, seconds }: { bytes: number; seconds: number }) => (seconds === 0 ? null : bytes / seconds);
+    const { host, disk, store } = this.#recent;
+    return { host: rate(host), disk: rate(disk), store: rate(store) };
   }
 
   /** Forgets a file, in memory and on the disk. @returns where it was. */
@@ -116,10 +121,10 @@ export class Pager {
       bytes: before.bytes + bytes,
       seconds: before.seconds + seconds,
     };
-    if (source !== 'store') return;
-    this.#recent = {
-      bytes: this.#recent.bytes * RATE_MEMORY + bytes,
-      seconds: this.#recent.seconds * RATE_MEMORY + seconds,
+    const recent = this.#recent[source];
+    this.#recent[source] = {
+      bytes: recent.bytes * RATE_MEMORY + bytes,
+      seconds: recent.seconds * RATE_MEMORY + seconds,
     };
   }
 }

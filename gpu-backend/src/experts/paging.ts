@@ -19,8 +19,8 @@ export interface PagingState {
   /** Undefined where there is no disk cache. */
   readonly disk: DiskCacheState | undefined;
   readonly pageIns: Readonly<Record<PageInSource, PageInCounts>>;
-  /** Mean rate of recent loads from the store, in bytes/s; null before the first. */
-  readonly bytesPerSecond: number | null;
+  /** Mean rates of recent loads, in bytes/s; null before the first. */
+  readonly bytesPerSecond: Readonly<Record<PageInSource, number | null>>;
 }
 
 export interface PagingOptions extends Omit<PagerOptions, 'demand'> {

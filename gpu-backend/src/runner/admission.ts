@@ -41,6 +41,11 @@ export class Admission {
     this.#seenAt = now();
   }
 
+  /** Prompt tokens that wait for their first step. */
+  get queuedTokens(): number {
+    return this.#queuedTokens;
+  }
+
   /** Counts a request in. @throws ApiError (429) with the seconds after which there should be room. */
   enter(promptTokens: number): Ticket {
     const { maxRequests, maxQueuedTokens } = this.#limits;

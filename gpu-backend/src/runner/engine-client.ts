@@ -20,6 +20,7 @@ import type {
   GenerationEvent,
   GenerationRequest,
   RegionStats,
+  StepStats,
   ToWorker,
 } from './protocol.ts';
 import { type EngineObserver, type RequestSummary, RequestWatch } from './request-watch.ts';
@@ -41,6 +42,9 @@ export interface EngineClientOptions extends AdmissionLimits {
 /** What the longest step may take when the thread is to end. */
 const STEP_LIMIT_MS = 30_000;
 
+/** What a step's prompt tokens and time still count in the rate after the next one. */
+const RATE_MEMORY = 0.95;
+
 type Listener = (event: GenerationEvent) => void;
 
 interface Call {
@@ -55,6 +59,7 @@ export class EngineClient {
   readonly #admission: Admission;
   readonly #listeners = new Map<number, Listener>();
   readonly #calls = new Map<number, Call>();
+  #prefill = { tokens: 0, seconds: 0 };
   #lastId = 0;
   /** Why the engine is gone. */
   #death: Error | undefined;
@@ -84,6 +89,17 @@ export class EngineClient {
     });
     if (message.kind !== 'ready') throw new Error(`the engine thread began with "${message.kind}"`);
     return new EngineClient(worker, message.facts, options);
+  }
+
+  /** Prompt tokens that wait for their first step. */
+  get queuedTokens(): number {
+    return this.#admission.queuedTokens;
+  }
+
+  /** Prompt tokens computed in a second of late; null before the first. */
+  get prefillTokensPerSecond(): number | null {
+    const { tokens, seconds } = this.#prefill;
+    return seconds === 0 ? null : tokens / seconds;
   }
 
   get isAlive(): boolean {
@@ -210,7 +226,7 @@ export class EngineClient {
   #receive(message: FromWorker): void {
     switch (message.kind) {
       case 'events':
-        if (message.step !== undefined) this.#options.observer?.onStep(message.step);
+        if (message.step !== undefined) this.#see(message.step);
         for (const { id, event } of message.events) this.#listeners.get(id)?.(event);
         return;
       case 'answer':
@@ -233,6 +249,17 @@ export class EngineClient {
       default:
         message satisfies never;
     }
+  }
+
+  #see(step: StepStats): void {
+    const { prefillTokens, durationMs } = step;
+    this.#options.observer?.onStep(step);
+    // A step that also decodes is as long as it is for both: what prompts get is what counts.
+    if (prefillTokens === 0) return;
+    this.#prefill = {
+      tokens: this.#prefill.tokens * RATE_MEMORY + prefillTokens,
+      seconds: this.#prefill.seconds * RATE_MEMORY + durationMs / 1000,
+    };
   }
 
   #die(error: Error): void {

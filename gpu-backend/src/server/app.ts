@@ -56,7 +56,7 @@ export interface AppDeps extends GenerationDeps {
   readonly draining: Draining;
 }
 
-type Env = { Variables: { requestId: string; body: string; tenant: string } };
+type Env = { Variables: { requestId: string; arrived: number; body: string; tenant: string } };
 type AppContext = Context<Env>;
 
 /** Experts that one request may announce. */
@@ -93,10 +93,13 @@ export function createApp(deps: AppDeps): Hono<Env> {
   const app = new Hono<Env>();
 
   app.use(async function identify(context, next) {
+    context.set('arrived', performance.now());
     const given = context.req.header('x-request-id') ?? '';
     context.set('requestId', /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID());
     await next();
     context.res.headers.set('x-request-id', context.get('requestId'));
+    // What is left of the time that the edge sees is the network's.
+    context.res.headers.set('server-timing', `region;dur=${(performance.now() - context.get('arrived')).toFixed(1)}`);
   });
 
   app.get('/health/live', (context) =>

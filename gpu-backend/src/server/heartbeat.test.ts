@@ -8,7 +8,7 @@ import { Heartbeats } from './heartbeat.ts';
 
 const engine = {
   facts: { base: 'b'.repeat(64) as Digest },
-  stats: async () => ({ residency: { resident: [], loading: [] }, host: { files: [] } }),
+  stats: async () => ({ residency: { resident: [], loading: [] }, host: { files: [] }, bytesPerSecond: {} }),
 } as unknown as EngineClient;
 
 it('goes on while an edge is in trouble, and tells once when that has lasted, and once when it is over', async () => {

@@ -14,7 +14,7 @@ import type { EngineClient } from '../runner/engine-client.ts';
 
 export interface HeartbeatOptions {
   readonly region: string;
-  readonly engine: Pick<EngineClient, 'stats' | 'facts'>;
+  readonly engine: Pick<EngineClient, 'stats' | 'facts' | 'queuedTokens' | 'prefillTokensPerSecond'>;
   readonly isDraining: () => boolean;
   /** URLs of the edges to tell, without a slash at the end. */
   readonly edges: readonly string[];
@@ -58,12 +58,14 @@ export class Heartbeats {
       base: engine.facts.base,
       running: stats.running,
       waiting: stats.waiting,
+      queuedTokens: engine.queuedTokens,
+      prefillTokensPerSecond: engine.prefillTokensPerSecond,
       kvBlocksFree: stats.kvBlocksFree,
       kvBlocks: stats.kvBlocks,
       slots: residency.slots,
       slotsFree: residency.slotsFree,
       experts: { device: [...residency.resident], host: [...host.files], loading: [...residency.loading] },
-      pageInBytesPerSecond: stats.bytesPerSecond,
+      pageInBytesPerSecond: { host: stats.bytesPerSecond.host, store: stats.bytesPerSecond.store },
       draining: isDraining(),
     };
   }

@@ -47,10 +47,12 @@ export function pagingMetrics(registry: Registry): { set(state: PagingState): vo
   );
   const pageInBytes = bySource('signpost_page_in_bytes_total', 'Their bytes');
   const pageInSeconds = bySource('signpost_page_in_seconds_total', 'The time they took');
-  const rate = gauge(
-    'signpost_page_in_bytes_per_second',
-    'Mean rate of recent loads from the store; 0 before the first',
-  );
+  const rate = new Gauge({
+    name: 'signpost_page_in_bytes_per_second',
+    help: 'Mean rate of recent loads; none before the first',
+    labelNames: ['from'],
+    registers,
+  });
   return {
     set({ residency, host, disk, pageIns: counts, bytesPerSecond }): void {
       const { content } = residency;
@@ -77,7 +79,7 @@ export function pagingMetrics(registry: Registry): { set(state: PagingState): vo
       setTo(pageIns, 'from', counts, ({ count }) => count);
       setTo(pageInBytes, 'from', counts, ({ bytes }) => bytes);
       setTo(pageInSeconds, 'from', counts, ({ seconds }) => seconds);
-      rate.set(bytesPerSecond ?? 0);
+      for (const [from, value] of Object.entries(bytesPerSecond)) if (value !== null) rate.set({ from }, value);
     },
   };
 }

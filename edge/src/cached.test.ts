@@ -1,0 +1,54 @@
+import { expect, it } from 'vitest';
+import { Cached } from './cached.ts';
+
+function cached(read: () => Promise<string>) {
+  const clock = { now: 0 };
+  const pending: Promise<unknown>[] = [];
+  const logged: string[] = [];
+  const view = new Cached({
+    name: 'fleet',
+    maxAgeMs: 1_000,
+    read,
+    now: () => clock.now,
+    log: (event) => logged.push(event),
+  });
+  return { clock, pending, logged, look: () => view.current((promise) => pending.push(promise)) };
+}
+
+it('is read beside the request that finds it old, once in its age', async () => {
+  let reads = 0;
+  const { clock, pending, look } = cached(async () => String(++reads));
+  expect([look(), look()]).toEqual([undefined, undefined]);
+  await Promise.all(pending);
+  clock.now = 999;
+  expect(look()).toBe('1');
+  clock.now = 1_000;
+  expect(look()).toBe('1');
+  await Promise.all(pending);
+  expect([look(), reads]).toEqual(['2', 2]);
+});
+
+it('stays as it was when it can not be read, and a read that is lost does not stop the next', async () => {
+  const answers: (() => Promise<string>)[] = [
+    async () => 'a',
+    async () => {
+      throw new Error('overloaded');
+    },
+    () => new Promise(() => undefined),
+    async () => 'b',
+  ];
+  const { clock, pending, logged, look } = cached(() => (answers.shift() ?? (async () => 'c'))());
+  look();
+  await Promise.all(pending);
+  clock.now = 1_000;
+  look();
+  await Promise.all(pending);
+  expect([look(), logged]).toEqual(['a', ['fleet_unreadable']]);
+  clock.now = 5_999;
+  look();
+  expect(answers).toHaveLength(1);
+  clock.now = 7_000;
+  look();
+  await pending.at(-1);
+  expect(look()).toBe('b');
+});

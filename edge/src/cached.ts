@@ -1,0 +1,51 @@
+/**
+ * Something read from elsewhere, as one isolate knows it: a copy that is renewed beside the request that finds it old. No request waits for it; the first of an
+ * isolate goes without.
+ */
+
+export interface CachedOptions<T> {
+  /** What it is, for the log. */
+  readonly name: string;
+  readonly maxAgeMs: number;
+  readonly read: () => Promise<T>;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly log: (event: string, fields: Record<string, unknown>) => void;
+}
+
+/** A refresh that takes longer is taken for lost (its request may have been cancelled), and another one starts. */
+const REFRESH_TIMEOUT_MS = 5_000;
+
+export class Cached<T> {
+  readonly #options: CachedOptions<T>;
+  #current: T | undefined;
+  #readAt = Number.NEGATIVE_INFINITY;
+  #refreshStartedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: CachedOptions<T>) {
+    this.#options = options;
+  }
+
+  /** @param waitUntil keeps a refresh running beyond the request. */
+  current(waitUntil: (promise: Promise<unknown>) => void): T | undefined {
+    const { now, maxAgeMs } = this.#options;
+    const at = now();
+    if (at - this.#readAt >= maxAgeMs && at - this.#refreshStartedAt >= REFRESH_TIMEOUT_MS) {
+      this.#refreshStartedAt = at;
+      waitUntil(this.#refresh());
+    }
+    return this.#current;
+  }
+
+  /** Never rejects: what was known stays, and the next request tries again. */
+  async #refresh(): Promise<void> {
+    const { name, read, now, log } = this.#options;
+    try {
+      this.#current = await read();
+      this.#readAt = now();
+    } catch (error) {
+      log(`${name}_unreadable`, { reason: error instanceof Error ? error.message : String(error) });
+    }
+    this.#refreshStartedAt = Number.NEGATIVE_INFINITY;
+  }
+}
