@@ -108,7 +108,7 @@ export class Gateway {
       {
         method: 'POST',
         path,
-        fields: upstreamFields(ask, resolution.model, resolution.maxTokens),
+        fields: upstreamFields(ask, resolution.model, resolution.changes),
         delivery: ask.delivery,
         tenant: asker.tenant,
         headers: {
@@ -217,7 +217,7 @@ export class Gateway {
     const { classifier, rules, settings } = this.#parts;
     const inForce = await rules.current(context.waitUntil);
     const known = this.#known(context);
-    return routeAsk(ask, asker, { classifier, rules: inForce, regions: settings.regions, known });
+    return routeAsk(ask, asker, { classifier, rules: inForce, regions: settings.regions, known, now: Date.now() });
   }
 
   /** What this isolate knows of the regions and their experts. */

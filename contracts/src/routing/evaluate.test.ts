@@ -15,6 +15,9 @@ const facts: RoutingFacts = {
   country: 'DE',
   colo: 'FRA',
   prompt: 'What is 3 + 4?',
+  body: { max_tokens: 50, stream: true, tools: [{ type: 'function' }], metadata: { team: 'blue' } },
+  // A Tuesday.
+  now: Date.UTC(2026, 10, 24, 9, 30),
   classification: { label: 'math', confidence: 0.8 },
 };
 
@@ -75,6 +78,29 @@ function possibleField(field: string, wanted: unknown, about: RoutingFacts): boo
       return [new RegExp(wanted as string).test(about.prompt)];
     case 'promptChars':
       return range(about.prompt.length);
+    case 'body':
+      return [
+        Object.entries(wanted as Record<string, unknown>).every(([path, test]) => {
+          let value: unknown = about.body;
+          for (const key of path.split('.')) value = (value as Record<string, unknown> | undefined)?.[key];
+          if (test === true) return value != null;
+          if (typeof test === 'object' && !Array.isArray(test)) {
+            const { min = -Infinity, max = Infinity } = test as { min?: number; max?: number };
+            return typeof value === 'number' && value >= min && value <= max;
+          }
+          return ([test].flat() as unknown[]).includes(value);
+        }),
+      ];
+    case 'time': {
+      // Only what the arbitrary makes: UTC, whole hours.
+      const { days, from = '00:00', to = '24:00' } = wanted as { days?: string[]; from?: string; to?: string };
+      const [start, end] = [Number(from.slice(0, 2)), Number(to.slice(0, 2))];
+      const hour = new Date(about.now).getUTCHours();
+      const began = start < end || hour >= start ? about.now : about.now - 86_400_000;
+      const isOpen = start < end ? hour >= start && hour < end : hour >= start || hour < end;
+      const day = new Date(began).toUTCString().slice(0, 3).toLowerCase();
+      return [isOpen && (days === undefined || days.includes(day))];
+    }
     case 'label':
       return about.classification === undefined ? [true, false] : one(about.classification.label);
     case 'confidence':
@@ -118,6 +144,19 @@ const FIELDS: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
   promptChars: rangeArbitrary(3),
   label: oneOrMore('math', 'code', 'chat'),
   confidence: rangeArbitrary(0.1),
+  body: fc.constantFrom<Written>(
+    { max_tokens: { min: 100 } },
+    { max_tokens: [50, 7], stream: true },
+    { 'metadata.team': 'blue' },
+    { tools: true, 'tools.0.type': 'function' },
+    { 'metadata.team.name': true },
+  ),
+  time: fc.constantFrom<Written>(
+    { from: '08:00', to: '18:00' },
+    { from: '22:00', to: '06:00' },
+    { days: ['mon', 'fri'] },
+    { days: ['mon'], from: '20:00', to: '10:00' },
+  ),
 };
 
 /** One to three fields, those of the classifier as likely as all others together. */
@@ -150,6 +189,12 @@ const factsArbitrary: fc.Arbitrary<RoutingFacts> = fc.record({
   continent: fc.constantFrom('EU', 'NA', undefined),
   country: fc.constantFrom('DE', 'US', undefined),
   colo: fc.constantFrom('FRA', 'IAD', undefined),
+  body: fc.constantFrom<Record<string, unknown>>(
+    {},
+    { max_tokens: 50, stream: true, metadata: { team: 'blue' } },
+    { max_tokens: 200, tools: [{ type: 'function' }], metadata: null },
+  ),
+  now: fc.integer({ min: Date.UTC(2026, 10, 22), max: Date.UTC(2026, 10, 29) }),
   prompt: fc.constantFrom('', 'What is 3 + 4?', 'write a function', 'aab', 'What a day'),
   classification: fc.constantFrom(
     undefined,
@@ -179,6 +224,7 @@ describe('decide', () => {
         expect(decide(rules, about)).toEqual({
           rule: first === -1 ? 'last' : `r${first}`,
           action: { model: first === -1 ? 'base' : `m${first}` },
+          model: first === -1 ? 'base' : `m${first}`,
           passed,
         });
       }),
@@ -201,11 +247,13 @@ describe('decide', () => {
     expect(decide(rules, facts)).toEqual({
       rule: 'math',
       action: { model: 'math' },
+      model: 'math',
       passed: [{ rule: 'elsewhere', result: false }],
     });
     expect(decide(rules, { ...facts, classification: undefined })).toEqual({
       rule: 'rest',
       action: { refuse: 'closed' },
+      model: undefined,
       passed: [
         { rule: 'elsewhere', result: false },
         { rule: 'math', result: 'unknown' },
@@ -228,11 +276,14 @@ describe('holds', () => {
       promptChars: { max: 20 },
       label: 'math',
       confidence: { min: 0.7 },
+      body: { stream: true, 'metadata.team': ['blue', 'red'], max_tokens: { max: 50 } },
+      time: { days: ['mon', 'tue'], from: '10:00', to: '11:00', zone: 'Europe/Berlin' },
+      percent: 100,
       not: { model: 'base' },
       all: [{ tenant: 'acme' }],
       any: [{ tenant: 'umbrella' }, { colo: 'FRA' }],
     };
-    expect(holds(conditionOf(when), facts)).toBe(true);
+    expect(holds(conditionOf(when), facts, 'r')).toBe(true);
     const others: Written = {
       model: 'math',
       tenant: 'umbrella',
@@ -245,18 +296,65 @@ describe('holds', () => {
       promptChars: { min: 1_000 },
       label: 'code',
       confidence: { max: 0.5 },
+      body: { stream: true, 'metadata.team': 'red' },
+      time: { days: ['mon', 'tue'], from: '10:00', to: '11:00' },
+      percent: { of: 100, by: 'header x-missing' },
       not: { model: 'auto' },
       all: [{ tenant: 'acme' }, { tenant: 'umbrella' }],
       any: [{ tenant: 'umbrella' }],
     };
     for (const [field, other] of Object.entries(others))
-      expect(holds(conditionOf({ ...when, [field]: other }), facts), field).toBe(false);
+      expect(holds(conditionOf({ ...when, [field]: other }), facts, 'r'), field).toBe(false);
   });
 
   it('leaves a negated label unknown while nobody has classified the prompt', () => {
     const unclassified = { ...facts, classification: undefined };
-    expect(holds(conditionOf({ not: { label: 'math' } }), unclassified)).toBe('unknown');
-    expect(holds(conditionOf({ any: [{ label: 'math' }, { model: 'auto' }] }), unclassified)).toBe(true);
-    expect(holds(conditionOf({ label: 'math', model: 'base' }), unclassified)).toBe(false);
+    expect(holds(conditionOf({ not: { label: 'math' } }), unclassified, 'r')).toBe('unknown');
+    expect(holds(conditionOf({ any: [{ label: 'math' }, { model: 'auto' }] }), unclassified, 'r')).toBe(true);
+    expect(holds(conditionOf({ label: 'math', model: 'base' }), unclassified, 'r')).toBe(false);
+  });
+});
+
+describe('shares', () => {
+  const tenants = Array.from({ length: 20_000 }, (_, i) => `tenant-${i}`);
+  const of = (tenant: string): RoutingFacts => ({ ...facts, tenant });
+
+  it('are as large as they say, stay with their key, and each rule deals for itself', () => {
+    const tenth = conditionOf({ percent: 10 });
+    const inside = tenants.filter((tenant) => holds(tenth, of(tenant), 'a') === true);
+    // Three standard deviations of a binomial are 127.
+    expect(Math.abs(inside.length - 2_000)).toBeLessThan(200);
+    expect(inside.every((tenant) => holds(tenth, of(tenant), 'a') === true)).toBe(true);
+    const both = inside.filter((tenant) => holds(tenth, of(tenant), 'b') === true);
+    expect(Math.abs(both.length - 200)).toBeLessThan(60);
+    // A share that grows keeps who was in it.
+    expect(inside.every((tenant) => holds(conditionOf({ percent: 20 }), of(tenant), 'a') === true)).toBe(true);
+  });
+
+  it('of a split are as its weights say, by the header that it names', () => {
+    const rules = parseRoutingRules(
+      {
+        version: 1,
+        rules: [
+          {
+            name: 'ab',
+            then: {
+              split: [
+                { model: 'math', weight: 3 },
+                { model: 'math@next', weight: 1 },
+              ],
+              by: 'header x-user',
+            },
+          },
+        ],
+      },
+      'test',
+    );
+    const modelFor = (user?: string) =>
+      decide(rules, { ...facts, headers: new Headers(user === undefined ? {} : { 'x-user': user }) }).model;
+    const next = tenants.filter((user) => modelFor(user) === 'math@next');
+    expect(Math.abs(next.length - 5_000)).toBeLessThan(300);
+    expect(modelFor(next[0])).toBe('math@next');
+    expect(modelFor()).toBe('math');
   });
 });

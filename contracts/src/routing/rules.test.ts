@@ -20,7 +20,7 @@ describe('parseRoutingRules', () => {
     [
       'an unknown action',
       { name: 'a', when: { model: 'x' }, then: { expert: 'math' } },
-      /rules\[0\]\.then: expected \{ model, regions\?, limits\? \} or \{ refuse \}/,
+      /rules\[0\]\.then: expected \{ model, … \} or \{ split, by\?, … \}.*or \{ refuse \}/,
     ],
     [
       'a pattern RE2 lacks',
@@ -42,6 +42,38 @@ describe('parseRoutingRules', () => {
       'a header name in capitals',
       { name: 'a', when: { header: { 'X-Team': 'blue' } }, then: { model: 'math' } },
       /lower-case/,
+    ],
+    ['no share', { name: 'a', when: { percent: 0 }, then: { model: 'math' } }, /rules\[0\]\.when\.percent/],
+    [
+      'a share by something else',
+      { name: 'a', when: { percent: { of: 10, by: 'moon' } }, then: { model: 'math' } },
+      /rules\[0\]\.when\.percent/,
+    ],
+    [
+      'a time zone that is none',
+      { name: 'a', when: { time: { from: '08:00', zone: 'Mars/Base' } }, then: { model: 'math' } },
+      /rules\[0\]\.when\.time\.zone: is no time zone/,
+    ],
+    [
+      'a time of day that is none',
+      { name: 'a', when: { time: { from: '8:00' } }, then: { model: 'math' } },
+      /rules\[0\]\.when\.time\.from: expected a time of day/,
+    ],
+    [
+      'a window of nothing',
+      { name: 'a', when: { time: { zone: 'UTC' } }, then: { model: 'math' } },
+      /neither days nor times/,
+    ],
+    ['a path with a hole', { name: 'a', when: { body: { 'a..b': 1 } }, then: { model: 'math' } }, /dotted path/],
+    [
+      'a split of one',
+      { name: 'a', when: { model: 'x' }, then: { split: [{ model: 'math', weight: 1 }] } },
+      /rules\[0\]\.then\.split: Too small/,
+    ],
+    [
+      'a system prompt for what has none',
+      { name: 'a', when: { model: 'x' }, then: { model: 'math', systemPrefix: 'Be brief.' } },
+      /rules\[0\]\.then\.systemPrefix: is for chats only: give the rule `path: \/v1\/chat\/completions`/,
     ],
     ['a malformed model', { name: 'a', when: { model: 'x' }, then: { model: 'Math!' } }, /"Math!" is no model name/],
     ['the model "auto"', { name: 'a', when: { model: 'x' }, then: { model: 'auto' } }, /"auto" is what rules resolve/],

@@ -5,6 +5,8 @@ import { z } from 'zod';
 import { parseModelName } from '../model-name.ts';
 import { parseWith } from '../problem.ts';
 import { patternSchema } from './pattern.ts';
+import { shareKeySchema } from './share.ts';
+import { type TimeWindow, timeWindowSchema } from './time-window.ts';
 
 const names = z.union([
   z
@@ -38,7 +40,29 @@ export interface Condition {
   readonly promptChars?: { min?: number | undefined; max?: number | undefined } | undefined;
   readonly label?: readonly string[] | undefined;
   readonly confidence?: { min?: number | undefined; max?: number | undefined } | undefined;
+  /** Fields of the request's body by dotted path: any of these values, within a range, or there at all. */
+  readonly body?: Readonly<Record<string, BodyTest>> | undefined;
+  readonly time?: TimeWindow | undefined;
+  /** A share of the requests, dealt by key: always the same side for the same key. */
+  readonly percent?: { readonly of: number; readonly by: string } | undefined;
 }
+
+export type BodyTest =
+  | true
+  | { readonly anyOf: readonly (string | number | boolean)[] }
+  | { readonly min?: number | undefined; readonly max?: number | undefined };
+
+const scalar = z.union([z.string(), z.number(), z.boolean()]);
+const bodyTest: z.ZodType<BodyTest> = z.union([
+  z.literal(true),
+  scalar.transform((value) => ({ anyOf: [value] })),
+  z
+    .array(scalar)
+    .min(1)
+    .transform((anyOf) => ({ anyOf })),
+  range,
+]);
+const percentage = z.number().gt(0).max(100);
 
 const conditionSchema: z.ZodType<Condition> = z.lazy(() =>
   z
@@ -59,6 +83,14 @@ const conditionSchema: z.ZodType<Condition> = z.lazy(() =>
       promptChars: range.optional(),
       label: names.optional(),
       confidence: range.optional(),
+      body: z.record(z.string().regex(/^[^.]+(\.[^.]+)*$/, 'expected a dotted path'), bodyTest).optional(),
+      time: timeWindowSchema.optional(),
+      percent: z
+        .union([
+          percentage.transform((of) => ({ of, by: 'tenant' })),
+          z.strictObject({ of: percentage, by: shareKeySchema.default('tenant') }),
+        ])
+        .optional(),
     })
     .refine(
       (condition) => Object.keys(condition).length > 0,
@@ -79,6 +111,10 @@ const modelSchema = z.string().superRefine((name, context) => {
   }
 });
 
+const limitsSchema = z.strictObject({ maxTokens: z.number().int().positive() });
+/** Goes before a chat's own system prompt. */
+const systemPrefixSchema = z.string().min(1).max(16_384);
+
 const actionSchema = z.union(
   [
     z.strictObject({
@@ -86,11 +122,20 @@ const actionSchema = z.union(
       model: modelSchema,
       /** Regions allowed, most preferred first; all when left out. */
       regions: z.array(z.string().min(1)).min(1).optional(),
-      limits: z.strictObject({ maxTokens: z.number().int().positive() }).optional(),
+      limits: limitsSchema.optional(),
+      systemPrefix: systemPrefixSchema.optional(),
+    }),
+    z.strictObject({
+      /** One of several models, by weight, dealt by key. */
+      split: z.array(z.strictObject({ model: modelSchema, weight: z.number().positive() })).min(2),
+      by: shareKeySchema.default('tenant'),
+      regions: z.array(z.string().min(1)).min(1).optional(),
+      limits: limitsSchema.optional(),
+      systemPrefix: systemPrefixSchema.optional(),
     }),
     z.strictObject({ refuse: z.string().min(1) }),
   ],
-  { error: 'expected { model, regions?, limits? } or { refuse }' },
+  { error: 'expected { model, … } or { split, by?, … }, with regions?, limits? and systemPrefix?; or { refuse }' },
 );
 export type Action = z.output<typeof actionSchema>;
 
@@ -102,6 +147,8 @@ const ruleSchema = z.strictObject({
   then: actionSchema,
 });
 export type Rule = z.output<typeof ruleSchema>;
+
+const CHAT = '/v1/chat/completions';
 
 export const routingRulesSchema = z
   .strictObject({ version: z.literal(1), rules: z.array(ruleSchema).min(1) })
@@ -115,6 +162,18 @@ export const routingRulesSchema = z
           message: `"${rule.name}" is taken by an earlier rule`,
         });
       seen.add(rule.name);
+      const { path } = rule.when ?? {};
+      if (
+        'systemPrefix' in rule.then &&
+        rule.then.systemPrefix !== undefined &&
+        !(path?.length === 1 && path[0] === CHAT)
+      ) {
+        context.addIssue({
+          code: 'custom',
+          path: ['rules', i, 'then', 'systemPrefix'],
+          message: `is for chats only: give the rule \`path: ${CHAT}\``,
+        });
+      }
       if (rule.when === undefined && i < rules.length - 1) {
         context.addIssue({
           code: 'custom',

@@ -41,6 +41,34 @@ describe('an ask', () => {
 });
 
 describe('the body a region gets', () => {
+  it.each([
+    ['no system prompt', [], [{ role: 'system', content: 'Be brief.' }]],
+    [
+      'one',
+      [{ role: 'system', content: 'You are kind.' }],
+      [{ role: 'system', content: 'Be brief.\n\nYou are kind.' }],
+    ],
+    [
+      'one in parts',
+      [{ role: 'developer', content: [{ type: 'text', text: 'You are kind.' }] }],
+      [
+        {
+          role: 'developer',
+          content: [
+            { type: 'text', text: 'Be brief.\n\n' },
+            { type: 'text', text: 'You are kind.' },
+          ],
+        },
+      ],
+    ],
+  ])('begins with the rule’s system prompt where the chat has %s', async (_, given, expected) => {
+    const hi = { role: 'user', content: 'hi' };
+    const ask = await readAsk(post({ model: 'auto', messages: [...given, hi] }), '/v1/chat/completions');
+    const changes = { maxTokens: undefined, systemPrefix: 'Be brief.' };
+    expect(upstreamFields(ask, 'math', changes).messages).toEqual([...expected, hi]);
+    expect(upstreamFields(ask, 'math', { ...changes, systemPrefix: undefined }).messages).toEqual([...given, hi]);
+  });
+
   const limit = fc.option(fc.integer({ min: 1, max: 1_000 }), { nil: undefined });
 
   it('never allows more tokens than the rule does, nor more than the app asked for', async () => {
@@ -52,7 +80,10 @@ describe('the body a region gets', () => {
         async (path, asked, cap) => {
           const content = path === '/v1/completions' ? { prompt: 'x' } : { messages: [{ role: 'user', content: 'x' }] };
           const sent = { model: 'auto', ...content, ...asked, unknown_to_us: { kept: true } };
-          const body = upstreamFields(await readAsk(post(sent), path), 'math', cap);
+          const body = upstreamFields(await readAsk(post(sent), path), 'math', {
+            maxTokens: cap,
+            systemPrefix: undefined,
+          });
           expect(body).toMatchObject({ model: 'math', ...content, unknown_to_us: { kept: true } });
           const effective = (from: typeof asked) =>
             path === '/v1/completions' ? from.max_tokens : (from.max_completion_tokens ?? from.max_tokens);

@@ -72,17 +72,22 @@ function common({ model, stream }: ChatRequest | CompletionRequest): Pick<Ask, '
   return { model, delivery: stream === true ? 'stream' : 'whole' };
 }
 
-/**
- * The body's fields that a region gets: the app's own, with the model the rules came to and at most `maxTokens` tokens to generate.
- *
- * @param maxTokens bound from the rule; a request that names no number gets it as its number.
- */
+/** What a rule changes in a request beside its model. */
+export interface RuleChanges {
+  /** Bound on the answer's tokens; a request that names no number gets it as its number. */
+  readonly maxTokens: number | undefined;
+  /** Goes before a chat's own system prompt. */
+  readonly systemPrefix: string | undefined;
+}
+
+/** The body's fields that a region gets: the app's own, with the model the rules came to and what else they change. */
 export function upstreamFields(
   { path, body }: Ask,
   model: string,
-  maxTokens: number | undefined,
+  { maxTokens, systemPrefix }: RuleChanges,
 ): Record<string, unknown> {
-  if (maxTokens === undefined) return { ...body, model };
+  const messages = systemPrefix === undefined ? {} : { messages: prefixed(body.messages, systemPrefix) };
+  if (maxTokens === undefined) return { ...body, ...messages, model };
   const fields = path === '/v1/completions' ? ['max_tokens'] : ['max_completion_tokens', 'max_tokens'];
   const given = fields.filter((field) => typeof body[field] === 'number');
   const capped = Object.fromEntries(
@@ -90,5 +95,17 @@ export function upstreamFields(
       ? fields.slice(0, 1).map((field) => [field, maxTokens])
       : given.map((field) => [field, Math.min(Number(body[field]), maxTokens)]),
   );
-  return { ...body, model, ...capped };
+  return { ...body, ...messages, model, ...capped };
+}
+
+/** Messages, checked before, whose system prompt begins with `prefix`. */
+function prefixed(messages: unknown, prefix: string): unknown[] {
+  const [first, ...rest] = messages as { readonly role: string; readonly content: unknown }[];
+  if (first?.role !== 'system' && first?.role !== 'developer')
+    return [{ role: 'system', content: prefix }, ...(messages as unknown[])];
+  const content =
+    typeof first.content === 'string'
+      ? `${prefix}\n\n${first.content}`
+      : [{ type: 'text', text: `${prefix}\n\n` }, ...(first.content as unknown[])];
+  return [{ ...first, content }, ...rest];
 }

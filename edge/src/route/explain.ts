@@ -36,7 +36,7 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Cl
       : {
           model: resolution.model,
           refused: null,
-          max_tokens: resolution.maxTokens ?? null,
+          max_tokens: resolution.changes.maxTokens ?? null,
           ahead: resolution.ahead,
           plan: resolution.plan.map(({ region, totalMs, terms, isDraining }) => ({
             region: region.name,

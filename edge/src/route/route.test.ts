@@ -33,13 +33,20 @@ async function routed(probabilities: Record<string, number>) {
     log: () => undefined,
   });
   await classifier.start();
-  const ask = { path: '/v1/chat/completions', model: 'auto', prompt: 'some text', promptTokens: 3 } as Ask;
+  const ask = {
+    path: '/v1/chat/completions',
+    model: 'auto',
+    prompt: 'some text',
+    promptTokens: 3,
+    body: {},
+  } as unknown as Ask;
   const rules = { rules: RULES, source: 'bundled' as const, version: '1', checkedAt: 0 };
   const { resolution } = await routeAsk(ask, asker, {
     classifier,
     rules,
     regions: [{ name: 'eu', url: 'https://eu.example' }],
     known: { beats: [], catalogue: undefined, networkMs: () => undefined },
+    now: 0,
   });
   return resolution.kind === 'serve' ? [resolution.model, resolution.ahead] : resolution;
 }

@@ -4,7 +4,7 @@
  * Served requests and explanations (`POST /v1/route`) both come out of `routeAsk`; there is no second path that could disagree.
  */
 import { ApiError, type Decision, decide, formatModelName, Problem, parseModelName } from '@signpost/contracts';
-import type { Ask } from '../ask/ask.ts';
+import type { Ask, RuleChanges } from '../ask/ask.ts';
 import type { Classification, Classifier } from '../classify/classifier.ts';
 import { type PlanFacts, type PlannedRegion, planRegions } from '../plan/plan.ts';
 import type { Region } from '../plan/regions.ts';
@@ -24,7 +24,7 @@ type Resolution =
   | {
       readonly kind: 'serve';
       readonly model: string;
-      readonly maxTokens: number | undefined;
+      readonly changes: RuleChanges;
       readonly plan: readonly PlannedRegion[];
       /** Models that the conversation may go on with: what the prompt's next likely labels would have been answered by. */
       readonly ahead: readonly string[];
@@ -47,6 +47,8 @@ export async function routeAsk(
     readonly rules: RulesInForce;
     readonly regions: readonly Region[];
     readonly known: Omit<PlanFacts, 'app' | 'load'>;
+    /** Milliseconds since the epoch. */
+    readonly now: number;
   },
 ): Promise<Routing> {
   const classification = await using.classifier.classify(ask.prompt);
@@ -60,6 +62,8 @@ export async function routeAsk(
     country: place.country,
     colo: place.colo,
     prompt: ask.prompt,
+    body: ask.body,
+    now: using.now,
   };
   const verdict = classification.state === 'ready' ? classification.verdict : undefined;
   const decision = decide(using.rules.rules, { ...facts, classification: verdict });
@@ -70,8 +74,8 @@ export async function routeAsk(
     .filter(([label, probability]) => label !== verdict?.label && probability >= MIN_AHEAD)
     .sort(([, a], [, b]) => b - a)
     .map(([label, confidence]) => decide(using.rules.rules, { ...facts, classification: { label, confidence } }));
-  const ahead = others.flatMap(({ action }) =>
-    'model' in action && action.model !== 'requested' && action.model !== resolution.model ? action.model : [],
+  const ahead = others.flatMap(({ model }) =>
+    model === undefined || model === 'requested' || model === resolution.model ? [] : model,
   );
   return { classification, rules: using.rules, decision, resolution: { ...resolution, ahead: [...new Set(ahead)] } };
 }
@@ -81,16 +85,16 @@ const MIN_AHEAD = 0.2;
 
 function resolve(
   ask: Ask,
-  { rule, action }: Decision,
+  { rule, action, model: named = '' }: Decision,
   place: AppPlace,
   { regions, known }: { readonly regions: readonly Region[]; readonly known: Omit<PlanFacts, 'app' | 'load'> },
 ): Resolution {
   if ('refuse' in action) return { kind: 'refuse', reason: action.refuse };
-  const model = action.model === 'requested' ? requestedModel(ask.model, rule) : action.model;
+  const model = named === 'requested' ? requestedModel(ask.model, rule) : named;
   return {
     kind: 'serve',
     model,
-    maxTokens: action.limits?.maxTokens,
+    changes: { maxTokens: action.limits?.maxTokens, systemPrefix: action.systemPrefix },
     plan: planRegions(regions, action.regions, {
       ...known,
       app: place,

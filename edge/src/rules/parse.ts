@@ -5,10 +5,10 @@ import { Problem, parseRoutingRules, type RoutingRules } from '@signpost/contrac
 import { parse } from 'yaml';
 
 /**
- * @param regions names that rules may use.
+ * @param regions names that rules may use; any where left out.
  * @throws Problem naming the line, or the rule and field.
  */
-export function parseRulesText(text: string, where: string, regions: readonly string[]): RoutingRules {
+export function parseRulesText(text: string, where: string, regions?: readonly string[]): RoutingRules {
   let value: unknown;
   try {
     value = parse(text);
@@ -16,11 +16,11 @@ export function parseRulesText(text: string, where: string, regions: readonly st
     throw new Problem(`${where}: not YAML: ${cause instanceof Error ? cause.message : cause}`, { cause });
   }
   const rules = parseRoutingRules(value, where);
-  for (const { name, then } of rules.rules) {
-    const unknown = 'regions' in then ? then.regions?.find((region) => !regions.includes(region)) : undefined;
+  for (const { name, then } of regions === undefined ? [] : rules.rules) {
+    const unknown = 'regions' in then ? then.regions?.find((region) => !regions?.includes(region)) : undefined;
     if (unknown !== undefined)
       throw new Problem(
-        `${where}: rule "${name}" names region "${unknown}", which is not configured (REGIONS has ${regions.join(', ')})`,
+        `${where}: rule "${name}" names region "${unknown}", which is not configured (REGIONS has ${regions?.join(', ')})`,
       );
   }
   return rules;

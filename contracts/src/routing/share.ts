@@ -1,0 +1,29 @@
+/**
+ * Shares of requests that stay with whoever they fall to: the same key is on the same side each time, and another rule deals anew.
+ */
+import { z } from 'zod';
+
+/** What requests are told apart by: `tenant`, or `header NAME`. */
+export const shareKeySchema = z
+  .string()
+  .regex(/^(?:tenant|header [a-z0-9-]+)$/, 'expected "tenant" or "header <lower-case name>"');
+
+export interface ShareFacts {
+  readonly tenant: string | undefined;
+  readonly headers: { get(name: string): string | null };
+}
+
+/** Where a request's key falls in [0, 1); undefined where it has none. Those without an API key are one tenant. */
+export function pointOf(by: string, facts: ShareFacts, salt: string): number | undefined {
+  const key = by === 'tenant' ? (facts.tenant ?? '') : facts.headers.get(by.slice('header '.length));
+  return key === null ? undefined : hash(`${salt}\n${key}`) / 2 ** 32;
+}
+
+/** FNV-1a over UTF-16 units, then MurmurHash3's finaliser, since FNV's own high bits lag behind. */
+function hash(text: string): number {
+  let h = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}

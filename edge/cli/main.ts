@@ -1,0 +1,18 @@
+/**
+ * `signpost`: the command line of the edge.
+ */
+import { Problem } from '@signpost/contracts';
+import { Command } from 'commander';
+import manifest from '../package.json' with { type: 'json' };
+import { lintCommand, testCommand } from './routes-command.ts';
+
+const program = new Command('signpost').description('Work on what the edge does').version(manifest.version);
+program.command('routes').description('routing rules').addCommand(lintCommand()).addCommand(testCommand());
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // What a user can mend needs no stack trace.
+  console.error(error instanceof Problem ? `signpost: ${error.message}` : error);
+  process.exitCode = 1;
+}
