@@ -145,7 +145,10 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
     const store = openStore(settings.store);
     const catalogue = new CatalogueWatch(
       store,
-      (problem) => log.error({ problem }, 'the catalogue is not usable; the last good one stays, if there was one'),
+      (problem) => {
+        metrics.onCatalogueProblem();
+        log.error({ problem }, 'the catalogue is not usable; the last good one stays, if there was one');
+      },
       trust,
     );
     const tokenizer = await Tokenizer.load(settings.base);

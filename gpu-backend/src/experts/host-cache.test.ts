@@ -55,6 +55,12 @@ describe('a file on its way into the host cache', () => {
     expect(file.bytes).toEqual(new Uint8Array(data));
   });
 
+  it('that the machine has no memory for, whatever the budget says, takes nothing of the budget', async () => {
+    const { cache } = driven(2 ** 52);
+    await expect(cache.acquire(version(1, 2 ** 51), never)).rejects.toThrow(RangeError);
+    expect(cache.state).toMatchObject({ bytes: 0, files: [] });
+  });
+
   it('is read once for all who want it, and given up when the last of them leaves', async () => {
     const { cache, readings } = driven(100);
     const [one, two] = [await cache.acquire(version(1), never), await cache.acquire(version(1), never)];

@@ -178,7 +178,7 @@ export class HostCache {
   #begin(version: ExpertVersion): Entry {
     const entry: Entry = {
       version,
-      bytes: new Uint8Array(version.bytes),
+      bytes: this.#allocate(version.bytes),
       abort: new AbortController(),
       waiters: new Set(),
       available: 0,
@@ -189,6 +189,16 @@ export class HostCache {
     this.#entries.set(version.digest, entry);
     void this.#read(entry);
     return entry;
+  }
+
+  /** @throws RangeError where the machine has less memory than the budget says; then nothing of it is taken. */
+  #allocate(bytes: number): Uint8Array {
+    try {
+      return new Uint8Array(bytes);
+    } catch (error) {
+      this.#free(bytes);
+      throw error;
+    }
   }
 
   async #read(entry: Entry): Promise<void> {

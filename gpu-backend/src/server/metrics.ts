@@ -53,6 +53,7 @@ export class Metrics implements EngineObserver {
   readonly #load;
   readonly #paging;
   readonly #refused: Counter<'code'>;
+  readonly #catalogueProblems: Counter;
 
   constructor(options: MetricsOptions) {
     this.#options = options;
@@ -66,6 +67,11 @@ export class Metrics implements EngineObserver {
       name: 'signpost_requests_refused_total',
       help: 'Requests answered with an error, by its code',
       labelNames: ['code'],
+      registers: [this.#registry],
+    });
+    this.#catalogueProblems = new Counter({
+      name: 'signpost_catalogue_problems_total',
+      help: 'Times that the catalogue could not be read or was refused, and the last good one stayed',
       registers: [this.#registry],
     });
   }
@@ -126,6 +132,10 @@ export class Metrics implements EngineObserver {
 
   onRefused(code: string): void {
     this.#refused.inc({ code });
+  }
+
+  onCatalogueProblem(): void {
+    this.#catalogueProblems.inc();
   }
 }
 
