@@ -219,6 +219,7 @@ async function watchLife(): Promise<void> {
 async function survive(storm: Weather, during: () => Promise<unknown>): Promise<void> {
   const { downs } = region;
   const before = await refusals();
+  const begun = await loadsBegun();
   traffic.start();
   weather = storm;
   try {
@@ -231,6 +232,8 @@ async function survive(storm: Weather, during: () => Promise<unknown>): Promise<
     // Said beside what else went wrong.
     expect.soft([...traffic.violations, ...region.violations]).toEqual([]);
   }
+  // The load was one: experts came and went.
+  expect((await loadsBegun()) - (region.downs > downs ? 0 : begun)).toBeGreaterThan(2 * SLOTS);
   if (region.downs > downs) return;
   // Those that somebody was there to be told of, and perhaps some of those that nobody was.
   const after = await refusals();
@@ -307,6 +310,11 @@ async function beginRare(model: Rare, timeoutMs: number): Promise<{ readonly out
 
 const metric = async (name: string) => (await region.metrics()).get(name) ?? 0;
 const loads = (outcome: string) => metric(`signpost_expert_loads_total{outcome="${outcome}"}`);
+const loadsBegun = async () =>
+  (await loads('loaded')) +
+  (await loads('failed')) +
+  (await loads('cancelled')) +
+  (await metric('signpost_experts_loading'));
 const refusedCatalogues = () => metric('signpost_catalogue_problems_total');
 
 it('errors, and a new version in their midst: it is seen, and who was being answered keeps theirs', async () => {
