@@ -198,8 +198,11 @@ export class Traffic {
     const { region } = this.#options;
     const { downs } = region;
     const [isUp, mayRefuse, began] = [region.isUp, this.#mayRefuse, performance.now()];
-    const violated = (what: string) =>
-      this.violations.push(`${JSON.stringify(request)} after ${Math.round(performance.now() - began)} ms: ${what}`);
+    const violated = (what: string) => {
+      const { model, question, stream, timeoutMs } = request;
+      const asked = `${model} "${question.content.slice(0, 20)}" ${stream ? 'streamed' : 'whole'} in ${timeoutMs} ms`;
+      this.violations.push(`${asked}, after ${Math.round(performance.now() - began)} ms: ${what}`);
+    };
     const outcome = await ask(region.url, request).catch((error: unknown) => {
       violated(String(error));
     });
