@@ -128,6 +128,7 @@ export const {
   refineSigns,
   correctTargets,
   weightedProducts,
+  weightedSquares,
 } = addon;
 
 /** Where parts of a mapped file may begin: a multiple of every page size there is. */

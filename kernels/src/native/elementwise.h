@@ -140,31 +140,22 @@ void difference(float* out, const void* base, Dtype base_dtype, const void* tune
 
 // ---- calibration: sums that plain code can repeat, so nothing is fused; the compiler makes vectors of these loops ----
 
-// out[k] += direction · Σ_b a_b · x_b[k], some k at a time in registers.
-template <typename X> void add_products_to(double* out, const X* const* x, const double* a, int count, int n, double direction) {
-  constexpr int kAtOnce = 16;
+// out[k] += Σ_b a_b · x_b[k], some k at a time in registers.
+void add_products(float* out, const float* const* x, const float* a, int count, int n) {
+  constexpr int kAtOnce = 64;
   int k = 0;
   for (; k + kAtOnce <= n; k += kAtOnce) {
-    double sums[kAtOnce];
+    float sums[kAtOnce];
     for (int l = 0; l < kAtOnce; l++) sums[l] = out[k + l];
-    for (int b = 0; b < count; b++) {
-      const double factor = direction * a[b];
-      for (int l = 0; l < kAtOnce; l++) sums[l] += factor * static_cast<double>(x[b][k + l]);
-    }
+    for (int b = 0; b < count; b++)
+      for (int l = 0; l < kAtOnce; l++) sums[l] += a[b] * x[b][k + l];
     for (int l = 0; l < kAtOnce; l++) out[k + l] = sums[l];
   }
   for (; k < n; k++)
-    for (int b = 0; b < count; b++) out[k] += direction * a[b] * static_cast<double>(x[b][k]);
+    for (int b = 0; b < count; b++) out[k] += a[b] * x[b][k];
 }
 
-void add_products(double* out, const float* const* x, const double* a, int count, int n) { add_products_to(out, x, a, count, n, 1); }
-void subtract_products(double* out, const double* const* x, const double* a, int count, int n) { add_products_to(out, x, a, count, n, -1); }
-
-void add_scaled(double* out, const double* x, double a, int n) {
-  for (int k = 0; k < n; k++) out[k] += a * x[k];
-}
-
-void add_feedback(float* out, const float* x, float a, int n) {
+void add_scaled(float* out, const float* x, float a, int n) {
   for (int k = 0; k < n; k++) out[k] += a * x[k];
 }
 

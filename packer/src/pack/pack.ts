@@ -148,7 +148,7 @@ async function write(
       if (before !== undefined) await source.skip(param, await readBack(writer, index, param, layout));
       else {
         const packed = await source.pack(param, layout.planesOf(param.stem));
-        const error = packed.kind === '1bit' ? packed.errors.relative : undefined;
+        const error = packed.kind === '1bit' ? packed.error : undefined;
         await writer.append(param.stem, partsOf(packed), error);
       }
       const { error } = writer.written[index] ?? {};
@@ -198,8 +198,8 @@ async function planesByStem(
     const measured: MeasuredMatrix[] = [];
     for (const param of planned) {
       settings.signal?.throwIfAborted();
-      const packed = await source.measure(param, count);
-      if (packed.kind === '1bit' && param.kind === '1bit') measured.push({ param, squared: packed.errors.squared });
+      const squared = await source.measure(param, count);
+      if (param.kind === '1bit') measured.push({ param, squared });
       progress(param);
     }
     return allocatePlanes(measured, budget);
