@@ -140,16 +140,22 @@ void difference(float* out, const void* base, Dtype base_dtype, const void* tune
 
 // ---- calibration: sums that plain code can repeat, so nothing is fused; the compiler makes vectors of these loops ----
 
-// out[k] += Σ_b a_b · x_b[k], some k at a time in registers.
+// out[k] += Σ_b a_b · x_b[k], some k at a time in registers. The compiler would keep these sums in memory.
 void add_products(float* out, const float* const* x, const float* a, int count, int n) {
-  constexpr int kAtOnce = 64;
+  constexpr int kVecs = 8;
   int k = 0;
-  for (; k + kAtOnce <= n; k += kAtOnce) {
-    float sums[kAtOnce];
-    for (int l = 0; l < kAtOnce; l++) sums[l] = out[k + l];
-    for (int b = 0; b < count; b++)
-      for (int l = 0; l < kAtOnce; l++) sums[l] += a[b] * x[b][k + l];
-    for (int l = 0; l < kAtOnce; l++) out[k + l] = sums[l];
+  for (; k + kVecs * kLanes <= n; k += kVecs * kLanes) {
+    Vec sums[kVecs];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVecs; v++) sums[v] = load(out + k + v * kLanes);
+    for (int b = 0; b < count; b++) {
+      const Vec factor = splat(a[b]);
+      const float* from = x[b] + k;
+#pragma GCC unroll 8
+      for (int v = 0; v < kVecs; v++) sums[v] += factor * load(from + v * kLanes);
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < kVecs; v++) store(out + k + v * kLanes, sums[v]);
   }
   for (; k < n; k++)
     for (int b = 0; b < count; b++) out[k] += a[b] * x[b][k];
