@@ -7,6 +7,8 @@ import { join, resolve } from 'node:path';
 import type { ExpertVersion } from '@signpost/contracts';
 import { type ObjectStore, openStore, readVerified, type VerifiedReadOptions } from '@signpost/store';
 
+const SUFFIX = '.delta.safetensors';
+
 export class DiskCache {
   readonly #dir: string;
   readonly #budgetBytes: number;
@@ -56,7 +58,8 @@ export class DiskCache {
   async #write(version: ExpertVersion, bytes: Uint8Array): Promise<void> {
     const key = keyOf(version);
     if (bytes.byteLength > this.#budgetBytes) return;
-    const files = (await this.#files.list('')).filter((file) => file.key !== key);
+    // What else is kept there is no delta file's business.
+    const files = (await this.#files.list('')).filter((file) => file.key.endsWith(SUFFIX) && file.key !== key);
     files.sort((a, b) => a.modified.getTime() - b.modified.getTime());
     let used = files.reduce((sum, file) => sum + file.bytes, bytes.byteLength);
     for (const file of files) {
@@ -69,5 +72,5 @@ export class DiskCache {
 }
 
 function keyOf({ digest }: ExpertVersion): string {
-  return `${digest}.delta.safetensors`;
+  return `${digest}${SUFFIX}`;
 }
