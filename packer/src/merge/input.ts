@@ -30,6 +30,8 @@ interface Difference {
 
 /** Its name is the location it was opened at. */
 export interface MergeInput extends ExpertVocabulary {
+  /** Folders and files that it is read from. */
+  readonly paths: readonly string[];
   /** The model's own values. */
   values(spec: ParamSpec): RowReader;
   /** `undefined` where the model has the base's values. */
@@ -65,6 +67,7 @@ function checkpointInput(tuned: Checkpoint, base: Checkpoint): Omit<MergeInput, 
   const specs = new Map(modelParams(tuned.config).specs.map((spec) => [spec.name, spec]));
   const values = (spec: ParamSpec) => paramRows(tuned, specs.get(spec.name) ?? spec);
   return {
+    paths: tuned.origin.paths,
     addedRows: tuned.config.vocabSize - base.config.vocabSize,
     added: (spec) => {
       const [rows, whole] = [spec.shape[0], values(spec)];
@@ -103,6 +106,7 @@ async function packedInput(path: string, base: Checkpoint): Promise<MergeInput> 
   };
   return {
     name: path,
+    paths: [path],
     changes: file.metadata.tokenizer,
     addedRows: file.addedRows,
     added(spec) {

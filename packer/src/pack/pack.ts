@@ -31,7 +31,7 @@ import { brainOf, type Exact } from './difference.ts';
 import { CalibratedSource, type PackedParam, type ParamSource, PlainSource } from './params.ts';
 import { type ExactDtype, type Layout, type PlannedParam, planPack, type ScaleKind, tensorsOf } from './plan.ts';
 import { DEFAULT_POLICY, POLICIES, type PolicyRule } from './policy.ts';
-import { DeltaWriter, folderState } from './writer.ts';
+import { DeltaWriter, originState } from './writer.ts';
 
 export interface PackOptions {
   /** Expert name, as written in the file. */
@@ -261,14 +261,16 @@ function bitsOf(planned: readonly PlannedParam[], { planesOf }: Layout): number 
   return sums.weights === 0 ? 0 : sums.bits / sums.weights;
 }
 
-/** Everything that decides the bytes of the file. Undefined parts (a checkpoint that is no folder) are random: such a run is never resumed. */
+/** Everything that decides the bytes of the file. Undefined parts (a checkpoint from no file) are random: such a run is never resumed. */
 async function resumeKey(
   base: Checkpoint,
   tuned: Checkpoint,
   { name, calibration, tokenizer }: Settings,
   tensors: readonly unknown[],
 ): Promise<string> {
-  const states = [await folderState(base.dir), await folderState(tuned.dir)].map((state) => state ?? Math.random());
+  const states = [await originState(base.origin), await originState(tuned.origin)].map(
+    (state) => state ?? Math.random(),
+  );
   const key = [PACKER_VERSION, name, calibration?.digest, calibration?.sequences.length, tokenizer, states, tensors];
   return createHash('sha256').update(JSON.stringify(key)).digest('hex');
 }
