@@ -135,7 +135,15 @@ void difference(float* out, const void* base, Dtype base_dtype, const void* tune
     for (int i = 0; i < n; i++) out[i] = weight_at(t + i) - weight_at(b + i);
     return;
   }
-  for (int i = 0; i < n; i++) out[i] = value_at(tuned, tuned_dtype, i) - value_at(base, base_dtype, i);
+  int i = 0;
+#if defined(SIGNPOST_AVX512) || defined(SIGNPOST_AVX2) || defined(SIGNPOST_NEON)
+  if (base_dtype == Dtype::F16 && tuned_dtype == Dtype::F16) {
+    const uint16_t* b = static_cast<const uint16_t*>(base);
+    const uint16_t* t = static_cast<const uint16_t*>(tuned);
+    for (; i + kLanes <= n; i += kLanes) store(out + i, load_halves(t + i) - load_halves(b + i));
+  }
+#endif
+  for (; i < n; i++) out[i] = value_at(tuned, tuned_dtype, i) - value_at(base, base_dtype, i);
 }
 
 // ---- calibration: sums that plain code can repeat, so nothing is fused; the compiler makes vectors of these loops ----
