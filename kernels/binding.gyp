@@ -27,6 +27,8 @@
         "src/native/addon.cc",
         "src/native/calibrate.cc",
         "src/native/calibrate_wrap.cc",
+        "src/native/merge.cc",
+        "src/native/merge_wrap.cc",
         "src/native/device.cc",
         "src/native/device_wrap.cc",
         "src/native/pool.cc",

@@ -2,7 +2,13 @@
  * The model: checkpoints and deltas in, token ids and logits out. Knows no network, no queue, no store.
  */
 export { abortable } from './abortable.ts';
-export { Checkpoint, type CheckpointTensor, mapTensors, openCheckpoint } from './checkpoint/checkpoint.ts';
+export {
+  Checkpoint,
+  type CheckpointOrigin,
+  type CheckpointTensor,
+  mapTensors,
+  openCheckpoint,
+} from './checkpoint/checkpoint.ts';
 export { type ModelConfig, parseModelConfig } from './checkpoint/config.ts';
 export { DeltaFile, openArrivingDelta, openDelta, widenRows } from './delta-file.ts';
 export type { ParamDelta, ParamDtype, ParamSpec, SignPlane, StepBatch } from './device/device.ts';

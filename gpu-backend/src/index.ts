@@ -8,6 +8,7 @@ import { openStore, readTrustedKeys } from '@signpost/store';
 import { type Logger, pino } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
 import { CatalogueWatch } from './experts/catalogue-watch.ts';
+import { SeenRevision } from './experts/seen-revision.ts';
 import { StandingOrders } from './experts/standing.ts';
 import { ExpertTokenizers } from './experts/tokenizers.ts';
 import { EngineClient } from './runner/engine-client.ts';
@@ -150,6 +151,10 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
         log.error({ problem }, 'the catalogue is not usable; the last good one stays, if there was one');
       },
       trust,
+      // Without a signature anybody could write any revision.
+      settings.diskCache === undefined || trust.length === 0
+        ? undefined
+        : new SeenRevision(settings.diskCache, store.url),
     );
     const tokenizer = await Tokenizer.load(settings.base);
     const metrics = new Metrics({

@@ -102,6 +102,16 @@ interface Addon extends CalibrationKernels {
     absolute: Float64Array, // (planes, out)
     squared: Float64Array, // (planes + 1, out)
   ): void;
+  subtract(out: Float32Array, base: Uint8Array, baseDtype: number, tuned: Uint8Array, tunedDtype: number): void;
+  /**
+   * counts[h] += how many magnitudes of `values` have the bits h: their upper halves with `upper` -1, else the lower halves of those with that upper half.
+   */
+  countMagnitudes(counts: Uint32Array, values: Float32Array, upper: number): void;
+  /**
+   * TIES' election and disjoint merge (arXiv 2306.01708): at each element the sign of Σ weight · value is elected (+ where it is zero), the terms of that
+   * sign are added up and, with `normalize`, divided by the sum of their weights. All in float32, terms in order.
+   */
+  electAndMerge(out: Float32Array, values: readonly Float32Array[], weights: Float32Array, normalize: boolean): void;
   /** The sum of a buffer's 64-bit words, modulo 2^64, read by all threads: what the machine's read bandwidth is measured with. */
   sumWords(data: Uint8Array): bigint;
   /** A buffer, of at most 1 GiB, in memory such as a device has for its weights. */
@@ -128,7 +138,17 @@ export const {
   refineSigns,
   correctTargets,
   weightedProducts,
+  weightedSquares,
+  countMagnitudes,
+  electAndMerge,
 } = addon;
+
+/** tuned − base in float32. @throws RangeError when one isn't aligned, or as long as the other. */
+export function subtract(base: RawMatrix, tuned: RawMatrix): Float32Array {
+  const out = new Float32Array(tuned.data.byteLength / (tuned.dtype === 'F32' ? 4 : 2));
+  addon.subtract(out, base.data, NATIVE_DTYPE[base.dtype], tuned.data, NATIVE_DTYPE[tuned.dtype]);
+  return out;
+}
 
 /** Where parts of a mapped file may begin: a multiple of every page size there is. */
 export const MAP_GRANULE = 65_536;

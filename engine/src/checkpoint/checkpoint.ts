@@ -42,15 +42,30 @@ export interface CheckpointTensor {
   pieces?(): Iterable<Uint8Array>;
 }
 
+/** What decides a checkpoint's bytes. */
+export interface CheckpointOrigin {
+  /** Folders and files that they are read from. */
+  readonly paths: readonly string[];
+  /** How they are computed from those, as text; empty where they are what is read. */
+  readonly method: string;
+}
+
 export class Checkpoint {
   readonly dir: string;
   readonly config: ModelConfig;
   /** By name, in file order. */
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  readonly origin: CheckpointOrigin;
   #digest: Promise<Digest> | undefined;
 
-  constructor(dir: string, config: ModelConfig, tensors: ReadonlyMap<string, CheckpointTensor>) {
+  constructor(
+    dir: string,
+    config: ModelConfig,
+    tensors: ReadonlyMap<string, CheckpointTensor>,
+    origin: CheckpointOrigin = { paths: [dir], method: '' },
+  ) {
     this.dir = dir;
+    this.origin = origin;
     this.config = config;
     this.tensors = tensors;
   }

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CATALOGUE_KEY, type Catalogue, type Digest } from '@signpost/contracts';
@@ -16,6 +16,7 @@ import {
 import { interceptStore } from '@signpost/store/testing';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { CatalogueWatch } from './catalogue-watch.ts';
+import { SeenRevision } from './seen-revision.ts';
 
 let dir: string;
 let store: ObjectStore;
@@ -175,6 +176,38 @@ describe('the catalogue', () => {
     });
     await vi.advanceTimersByTimeAsync(10_000);
     await refused;
+  });
+
+  it('that is older than one seen before a restart is refused, with an alarm, until there is a newer one', async () => {
+    await writeKeyPair(join(dir, 'key'));
+    const sign = await readSigningKey(join(dir, 'key'));
+    const start = (url = store.url) => {
+      const seen = new SeenRevision(join(dir, 'cache'), url);
+      watch = new CatalogueWatch(store, (problem) => problems.push(problem), [sign.public], seen);
+      return seen;
+    };
+    const { path } = start();
+    await publish('1', { sign });
+    const older = (await store.read(CATALOGUE_KEY)).data;
+    await publish('2', { sign });
+    const newest = (await store.read(CATALOGUE_KEY)).data;
+    expect(await current()).toBe(digestOf('2'));
+    expect(JSON.parse(await readFile(path, 'utf8'))).toEqual({ [store.url]: 2 });
+    await store.write(CATALOGUE_KEY, older);
+    start();
+    await expect(watch.resolve('math')).rejects.toThrow(
+      /went back from revision 2 to 1.*remove .*catalogue-revisions\.json/,
+    );
+    expect(problems).toEqual([expect.stringContaining('went back from revision 2 to 1')]);
+    // What was seen in one store says nothing about another.
+    start('file:///elsewhere');
+    expect(await current()).toBe(digestOf('1'));
+    start();
+    await store.write(CATALOGUE_KEY, newest);
+    expect(await current()).toBe(digestOf('2'));
+    await writeFile(path, '{"half');
+    start();
+    await expect(watch.resolve('math')).rejects.toThrow(/catalogue-revisions\.json/);
   });
 
   it('from before revisions were kept is taken as revision 0', async () => {

@@ -14,6 +14,7 @@ import {
 } from '@signpost/contracts';
 import { type ObjectStore, readCatalogue } from '@signpost/store';
 import { settledWithin } from '../settled-within.ts';
+import type { SeenRevision } from './seen-revision.ts';
 
 /** New versions are seen this late at most, by a store that answers. */
 const MAX_AGE_MS = 2_000;
@@ -31,14 +32,21 @@ export class CatalogueWatch {
   readonly #store: ObjectStore;
   readonly #onProblem: (problem: string) => void;
   readonly #trust: readonly TrustedKey[];
+  readonly #seen: SeenRevision | undefined;
   #current: { readonly catalogue: Catalogue; readonly readAt: number } | undefined;
   #reading: { readonly began: number; readonly done: Promise<void> } | undefined;
 
-  /** With keys in `trust`, only a catalogue that one of them signed is taken. */
-  constructor(store: ObjectStore, onProblem: (problem: string) => void, trust: readonly TrustedKey[] = []) {
+  /** With keys in `trust`, only a catalogue that one of them signed is taken; with `seen`, none that is older than one taken before a restart. */
+  constructor(
+    store: ObjectStore,
+    onProblem: (problem: string) => void,
+    trust: readonly TrustedKey[] = [],
+    seen?: SeenRevision,
+  ) {
     this.#store = store;
     this.#onProblem = onProblem;
     this.#trust = trust;
+    this.#seen = seen;
   }
 
   /** The one in force, without a look at the store; undefined before the first. */
@@ -98,19 +106,28 @@ export class CatalogueWatch {
   }
 
   /** An older catalogue was right once, and its signature still is: its revision alone tells. */
-  #refuseOlder({ revision }: Catalogue): void {
-    const seen = this.#current?.catalogue.revision ?? 0;
-    if (revision < seen)
+  async #refuseOlder({ revision }: Catalogue): Promise<void> {
+    const kept = (await this.#seen?.read()) ?? 0;
+    const seen = Math.max(this.#current?.catalogue.revision ?? 0, kept);
+    if (revision < seen) {
+      const meant =
+        this.#seen === undefined ? 'restart the region' : `remove ${this.#seen.path} and restart the region`;
       throw new Problem(
-        `${this.#store.url}/${CATALOGUE_KEY} went back from revision ${seen} to ${revision}: somebody put an older copy in its place; restore the newest one, or, if this was meant, restart the region`,
+        `${this.#store.url}/${CATALOGUE_KEY} went back from revision ${seen} to ${revision}: somebody put an older copy in its place; restore the newest one, or, if this was meant, ${meant}`,
       );
+    }
+    if (revision === kept) return;
+    // A full disk must not stop a region: until it can be kept, the next look tries again.
+    await this.#seen
+      ?.write(revision)
+      .catch((cause: unknown) => this.#onProblem(`can't keep revision ${revision}: ${cause}`));
   }
 
   async #read(): Promise<void> {
     const readAt = performance.now();
     try {
       const { catalogue } = await readCatalogue(this.#store, this.#trust);
-      this.#refuseOlder(catalogue);
+      await this.#refuseOlder(catalogue);
       this.#current = { catalogue, readAt };
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);

@@ -47,7 +47,8 @@ export class DiskCache {
     const cache = new DiskCache(resolve(dir), budgetBytes, onProblem);
     // Files' times are finer than a Date.
     await cache.#files.sweep(new Date(Date.now() + 1));
-    for (const { key, bytes } of await cache.#files.list('')) cache.#held.set(digestOf(key), bytes);
+    for (const { key, bytes } of await cache.#files.list(''))
+      if (key.endsWith(SUFFIX)) cache.#held.set(digestOf(key), bytes);
     return cache;
   }
 
@@ -103,7 +104,8 @@ export class DiskCache {
   async #write({ digest }: ExpertVersion, bytes: Uint8Array): Promise<void> {
     const key = keyOf(digest);
     if (bytes.byteLength > this.#budgetBytes) return;
-    const files = (await this.#files.list('')).filter((file) => file.key !== key);
+    // What else is kept there is no delta file's business.
+    const files = (await this.#files.list('')).filter((file) => file.key.endsWith(SUFFIX) && file.key !== key);
     files.sort((a, b) => a.modified.getTime() - b.modified.getTime());
     let used = files.reduce((sum, file) => sum + file.bytes, bytes.byteLength);
     for (const file of files) {

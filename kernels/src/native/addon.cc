@@ -18,6 +18,7 @@
 #include "calibrate_wrap.h"
 #include "device_wrap.h"
 #include "memory.h"
+#include "merge_wrap.h"
 #include "pool.h"
 #include "sha256_wrap.h"
 #include "sign_pack.h"
@@ -199,6 +200,7 @@ Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_calibration(env, exports);
+  define_merge(env, exports);
   define_sha256(env, exports);
   exports.Set("NativeDevice", define_device(env));
   exports.Set("mapFile", Napi::Function::New(env, map_file));

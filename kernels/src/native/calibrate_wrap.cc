@@ -15,7 +15,7 @@ Napi::Value add_moment_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int m = integer(env, info[3], 1, kMostColumns, "m");
   const int n = integer(env, info[4], 1, kMostColumns, "n");
-  const auto moment = view<double>(env, info[0], "moment");
+  const auto moment = view<float>(env, info[0], "moment");
   const auto x = view<float>(env, info[1], "x");
   const auto y = view<float>(env, info[2], "y");
   require(env, moment.length == area(m, n), "the moment doesn't fit m and n");
@@ -29,7 +29,7 @@ Napi::Value add_moment_of(const Napi::CallbackInfo& info) {
 Napi::Value factor_moment_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int n = integer(env, info[1], 1, kMostColumns, "n");
-  const auto moment = view<double>(env, info[0], "moment");
+  const auto moment = view<float>(env, info[0], "moment");
   require(env, moment.length == area(n, n), "the moment doesn't fit n");
   return Napi::Number::New(env, factor_moment(default_table(env), moment.data, n));
 }
@@ -41,7 +41,7 @@ Napi::Value choose_signs_of(const Napi::CallbackInfo& info) {
   job.out = integer(env, info[4], 1, 1 << 30, "out");
   job.n = integer(env, info[5], 1, kMostColumns, "n");
   const auto target = view<float>(env, info[0], "target");
-  const auto factor = view<double>(env, info[1], "factor");
+  const auto factor = view<float>(env, info[1], "factor");
   const auto scale = view<float>(env, info[2], "scale");
   const auto signs = view<uint32_t>(env, info[3], "signs");
   require(env, target.length == area(job.out, job.n) && factor.length == area(job.n, job.n), "target or factor doesn't fit out and n");
@@ -54,7 +54,7 @@ Napi::Value choose_signs_of(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
-// target (out, n), signs (out, ceil(n / 32)), moment (n, n), out, n, signTarget (out), signSign (out), targetTarget (out) or undefined
+// target (out, n), signs (out, ceil(n / 32)), moment (n, n), out, n, signTarget (out), signSign (out)
 Napi::Value weighted_products_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   ProductsJob job = {};
@@ -62,7 +62,7 @@ Napi::Value weighted_products_of(const Napi::CallbackInfo& info) {
   job.n = integer(env, info[4], 1, kMostColumns, "n");
   const auto target = view<float>(env, info[0], "target");
   const auto signs = view<uint32_t>(env, info[1], "signs");
-  const auto moment = view<double>(env, info[2], "moment");
+  const auto moment = view<float>(env, info[2], "moment");
   require(env, target.length == area(job.out, job.n) && signs.length == sign_words(job.out, job.n), "target or signs doesn't fit out and n");
   require(env, moment.length == area(job.n, job.n), "the moment doesn't fit n");
   const auto sums = [&](int at, const char* what) {
@@ -75,7 +75,24 @@ Napi::Value weighted_products_of(const Napi::CallbackInfo& info) {
   job.moment = moment.data;
   job.sign_target = sums(5, "signTarget");
   job.sign_sign = sums(6, "signSign");
-  if (!info[7].IsUndefined()) job.target_target = sums(7, "targetTarget");
+  weighted_products(default_table(env), job);
+  return env.Undefined();
+}
+
+// target (out, n), moment (n, n), out, n, targetTarget (out)
+Napi::Value weighted_squares_of(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  ProductsJob job = {};
+  job.out = integer(env, info[2], 1, 1 << 30, "out");
+  job.n = integer(env, info[3], 1, kMostColumns, "n");
+  const auto target = view<float>(env, info[0], "target");
+  const auto moment = view<float>(env, info[1], "moment");
+  const auto squares = view<double>(env, info[4], "squares");
+  require(env, target.length == area(job.out, job.n) && moment.length == area(job.n, job.n), "target or moment doesn't fit out and n");
+  require(env, squares.length == static_cast<size_t>(job.out), "squares doesn't fit out");
+  job.target = target.data;
+  job.moment = moment.data;
+  job.target_target = squares.data;
   weighted_products(default_table(env), job);
   return env.Undefined();
 }
@@ -90,7 +107,7 @@ Napi::Value refine_signs_of(const Napi::CallbackInfo& info) {
   const auto target = view<float>(env, info[0], "target");
   const auto signs = view<uint32_t>(env, info[1], "signs");
   const auto scale = view<float>(env, info[2], "scale");
-  const auto moment = view<double>(env, info[3], "moment");
+  const auto moment = view<float>(env, info[3], "moment");
   require(env, target.length == area(job.out, job.n) && signs.length == sign_words(job.out, job.n), "target or signs doesn't fit out and n");
   require(env, scale.length == static_cast<size_t>(job.out) && moment.length == area(job.n, job.n), "scale or moment doesn't fit out and n");
   job.target = target.data;
@@ -109,8 +126,8 @@ Napi::Value correct_targets_of(const Napi::CallbackInfo& info) {
   job.n = integer(env, info[6], 1, kMostColumns, "n");
   const auto target = view<float>(env, info[0], "target");
   const auto weights = view<float>(env, info[1], "weights");
-  const auto cross = view<double>(env, info[2], "cross");
-  const auto factor = view<double>(env, info[3], "factor");
+  const auto cross = view<float>(env, info[2], "cross");
+  const auto factor = view<float>(env, info[3], "factor");
   require(env, target.length == area(job.out, job.n) && weights.length == target.length, "target or weights doesn't fit out and n");
   require(env, cross.length == area(job.n, job.n) && factor.length == cross.length, "cross or factor doesn't fit n");
   job.target = target.data;
@@ -118,7 +135,7 @@ Napi::Value correct_targets_of(const Napi::CallbackInfo& info) {
   job.cross = cross.data;
   job.factor = factor.data;
   if (!info[4].IsUndefined()) {
-    const auto drift = view<double>(env, info[4], "drift");
+    const auto drift = view<float>(env, info[4], "drift");
     require(env, drift.length == area(job.out, job.n), "drift doesn't fit out and n");
     job.drift = drift.data;
   }
@@ -135,6 +152,7 @@ void define_calibration(Napi::Env env, Napi::Object exports) {
   exports.Set("refineSigns", Napi::Function::New(env, refine_signs_of));
   exports.Set("correctTargets", Napi::Function::New(env, correct_targets_of));
   exports.Set("weightedProducts", Napi::Function::New(env, weighted_products_of));
+  exports.Set("weightedSquares", Napi::Function::New(env, weighted_squares_of));
 }
 
 } // namespace signpost

@@ -135,36 +135,41 @@ void difference(float* out, const void* base, Dtype base_dtype, const void* tune
     for (int i = 0; i < n; i++) out[i] = weight_at(t + i) - weight_at(b + i);
     return;
   }
-  for (int i = 0; i < n; i++) out[i] = value_at(tuned, tuned_dtype, i) - value_at(base, base_dtype, i);
+  int i = 0;
+#if defined(SIGNPOST_AVX512) || defined(SIGNPOST_AVX2) || defined(SIGNPOST_NEON)
+  if (base_dtype == Dtype::F16 && tuned_dtype == Dtype::F16) {
+    const uint16_t* b = static_cast<const uint16_t*>(base);
+    const uint16_t* t = static_cast<const uint16_t*>(tuned);
+    for (; i + kLanes <= n; i += kLanes) store(out + i, load_halves(t + i) - load_halves(b + i));
+  }
+#endif
+  for (; i < n; i++) out[i] = value_at(tuned, tuned_dtype, i) - value_at(base, base_dtype, i);
 }
 
 // ---- calibration: sums that plain code can repeat, so nothing is fused; the compiler makes vectors of these loops ----
 
-// out[k] += direction · Σ_b a_b · x_b[k], some k at a time in registers.
-template <typename X> void add_products_to(double* out, const X* const* x, const double* a, int count, int n, double direction) {
-  constexpr int kAtOnce = 16;
+// out[k] += Σ_b a_b · x_b[k], some k at a time in registers. The compiler would keep these sums in memory.
+void add_products(float* out, const float* const* x, const float* a, int count, int n) {
+  constexpr int kVecs = 8;
   int k = 0;
-  for (; k + kAtOnce <= n; k += kAtOnce) {
-    double sums[kAtOnce];
-    for (int l = 0; l < kAtOnce; l++) sums[l] = out[k + l];
+  for (; k + kVecs * kLanes <= n; k += kVecs * kLanes) {
+    Vec sums[kVecs];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVecs; v++) sums[v] = load(out + k + v * kLanes);
     for (int b = 0; b < count; b++) {
-      const double factor = direction * a[b];
-      for (int l = 0; l < kAtOnce; l++) sums[l] += factor * static_cast<double>(x[b][k + l]);
+      const Vec factor = splat(a[b]);
+      const float* from = x[b] + k;
+#pragma GCC unroll 8
+      for (int v = 0; v < kVecs; v++) sums[v] += factor * load(from + v * kLanes);
     }
-    for (int l = 0; l < kAtOnce; l++) out[k + l] = sums[l];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVecs; v++) store(out + k + v * kLanes, sums[v]);
   }
   for (; k < n; k++)
-    for (int b = 0; b < count; b++) out[k] += direction * a[b] * static_cast<double>(x[b][k]);
+    for (int b = 0; b < count; b++) out[k] += a[b] * x[b][k];
 }
 
-void add_products(double* out, const float* const* x, const double* a, int count, int n) { add_products_to(out, x, a, count, n, 1); }
-void subtract_products(double* out, const double* const* x, const double* a, int count, int n) { add_products_to(out, x, a, count, n, -1); }
-
-void add_scaled(double* out, const double* x, double a, int n) {
-  for (int k = 0; k < n; k++) out[k] += a * x[k];
-}
-
-void add_feedback(float* out, const float* x, float a, int n) {
+void add_scaled(float* out, const float* x, float a, int n) {
   for (int k = 0; k < n; k++) out[k] += a * x[k];
 }
 

@@ -26,7 +26,7 @@ namespace signpost {
 extern const KernelTable TABLE;
 const KernelTable TABLE = {
     TABLE_NAME, kLanes, kLeastLaneRows, linear, lane_signs, sign_tables, sign_columns, attention, dot, scale_by, add, swiglu, rotate, widen, quantize, apply_term, difference,
-    pack_row, subtract_plane, sum_squares, add_products, subtract_products, add_scaled, add_feedback, sum_words,
+    pack_row, subtract_plane, sum_squares, add_products, add_scaled, sum_words,
 };
 
 } // namespace signpost

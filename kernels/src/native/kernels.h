@@ -128,12 +128,10 @@ struct KernelTable {
   // left −= ± scale, by its sign.
   void (*subtract_plane)(float* left, int n, float scale);
   double (*sum_squares)(const float* left, int n);
-  // out[k] ± Σ_b a_b · x_b[k], b in order; not fused.
-  void (*add_products)(double* out, const float* const* x, const double* a, int count, int n);
-  void (*subtract_products)(double* out, const double* const* x, const double* a, int count, int n);
+  // out[k] += Σ_b a_b · x_b[k], b in order; not fused.
+  void (*add_products)(float* out, const float* const* x, const float* a, int count, int n);
   // out += a · x; not fused.
-  void (*add_scaled)(double* out, const double* x, double a, int n);
-  void (*add_feedback)(float* out, const float* x, float a, int n);
+  void (*add_scaled)(float* out, const float* x, float a, int n);
   uint64_t (*sum_words)(const uint64_t* words, size_t n);
 };
 

@@ -54,6 +54,16 @@ inline float fma(float a, float b, float c) {
 #endif
 }
 
+#if defined(SIGNPOST_AVX512)
+inline Vec load_halves(const uint16_t* p) {
+  return reinterpret_cast<Vec>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+#elif defined(SIGNPOST_AVX2)
+inline Vec load_halves(const uint16_t* p) { return reinterpret_cast<Vec>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))); }
+#elif defined(SIGNPOST_NEON)
+inline Vec load_halves(const uint16_t* p) { return reinterpret_cast<Vec>(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))); }
+#endif
+
 // The lanes, added by halves: lane l to lane l + width, width 8, 4, 2, 1.
 inline float reduce(Vec v) {
 #if defined(SIGNPOST_AVX512) || defined(SIGNPOST_AVX2)

@@ -23,16 +23,16 @@ const SETTLED = 1e-6;
 export interface Space {
   readonly n: number;
   /** H, (n, n). */
-  readonly moment: Float64Array;
+  readonly moment: Float32Array;
   /** U from the diagonal on, (n, n). */
-  readonly factor: Float64Array;
+  readonly factor: Float32Array;
 }
 
 export interface ColumnProblem {
   readonly target: Float32Array; // (out, n)
   readonly signs: Uint32Array; // (out, ceil(n / 32))
   readonly rowScale: Float32Array; // (out)
-  readonly moment: Float64Array; // (n, n)
+  readonly moment: Float32Array; // (n, n)
   readonly n: number;
 }
 
@@ -40,7 +40,7 @@ export interface ColumnProblem {
 export function columnScales(problem: ColumnProblem, plain: Float32Array): Float32Array {
   const { target, moment, n } = problem;
   const scaledSigns = rowSigns(problem);
-  const [products, matrix] = [new Float64Array(n * n), new Float64Array(n * n)];
+  const [products, matrix] = [new Float32Array(n * n), new Float32Array(n * n)];
   addMoment(products, scaledSigns, target, n, n);
   const right = new Float64Array(n);
   for (let j = 0; j < n; j++) {
@@ -68,7 +68,7 @@ function rowSigns({ signs, rowScale, n }: ColumnProblem): Float32Array {
 }
 
 function clampedSolution(
-  matrix: Float64Array, // (n, n)
+  matrix: Float32Array, // (n, n)
   right: Float64Array, // (n)
   plain: Float32Array, // (n)
   ridge: number,
@@ -107,7 +107,7 @@ export function dividable(plain: Float32Array): Float32Array {
 /** The space in which a plane with column scales has none. */
 export function scaledSpace({ n, moment, factor }: Space, colScale: Float32Array | undefined): Space {
   if (colScale === undefined) return { n, moment, factor };
-  const [scaledMoment, scaledFactor] = [new Float64Array(n * n), new Float64Array(n * n)];
+  const [scaledMoment, scaledFactor] = [new Float32Array(n * n), new Float32Array(n * n)];
   for (let j = 0; j < n; j++)
     for (let k = 0; k < n; k++) {
       const [at, row] = [j * n + k, colScale[j] ?? 0];

@@ -23,14 +23,14 @@ function problem({ seed, out, n }: { seed: number; out: number; n: number }) {
   const columns = Array.from({ length: n }, () => 0.2 + 2 * Math.abs(next()));
   const target = Float32Array.from({ length: out * n }, (_, k) => next() * at(columns, k % n));
   const rows = Array.from({ length: 3 * n }, () => Array.from({ length: n }, next));
-  const moment = Float64Array.from({ length: n * n }, (_, k) =>
+  const moment = Float32Array.from({ length: n * n }, (_, k) =>
     rows.reduce((sum, row) => sum + at(row, Math.floor(k / n)) * at(row, k % n), k % (n + 1) === 0 ? 0.1 : 0),
   );
   return { target, moment };
 }
 
 /** Σ_i eᵀHe */
-function errorOf(left: Float32Array, moment: Float64Array, n: number): number {
+function errorOf(left: Float32Array, moment: Float32Array, n: number): number {
   let total = 0;
   for (let i = 0; i < left.length; i += n)
     for (let j = 0; j < n; j++)
@@ -75,12 +75,11 @@ describe('a calibrated matrix', () => {
     const { target, moment } = problem(of);
     const factor = moment.slice();
     factorMoment(factor, of.n);
-    const [cross, tuned] = [new Float64Array(of.n ** 2), new Float32Array(of.out * of.n)];
+    const [cross, tuned] = [new Float32Array(of.n ** 2), new Float32Array(of.out * of.n)];
     const input = { n: of.n, moment, factor, cross, drift: undefined };
-    const { planes: fitted, errors } = new MatrixFit(input, scale).fit(
-      { out: of.out, tuned, difference: target },
-      planes,
-    );
+    const fit = new MatrixFit(input, scale);
+    const fitted = fit.fit({ out: of.out, tuned, difference: target }, planes);
+    const { errors } = fit.measure({ out: of.out, tuned, difference: target }, planes);
     const left = fitted.reduce((rest: Float32Array, plane: Plane) => addPlane(rest, plane, of.n, -1), target);
     return { errors, error: errorOf(left, moment, of.n), whole: errorOf(target, moment, of.n), fitted };
   };
@@ -114,8 +113,8 @@ describe('a calibrated matrix', () => {
     const factor = moment.slice();
     factorMoment(factor, n);
     const difference = Float32Array.from({ length: 4 * n }, (_, k) => (k % n === 3 ? 0 : Math.sin(k)));
-    const input = { n, moment, factor, cross: new Float64Array(n * n), drift: undefined };
-    const { planes } = new MatrixFit(input, 'row-col').fit({ out: 4, tuned: new Float32Array(4 * n), difference }, 1);
+    const input = { n, moment, factor, cross: new Float32Array(n * n), drift: undefined };
+    const planes = new MatrixFit(input, 'row-col').fit({ out: 4, tuned: new Float32Array(4 * n), difference }, 1);
     for (const { rowScale, colScale } of planes)
       for (const value of [...rowScale, ...(colScale ?? [])]) expect(Number.isFinite(value)).toBe(true);
   });
@@ -127,14 +126,14 @@ describe('a calibrated matrix', () => {
     factorMoment(factor, of.n);
     const lost = Float32Array.from({ length: of.out * of.n }, noise(3));
     // A stream that lacks `lost` x̂: R = lost H.
-    const cross = new Float64Array(of.out * of.n);
+    const cross = new Float32Array(of.out * of.n);
     for (let i = 0; i < of.out; i++)
       for (let k = 0; k < of.n; k++)
         for (let j = 0; j < of.n; j++)
           cross[i * of.n + k] = at(cross, i * of.n + k) + at(lost, i * of.n + j) * at(moment, j * of.n + k);
-    const input = { n: of.n, moment, factor, cross: new Float64Array(of.n ** 2) };
-    const fit = (difference: Float32Array, drift: Float64Array | undefined) =>
-      new MatrixFit({ ...input, drift }, 'row').fit(
+    const input = { n: of.n, moment, factor, cross: new Float32Array(of.n ** 2) };
+    const fit = (difference: Float32Array, drift: Float32Array | undefined) =>
+      new MatrixFit({ ...input, drift }, 'row').measure(
         { out: of.out, tuned: new Float32Array(of.out * of.n), difference },
         1,
       ).errors[1] ?? 0;

@@ -12,7 +12,7 @@
  * - column scales c, where wanted: least squares given signs and row scales (column-scales.ts), in turn with those;
  * - further planes: the same for what is left, then each again for what the others leave.
  */
-import { chooseSigns, correctTargets, refineSigns, weightedProducts } from '@signpost/kernels';
+import { chooseSigns, correctTargets, refineSigns, weightedProducts, weightedSquares } from '@signpost/kernels';
 import type { Plane } from '../pack/difference.ts';
 import { rowColPlane } from '../pack/row-col.ts';
 import { columnScales, dividable, RIDGE, type Space, scaledSpace, scaledTarget } from './column-scales.ts';
@@ -25,17 +25,17 @@ const SWEEPS = 15;
 /** What has a scale of its own in a calibrated plane: rows, or rows and columns. */
 export type CalibratedScale = 'row' | 'row-col';
 
-export interface Fitted {
-  readonly planes: readonly Plane[];
-  /** Σ_rows eᵀHe before any plane, after the first, after the second …: (planes + 1). */
-  readonly errors: readonly number[];
-}
-
 /** Linear layer (out, n) as the fine-tune has it, and its difference from the base. */
 export interface LinearDifference {
   readonly out: number;
   readonly tuned: Float32Array; // (out, n)
   readonly difference: Float32Array; // (out, n)
+}
+
+interface Step {
+  readonly planes: readonly Plane[];
+  /** Of what the planes are to be, (out, n). */
+  readonly left: Float32Array;
 }
 
 export class MatrixFit {
@@ -47,20 +47,37 @@ export class MatrixFit {
     this.#scale = scale;
   }
 
-  fit({ out, tuned, difference }: LinearDifference, planes: number): Fitted {
+  fit(matrix: LinearDifference, planes: number): readonly Plane[] {
+    let fitted: readonly Plane[] = [];
+    for (const step of this.#steps(matrix, planes)) fitted = step.planes;
+    return fitted;
+  }
+
+  /** Fits as many planes. Gives the first, and Σ_rows eᵀHe before any plane, after the first, after the second …: (planes + 1). */
+  measure(matrix: LinearDifference, planes: number): { readonly first: Plane | undefined; readonly errors: number[] } {
+    let first: Plane | undefined;
+    const errors: number[] = [];
+    for (const { planes: fitted, left } of this.#steps(matrix, planes)) {
+      first ??= fitted[0];
+      errors.push(this.#error(left, matrix.out));
+    }
+    return { first, errors };
+  }
+
+  /** What is left before any plane, then with one more after the other. */
+  *#steps({ out, tuned, difference }: LinearDifference, planes: number): Generator<Step, void, void> {
     const { n, cross, factor, drift } = this.#input;
     let left: Float32Array = difference.slice();
     correctTargets(left, tuned, cross, factor, drift, out, n);
     const fitted: Plane[] = [];
-    const errors = [this.#error(left, out)];
+    yield { planes: [], left };
     for (let p = 0; p < planes; p++) {
       const plane = this.#plane(left, out);
       fitted.push(plane);
       left = addPlane(left, plane, n, -1);
       if (p > 0) left = this.#settle(left, fitted, out);
-      errors.push(this.#error(left, out));
+      yield { planes: [...fitted], left };
     }
-    return { planes: fitted, errors };
   }
 
   /** Fits each plane again to what the others leave, now that all are there. Gives what is left then; changes `planes` in place. */
@@ -118,10 +135,9 @@ export class MatrixFit {
 
   /** Σ eᵀHe over the rows e of what is left. */
   #error(left: Float32Array, out: number): number {
-    const { n, moment } = this.#input;
-    const products = [new Float64Array(out), new Float64Array(out), new Float64Array(out)] as const;
-    weightedProducts(left, plainSigns(left, out, n), moment, out, n, ...products);
-    return sum(products[2]);
+    const squares = new Float64Array(out);
+    weightedSquares(left, this.#input.moment, out, this.#input.n, squares);
+    return sum(squares);
   }
 }
 
@@ -147,7 +163,7 @@ function rowScales(
 ): Float32Array {
   const out = plain.length;
   const [signTarget, signSign] = [new Float64Array(out), new Float64Array(out)];
-  weightedProducts(target, signs, moment, out, n, signTarget, signSign, undefined);
+  weightedProducts(target, signs, moment, out, n, signTarget, signSign);
   const ridge = (RIDGE * sum(signSign)) / out;
   return Float32Array.from(signTarget, (product, i) =>
     Math.max(0, (product + ridge * (plain[i] ?? 0)) / ((signSign[i] ?? 0) + ridge)),

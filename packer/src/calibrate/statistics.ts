@@ -15,13 +15,13 @@ const DAMPING = 0.005;
 export interface InputStatistics {
   readonly n: number;
   /** H = E[x̂ x̂ᵀ] + δI, (n, n). */
-  readonly moment: Float64Array;
+  readonly moment: Float32Array;
   /** U with H = U Uᵀ, upper triangular, and Uᵀ below the diagonal, (n, n). */
-  readonly factor: Float64Array;
+  readonly factor: Float32Array;
   /** D = E[(x − x̂) x̂ᵀ], (n, n). */
-  readonly cross: Float64Array;
+  readonly cross: Float32Array;
   /** R = E[(h − ĥ) x̂ᵀ], (hidden, n), where the output is added to the residual stream: h is the stream in the fine-tune, ĥ in the compressed model. */
-  readonly drift: Float64Array | undefined;
+  readonly drift: Float32Array | undefined;
 }
 
 /** A halt of the walk: linear layers that are about to be computed from one input. */
@@ -64,8 +64,8 @@ export class CalibrationWalk {
 
   async #statistics(stage: WalkStage, reference: WalkStage): Promise<InputStatistics> {
     const n = stage.inDim;
-    const [moment, cross] = [new Float64Array(n * n), new Float64Array(n * n)];
-    let drift: Float64Array | undefined;
+    const [moment, cross] = [new Float32Array(n * n), new Float32Array(n * n)];
+    let drift: Float32Array | undefined;
     const theirs = reference.inputs();
     let row = 0;
     for await (const ours of stage.inputs()) {
@@ -80,7 +80,7 @@ export class CalibrationWalk {
       if (ours.addedTo === undefined || tuned.addedTo === undefined) continue;
       const stream = weighted(difference(tuned.addedTo, ours.addedTo), weights);
       const hidden = stream.length / weights.length;
-      drift ??= new Float64Array(hidden * n);
+      drift ??= new Float32Array(hidden * n);
       addMoment(drift, stream, input, hidden, n);
     }
     damp(moment, n);
@@ -108,7 +108,7 @@ function difference(x: Float32Array, y: Float32Array): Float32Array {
   return x.map((value, i) => value - (y[i] ?? 0));
 }
 
-function damp(moment: Float64Array, n: number): void {
+function damp(moment: Float32Array, n: number): void {
   let trace = 0;
   for (let i = 0; i < n; i++) trace += moment[i * n + i] ?? 0;
   // An input that is never there has no moment; it must not make the matrix singular.

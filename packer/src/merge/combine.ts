@@ -2,6 +2,7 @@
  * The arithmetic of merging, on blocks of float32. Every step is rounded to float32 in mergekit's order, so that a sign elected on a close call
  * is the one that mergekit elects.
  */
+import { electAndMerge as elect } from '@signpost/kernels';
 
 /** One fine-tune's part in a merge: its values or differences, and its weight. */
 export interface Term {
@@ -25,25 +26,16 @@ export function weightedSum(terms: readonly Term[], length: number, normalize: b
   return sum;
 }
 
-/**
- * TIES' election and disjoint merge (arXiv 2306.01708): at each element the sign of the weighted sum is elected (+ where it is zero), and
- * the weighted differences of that sign are added up; `normalize` divides by their weights.
- */
+/** TIES' election and disjoint merge (arXiv 2306.01708), as the kernel does it. */
 export function electAndMerge(terms: readonly Term[], length: number, normalize: boolean): Float32Array {
-  const elected = weightedSum(terms, length, false);
   const merged = new Float32Array(length);
-  const weights = new Float32Array(length);
-  for (const { values, weight } of terms) {
-    const factor = Math.fround(weight);
-    for (let i = 0; i < length; i++) {
-      const value = Math.fround((values[i] ?? 0) * factor);
-      if (value === 0 || value > 0 !== (elected[i] ?? 0) >= 0) continue;
-      merged[i] = (merged[i] ?? 0) + value;
-      weights[i] = (weights[i] ?? 0) + factor;
-    }
-  }
-  if (normalize)
-    for (let i = 0; i < length; i++) if (weights[i] !== 0) merged[i] = (merged[i] ?? 0) / (weights[i] ?? 1);
+  const weights = Float32Array.from(terms, ({ weight }) => weight);
+  elect(
+    merged,
+    terms.map(({ values }) => values),
+    weights,
+    normalize,
+  );
   return merged;
 }
 

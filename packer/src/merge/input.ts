@@ -6,16 +6,17 @@
 import { statSync } from 'node:fs';
 import { deltaStem, type ExpertVocabulary, Problem, signWords } from '@signpost/contracts';
 import {
-  brainToFloat,
   type Checkpoint,
+  type CheckpointTensor,
   modelParams,
   openDelta,
   type ParamDelta,
   type ParamSpec,
   type SignPlane,
 } from '@signpost/engine';
-import { mapFile, releaseMapped } from '@signpost/kernels';
-import { type RowReader, rowReader, rowShape } from '../source/floats.ts';
+import { mapFile, type RawMatrix, releaseMapped, subtract } from '@signpost/kernels';
+import { rowsOf } from '../pack/blocks.ts';
+import { floatsOfBrains, letGo, type RowReader, rowReader, rowShape } from '../source/floats.ts';
 import { openSource, type SourceOptions } from '../source/open.ts';
 import { checkSameModel } from '../source/same-model.ts';
 import { tokenizerChanges } from '../source/tokenizer.ts';
@@ -30,6 +31,8 @@ interface Difference {
 
 /** Its name is the location it was opened at. */
 export interface MergeInput extends ExpertVocabulary {
+  /** Folders and files that it is read from. */
+  readonly paths: readonly string[];
   /** The model's own values. */
   values(spec: ParamSpec): RowReader;
   /** `undefined` where the model has the base's values. */
@@ -55,9 +58,29 @@ export async function openInput(location: string, base: Checkpoint, options: Sou
 /** Rows of a checkpoint's parameter. @throws Problem when it is missing or of another shape. */
 export function paramRows(checkpoint: Checkpoint, spec: ParamSpec): RowReader {
   const { dtype } = checkpoint.param(spec);
+  return rowReader(tensorOf(checkpoint, spec), dtype);
+}
+
+function tensorOf(checkpoint: Checkpoint, spec: ParamSpec): CheckpointTensor {
+  checkpoint.param(spec);
   const tensor = checkpoint.tensors.get(spec.name);
   if (tensor === undefined) throw new Problem(`${checkpoint.dir}: tensor ${spec.name} is missing`);
-  return rowReader(tensor, dtype);
+  return tensor;
+}
+
+interface RawRows {
+  readonly block: RawMatrix;
+  letGo(): void;
+}
+
+/** The same as they are stored. */
+function rawRows(checkpoint: Checkpoint, spec: ParamSpec): (begin: number, end: number) => RawRows {
+  const tensor = tensorOf(checkpoint, spec);
+  const rows = rowsOf(tensor, spec.shape[0]);
+  return (begin, end) => {
+    const block = rows(begin, end);
+    return { block, letGo: () => letGo(tensor, block.data) };
+  };
 }
 
 function checkpointInput(tuned: Checkpoint, base: Checkpoint): Omit<MergeInput, 'name' | 'changes'> {
@@ -65,6 +88,7 @@ function checkpointInput(tuned: Checkpoint, base: Checkpoint): Omit<MergeInput, 
   const specs = new Map(modelParams(tuned.config).specs.map((spec) => [spec.name, spec]));
   const values = (spec: ParamSpec) => paramRows(tuned, specs.get(spec.name) ?? spec);
   return {
+    paths: tuned.origin.paths,
     addedRows: tuned.config.vocabSize - base.config.vocabSize,
     added: (spec) => {
       const [rows, whole] = [spec.shape[0], values(spec)];
@@ -73,11 +97,12 @@ function checkpointInput(tuned: Checkpoint, base: Checkpoint): Omit<MergeInput, 
     values,
     difference(spec) {
       if (tuned.tensors.get(spec.name) === base.tensors.get(spec.name)) return undefined;
-      const [before, after] = [paramRows(base, spec), values(spec)];
+      const [before, after] = [rawRows(base, spec), rawRows(tuned, specs.get(spec.name) ?? spec)];
       const rows: RowReader = (begin, end) => {
         const [from, to] = [before(begin, end), after(begin, end)];
-        const difference = new Float32Array(to.length);
-        for (let i = 0; i < difference.length; i++) difference[i] = (to[i] ?? 0) - (from[i] ?? 0);
+        const difference = subtract(from.block, to.block);
+        from.letGo();
+        to.letGo();
         return difference;
       };
       return { rows, oneBit: false };
@@ -103,12 +128,13 @@ async function packedInput(path: string, base: Checkpoint): Promise<MergeInput> 
   };
   return {
     name: path,
+    paths: [path],
     changes: file.metadata.tokenizer,
     addedRows: file.addedRows,
     added(spec) {
       const rows = deltas.get(deltaStem(spec.name))?.added ?? new Uint16Array();
       const { cols } = rowShape(spec.shape);
-      return (begin, end) => Float32Array.from(rows.subarray(begin * cols, end * cols), brainToFloat);
+      return (begin, end) => floatsOfBrains(rows.subarray(begin * cols, end * cols));
     },
     difference,
     values(spec) {
@@ -126,8 +152,7 @@ async function packedInput(path: string, base: Checkpoint): Promise<MergeInput> 
 /** `Σ_p diag(r_p) · S_p · diag(c_p)` and the exact difference, of some rows. */
 function deltaRows({ planes, exact }: ParamDelta, cols: number, begin: number, end: number): Float32Array {
   const values = new Float32Array((end - begin) * cols);
-  if (exact !== undefined)
-    for (let i = 0; i < values.length; i++) values[i] = brainToFloat(exact[begin * cols + i] ?? 0);
+  if (exact !== undefined) values.set(floatsOfBrains(exact.subarray(begin * cols, end * cols)));
   for (const plane of planes)
     for (let row = begin; row < end; row++) {
       addPlaneRow(values.subarray((row - begin) * cols, (row - begin + 1) * cols), plane, row);

@@ -46,7 +46,10 @@ export async function openMerge(recipe: MergeRecipe, options: SourceOptions = {}
     const all = isLonger ? stacked(spec, rows, leading.added(spec)) : rows;
     tensors.set(spec.name, new ComputedTensor(spec.name, shape, all));
   }
-  const checkpoint = new Checkpoint(base.dir, { ...base.config, vocabSize }, tensors);
+  const { where: _, ...method } = recipe;
+  const paths = [...base.origin.paths, ...inputs.flatMap((input) => input.paths)];
+  const origin = { paths, method: JSON.stringify(method) };
+  const checkpoint = new Checkpoint(base.dir, { ...base.config, vocabSize }, tensors, origin);
   return { base, checkpoint, tokenizer: leading?.changes };
 }
 

@@ -1,6 +1,7 @@
 /**
  * Thinning out one fine-tune's differences before they are merged: TIES keeps the largest, DARE keeps some at random.
  */
+import { countMagnitudes } from '@signpost/kernels';
 import type { RowReader } from '../source/floats.ts';
 import { rowBlocks, rowShape } from '../source/floats.ts';
 
@@ -18,8 +19,8 @@ export function keepLargest(read: RowReader, shape: readonly number[], density: 
   if (density === 1) return () => {};
   if (density === 0) return (delta) => void delta.fill(0);
   const wanted = Math.max(1, Math.trunc(density * rows * cols));
-  const upper = descend(countUpper(read, shape), wanted);
-  const lower = descend(countLower(read, shape, upper.value), wanted - upper.above);
+  const upper = descend(countHalves(read, shape, UPPER), wanted);
+  const lower = descend(countHalves(read, shape, upper.value), wanted - upper.above);
   const threshold = upper.value * 0x10000 + lower.value;
   const lastKept = indexOfEqual(read, shape, threshold, wanted - upper.above - lower.above);
   return (delta, first) => {
@@ -51,31 +52,12 @@ function magnitudeBits(delta: Float32Array): Uint32Array {
   return new Uint32Array(delta.buffer, delta.byteOffset, delta.length);
 }
 
-/** How many elements have each upper half of their magnitude's bits. */
-function countUpper(read: RowReader, shape: readonly number[]): Uint32Array {
-  const counts = new Uint32Array(2 ** 16);
-  for (const { begin, end } of rowBlocks(shape)) {
-    const bits = magnitudeBits(read(begin, end));
-    for (let i = 0; i < bits.length; i++) {
-      const half = ((bits[i] ?? 0) >>> 16) & 0x7fff;
-      counts[half] = (counts[half] ?? 0) + 1;
-    }
-  }
-  return counts;
-}
+const UPPER = -1;
 
-/** How many of those with that upper half have each lower half. */
-function countLower(read: RowReader, shape: readonly number[], upper: number): Uint32Array {
+/** How many elements have each upper half of their magnitude's bits; or of those with one upper half, how many have each lower half. */
+function countHalves(read: RowReader, shape: readonly number[], upper: number): Uint32Array {
   const counts = new Uint32Array(2 ** 16);
-  for (const { begin, end } of rowBlocks(shape)) {
-    const bits = magnitudeBits(read(begin, end));
-    for (let i = 0; i < bits.length; i++) {
-      const word = bits[i] ?? 0;
-      if (((word >>> 16) & 0x7fff) !== upper) continue;
-      const half = word & 0xffff;
-      counts[half] = (counts[half] ?? 0) + 1;
-    }
-  }
+  for (const { begin, end } of rowBlocks(shape)) countMagnitudes(counts, read(begin, end), upper);
   return counts;
 }
 

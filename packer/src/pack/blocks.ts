@@ -36,7 +36,8 @@ export function* rowBlocks(
   }
 }
 
-function rowsOf(tensor: CheckpointTensor, rows: number): (begin: number, end: number) => RawMatrix {
+/** Rows `begin` … `end - 1` of a tensor of so many, as they are stored. */
+export function rowsOf(tensor: CheckpointTensor, rows: number): (begin: number, end: number) => RawMatrix {
   if (tensor instanceof ComputedTensor)
     return (begin, end) => ({ dtype: 'F32', data: bytesOf(tensor.rows(begin, end)) });
   const { dtype, data } = rawMatrix(tensor);

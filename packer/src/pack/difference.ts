@@ -2,10 +2,10 @@
  * One parameter's difference: as 1-bit planes, or exact.
  */
 import { Problem, signWords } from '@signpost/contracts';
-import { type CheckpointTensor, floatToBrain, widenRows } from '@signpost/engine';
+import { type CheckpointTensor, widenRows } from '@signpost/engine';
 import { planeBuffers, type SignPacked, signPack } from '@signpost/kernels';
 import { quantiseRows } from '../quantise.ts';
-import { decodeFloats } from '../source/floats.ts';
+import { brainsOfFloats, decodeFloats } from '../source/floats.ts';
 import { rawMatrix, rowBlocks } from './blocks.ts';
 import type { ChangedParam, ExactDtype, PlannedMatrix, PlannedParam, PlannedRows, ScaleKind } from './plan.ts';
 import { rowColPlane } from './row-col.ts';
@@ -124,8 +124,10 @@ function* differenceBlocks(param: ChangedParam): Generator<{ readonly at: number
   const columns = param.spec.shape.length === 1 ? 1 : param.spec.shape[1];
   for (const { begin, base, tuned } of rowBlocks(param.base, param.tuned)) {
     const before = decodeFloats(base.dtype, base.data);
-    const values = decodeFloats(tuned.dtype, tuned.data).map((value, i) => value - (before[i] ?? Number.NaN));
-    if (!values.every(Number.isFinite)) throw notFinite(param);
+    const after = decodeFloats(tuned.dtype, tuned.data);
+    const values = new Float32Array(after.length);
+    for (let i = 0; i < values.length; i++) values[i] = (after[i] ?? Number.NaN) - (before[i] ?? Number.NaN);
+    if (!areFinite(values)) throw notFinite(param);
     yield { at: begin * columns, values };
   }
 }
@@ -149,7 +151,7 @@ export function exactDifference(param: ChangedParam, dtype: ExactDtype): Exact {
   const count = shape.reduce((product, dim) => product * dim, 1);
   if (dtype === 'BF16') {
     const values = new Uint16Array(count);
-    for (const block of differenceBlocks(param)) values.set(Uint16Array.from(block.values, floatToBrain), block.at);
+    for (const block of differenceBlocks(param)) values.set(brainsOfFloats(block.values), block.at);
     return { dtype, values };
   }
   if (shape.length === 1) {
@@ -173,14 +175,21 @@ export function exactDifference(param: ChangedParam, dtype: ExactDtype): Exact {
  */
 export function addedRows({ spec, tuned }: PlannedRows): Uint16Array {
   const values = floatsOf(tuned);
-  if (!values.every(Number.isFinite))
+  if (!areFinite(values))
     throw new Problem(`the rows that the fine-tune added to ${spec.name} hold an infinity or NaN`);
-  return Uint16Array.from(values, floatToBrain);
+  return brainsOfFloats(values);
 }
 
 /** What an exact difference stands for, as BF16: what a device holds. */
 export function brainOf(exact: Exact): Uint16Array {
   return exact.dtype === 'BF16' ? exact.values : widenRows(exact.values, exact.scale);
+}
+
+function areFinite(values: Float32Array): boolean {
+  // What is not finite stays so, or becomes NaN, when it is multiplied by 0 and added up.
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += (values[i] ?? 0) * 0;
+  return sum === 0;
 }
 
 function notFinite({ spec, tuned }: PlannedParam): Problem {

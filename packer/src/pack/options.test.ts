@@ -1,10 +1,10 @@
 /**
- * What pack makes of its options: policies, kinds of scale, INT8, planes by budget, calibration; and how a killed run goes on.
+ * What pack makes of its options: policies, kinds of scale, INT8, planes by budget, calibration.
  */
-import { copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Digest, elementCount, parseSafetensors } from '@signpost/contracts';
+import { elementCount, parseSafetensors } from '@signpost/contracts';
 import {
   type Checkpoint,
   isLinearWeight,
@@ -17,7 +17,7 @@ import {
 } from '@signpost/engine';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { CalibrationSet } from '../calibrate/prompts.ts';
+import { sequences } from '../calibrate/fixtures.ts';
 import { allocatePlanes } from './budget.ts';
 import { type PackOptions, type PackReport, pack } from './pack.ts';
 import { type PlannedMatrix, tensorsOf } from './plan.ts';
@@ -102,7 +102,7 @@ describe('scales', () => {
   });
 
   it('and calibration or further planes that contradict them are refused', async () => {
-    await expect(packed({ scale: 'matrix', calibration: sequences(1) })).rejects.toThrow(
+    await expect(packed({ scale: 'matrix', calibration: sequences(1, base) })).rejects.toThrow(
       /calibration fits scales "row" and "row-col"/,
     );
     await expect(packed({ scale: 'matrix-norm', planes: 2 })).rejects.toThrow(/matrix-norm/);
@@ -210,9 +210,9 @@ describe('planes by budget', () => {
 
 describe('calibration', () => {
   it('brings the logits nearer to the fine-tune’s than plain row scales do, on other tokens, too', async () => {
-    const [plain, calibrated] = [await packed(), await packed({ calibration: sequences(1) })];
+    const [plain, calibrated] = [await packed(), await packed({ calibration: sequences(1, base) })];
     expect(calibrated.bytes - plain.bytes).toBeLessThan(512);
-    const unseen = sequences(2).sequences.map(({ tokens }) => tokens);
+    const unseen = sequences(2, base).sequences.map(({ tokens }) => tokens);
     const [plainError, calibratedError] = [await logitError(plain, unseen), await logitError(calibrated, unseen)];
     expect(calibratedError).toBeLessThan(0.9 * plainError);
   });
@@ -220,87 +220,23 @@ describe('calibration', () => {
   it('fits column scales, too', async () => {
     const [plain, calibrated] = [
       await packed({ scale: 'row-col' }),
-      await packed({ scale: 'row-col', calibration: sequences(1) }),
+      await packed({ scale: 'row-col', calibration: sequences(1, base) }),
     ];
     expect(calibrated.bytes - plain.bytes).toBeLessThan(512);
-    const unseen = sequences(2).sequences.map(({ tokens }) => tokens);
+    const unseen = sequences(2, base).sequences.map(({ tokens }) => tokens);
     expect(await logitError(calibrated, unseen)).toBeLessThan(0.9 * (await logitError(plain, unseen)));
   });
 
   it('gives the same file for the same prompts, and says which they were', async () => {
-    const [one, two] = [await packed({ calibration: sequences(1) }), await packed({ calibration: sequences(1) })];
+    const [one, two] = [
+      await packed({ calibration: sequences(1, base) }),
+      await packed({ calibration: sequences(1, base) }),
+    ];
     const bytes = await readFile(one.out);
     expect(bytes.equals(await readFile(two.out))).toBe(true);
-    expect(openDelta(new Uint8Array(bytes), one.out).metadata.calibration).toBe(sequences(1).digest);
+    expect(openDelta(new Uint8Array(bytes), one.out).metadata.calibration).toBe(sequences(1, base).digest);
   });
 });
-
-describe('a killed run', () => {
-  it.each([
-    ['plain', 'row', undefined],
-    ['calibrated', 'row', 1],
-    ['calibrated by columns', 'row-col', 1],
-  ] as const)('goes on behind the last parameter written: %s', async (_, scale, seed) => {
-    const options = seed === undefined ? { scale } : { scale, calibration: sequences(seed) };
-    const whole = await readFile((await packed(options)).out);
-    const out = join(dir, `resumed-${scale}-${seed}`);
-    await leaveBehind(out, options, 5);
-    let parameters = 0;
-    const report = await pack(base, tuned, { name: 'a', out, ...options, onProgress: () => parameters++ });
-    expect(parameters).toBe(report.params.length);
-    expect((await readFile(out)).equals(whole)).toBe(true);
-    expect((await readdir(dir)).filter((name) => name.includes('.partial'))).toEqual([]);
-  });
-
-  it('with other inputs begins anew', async () => {
-    const out = join(dir, 'other');
-    await leaveBehind(out, {}, 5);
-    const other = await openCheckpoint(join(GOLDEN, 'b'));
-    const want = await readFile((await packed({}, other)).out);
-    await pack(base, other, { name: 'a', out });
-    expect((await readFile(out)).equals(want)).toBe(true);
-  });
-});
-
-/** What a process killed after some parameters leaves: copied while the run is under way, put back once it has cleaned up. */
-async function leaveBehind(out: string, options: Partial<PackOptions>, parameters: number): Promise<void> {
-  const [partial, journal] = [`${out}.partial`, `${out}.partial.json`];
-  const controller = new AbortController();
-  let count = 0;
-  const copies: Promise<void>[] = [];
-  const stopped = pack(base, tuned, {
-    name: 'a',
-    out,
-    ...options,
-    journalIntervalMs: 0,
-    signal: controller.signal,
-    onProgress: () => {
-      if (++count !== parameters) return;
-      copies.push(copyFile(partial, `${partial}.kept`), copyFile(journal, `${journal}.kept`));
-      controller.abort();
-    },
-  });
-  await expect(stopped).rejects.toThrow(/abort/);
-  await Promise.all(copies);
-  await copyFile(`${partial}.kept`, partial);
-  await copyFile(`${journal}.kept`, journal);
-  await Promise.all([rm(`${partial}.kept`), rm(`${journal}.kept`)]);
-}
-
-function sequences(seed: number): CalibrationSet {
-  let state = seed;
-  const next = (below: number) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-  return {
-    sequences: Array.from({ length: 48 }, () => ({
-      tokens: Array.from({ length: 24 }, () => next(base.config.vocabSize)),
-      answerStart: 0,
-    })),
-    digest: String(seed).repeat(64) as Digest,
-  };
-}
 
 /** Squared distance to the fine-tune's logits. */
 async function logitError({ out }: PackReport, token: readonly (readonly number[])[]): Promise<number> {

@@ -31,7 +31,7 @@ import { brainOf, type Exact } from './difference.ts';
 import { CalibratedSource, type PackedParam, type ParamSource, PlainSource } from './params.ts';
 import { type ExactDtype, type Layout, type PlannedParam, planPack, type ScaleKind, tensorsOf } from './plan.ts';
 import { DEFAULT_POLICY, POLICIES, type PolicyRule } from './policy.ts';
-import { DeltaWriter, folderState } from './writer.ts';
+import { DeltaWriter, originState } from './writer.ts';
 
 export interface PackOptions {
   /** Expert name, as written in the file. */
@@ -148,7 +148,7 @@ async function write(
       if (before !== undefined) await source.skip(param, await readBack(writer, index, param, layout));
       else {
         const packed = await source.pack(param, layout.planesOf(param.stem));
-        const error = packed.kind === '1bit' ? packed.errors.relative : undefined;
+        const error = packed.kind === '1bit' ? packed.error : undefined;
         await writer.append(param.stem, partsOf(packed), error);
       }
       const { error } = writer.written[index] ?? {};
@@ -198,8 +198,8 @@ async function planesByStem(
     const measured: MeasuredMatrix[] = [];
     for (const param of planned) {
       settings.signal?.throwIfAborted();
-      const packed = await source.measure(param, count);
-      if (packed.kind === '1bit' && param.kind === '1bit') measured.push({ param, squared: packed.errors.squared });
+      const squared = await source.measure(param, count);
+      if (param.kind === '1bit') measured.push({ param, squared });
       progress(param);
     }
     return allocatePlanes(measured, budget);
@@ -261,14 +261,16 @@ function bitsOf(planned: readonly PlannedParam[], { planesOf }: Layout): number 
   return sums.weights === 0 ? 0 : sums.bits / sums.weights;
 }
 
-/** Everything that decides the bytes of the file. Undefined parts (a checkpoint that is no folder) are random: such a run is never resumed. */
+/** Everything that decides the bytes of the file. Undefined parts (a checkpoint from no file) are random: such a run is never resumed. */
 async function resumeKey(
   base: Checkpoint,
   tuned: Checkpoint,
   { name, calibration, tokenizer }: Settings,
   tensors: readonly unknown[],
 ): Promise<string> {
-  const states = [await folderState(base.dir), await folderState(tuned.dir)].map((state) => state ?? Math.random());
+  const states = [await originState(base.origin), await originState(tuned.origin)].map(
+    (state) => state ?? Math.random(),
+  );
   const key = [PACKER_VERSION, name, calibration?.digest, calibration?.sequences.length, tokenizer, states, tensors];
   return createHash('sha256').update(JSON.stringify(key)).digest('hex');
 }

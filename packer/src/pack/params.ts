@@ -21,23 +21,21 @@ import type { Layout, PlannedMatrix, PlannedParam } from './plan.ts';
 export type PackedParam =
   | { readonly kind: 'exact'; readonly exact: Exact }
   | { readonly kind: 'added'; readonly rows: Uint16Array }
-  | { readonly kind: '1bit'; readonly planes: readonly Plane[]; readonly errors: MatrixErrors };
-
-interface MatrixErrors {
-  /** ‖Δ − Δ̂‖ / ‖Δ‖ with all planes. */
-  readonly relative: number;
-  /**
-   * What planes are chosen by, before any, after the first, after the second …: Σ (Δ − Δ̂)², or with calibration the squared error of the outputs over the
-   * calibration tokens.
-   */
-  readonly squared: readonly number[];
-}
+  | {
+      readonly kind: '1bit';
+      readonly planes: readonly Plane[];
+      /** ‖Δ − Δ̂‖ / ‖Δ‖ with all planes. */
+      readonly error: number;
+    };
 
 export interface ParamSource {
   /** Parameters must be asked for in the order of the plan. */
   pack(param: PlannedParam, planes: number): Promise<PackedParam>;
-  /** Packs with more planes than will be kept, to see what each saves; what comes after sees the first alone. */
-  measure(param: PlannedParam, planes: number): Promise<PackedParam>;
+  /**
+   * Of a 1-bit matrix, what planes are chosen by, before any, after the first, after the second …: Σ (Δ − Δ̂)², or with calibration the squared error of the
+   * outputs over the calibration tokens. What comes after sees the first plane alone. Every parameter must be asked for, in order.
+   */
+  measure(param: PlannedParam, planes: number): Promise<readonly number[]>;
   /** Takes a parameter that was packed before, in place of `pack`. */
   skip(param: PlannedParam, delta: ParamDelta): Promise<void>;
 }
@@ -55,11 +53,11 @@ export class PlainSource implements ParamSource {
     if (param.kind === 'exact') return { kind: 'exact', exact: exactDifference(param, this.#layout.exact) };
     const { planes: packed, squared } = binarise(param, this.#layout.scale, planes);
     const [whole = 0] = squared;
-    return { kind: '1bit', planes: packed, errors: { relative: Math.sqrt((squared.at(-1) ?? 0) / whole), squared } };
+    return { kind: '1bit', planes: packed, error: Math.sqrt((squared.at(-1) ?? 0) / whole) };
   }
 
-  measure(param: PlannedParam, planes: number): Promise<PackedParam> {
-    return this.pack(param, planes);
+  async measure(param: PlannedParam, planes: number): Promise<readonly number[]> {
+    return param.kind === '1bit' ? binarise(param, this.#layout.scale, planes).squared : [];
   }
 
   async skip(): Promise<void> {}
@@ -83,15 +81,7 @@ export class CalibratedSource implements ParamSource {
     this.#scale = scale;
   }
 
-  pack(param: PlannedParam, planes: number): Promise<PackedParam> {
-    return this.#pack(param, planes, planes);
-  }
-
-  measure(param: PlannedParam, planes: number): Promise<PackedParam> {
-    return this.#pack(param, planes, 1);
-  }
-
-  async #pack(param: PlannedParam, planes: number, use: number): Promise<PackedParam> {
+  async pack(param: PlannedParam, planes: number): Promise<PackedParam> {
     if (param.kind === 'added') {
       const rows = addedRows(param);
       this.#load(param.stem, { planes: [], added: rows });
@@ -105,9 +95,20 @@ export class CalibratedSource implements ParamSource {
     const fit = await this.#fitOf(param.stem);
     const difference = differenceOf(param);
     const fitted = fit.fit({ out: param.out, tuned: floatsOf(param.tuned), difference }, planes);
-    this.#load(param.stem, { planes: fitted.planes.slice(0, use) });
-    const relative = relativeError(difference, fitted.planes, param);
-    return { kind: '1bit', planes: fitted.planes, errors: { relative, squared: fitted.errors } };
+    this.#load(param.stem, { planes: fitted });
+    return { kind: '1bit', planes: fitted, error: relativeError(difference, fitted, param) };
+  }
+
+  async measure(param: PlannedParam, planes: number): Promise<readonly number[]> {
+    if (param.kind !== '1bit') {
+      await this.pack(param, planes);
+      return [];
+    }
+    const fit = await this.#fitOf(param.stem);
+    const matrix = { out: param.out, tuned: floatsOf(param.tuned), difference: differenceOf(param) };
+    const { first, errors } = fit.measure(matrix, planes);
+    this.#load(param.stem, { planes: first === undefined ? [] : [first] });
+    return errors;
   }
 
   async skip({ stem, kind }: PlannedParam, delta: ParamDelta): Promise<void> {

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { CheckpointOrigin } from '@signpost/engine';
 import { syncFolder } from '@signpost/store/files';
 import { z } from 'zod';
 
@@ -122,15 +123,19 @@ export class DeltaWriter {
 }
 
 /**
- * What tells one state of a checkpoint folder from another without reading it: names, sizes and times of its files. Undefined for what is no folder.
+ * What tells one state of a checkpoint's files from another without reading them: their names, sizes and times, and how the checkpoint is made of them.
+ * Undefined where one of its paths is neither file nor folder.
  */
-export async function folderState(dir: string): Promise<string | undefined> {
-  const names = await readdir(dir).catch(() => undefined);
-  if (names === undefined) return undefined;
-  const hash = createHash('sha256');
-  for (const name of names.filter((entry) => /\.(safetensors|json)$/.test(entry)).sort()) {
-    const { size, mtimeMs } = await stat(join(dir, name));
-    hash.update(JSON.stringify([dir, name, size, mtimeMs]));
+export async function originState({ paths, method }: CheckpointOrigin): Promise<string | undefined> {
+  const hash = createHash('sha256').update(method);
+  for (const path of paths) {
+    const found = await stat(path).catch(() => undefined);
+    if (found === undefined) return undefined;
+    const names = found.isDirectory() ? await readdir(path) : [''];
+    for (const name of names.filter((entry) => entry === '' || /\.(safetensors|json)$/.test(entry)).sort()) {
+      const { size, mtimeMs, ino } = await stat(join(path, name));
+      hash.update(JSON.stringify([path, name, size, mtimeMs, ino]));
+    }
   }
   return hash.digest('hex');
 }

@@ -93,7 +93,8 @@ export async function openAdapter(dir: string, base: Checkpoint): Promise<Checkp
   }
   // Whoever adds tokens saves the embedding whole.
   const vocabSize = saved.get(EMBEDDING)?.info.shape[0] ?? base.config.vocabSize;
-  return new Checkpoint(dir, { ...base.config, vocabSize }, tensors);
+  const origin = { paths: [...base.origin.paths, dir], method: base.origin.method };
+  return new Checkpoint(dir, { ...base.config, vocabSize }, tensors, origin);
 }
 
 /** peft saves the head beside a resized embedding, also where they are one. */
