@@ -1,15 +1,18 @@
 /**
- * A region in a process of its own, as its supervisor sees it: it can be killed, and when it ends by itself that is seen.
+ * A region in a process of its own, as its supervisor sees it: it can be killed, and when it ends by itself or shows no life that is seen.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Heartbeat, heartbeatSchema } from '@signpost/contracts';
 
 const BIN = join(import.meta.dirname, '../../gpu-backend/bin/signpost-backend.mjs');
 /** pino's `fatal`. */
 const FATAL = 60;
+const LIFE_EVERY_MS = 200;
+const LIFE_LIMIT_MS = 5_000;
 
 export class Region {
   /** Rises when it is taken down on purpose: what was in flight then may have broken off. */
@@ -45,6 +48,7 @@ export class Region {
     child.once('exit', (code, signal) => {
       if (this.#child !== child) return;
       this.isUp = false;
+      this.#child = undefined;
       this.violations.push(`the region ended by itself (${signal ?? code})`);
     });
     await new Promise<void>((resolve, reject) => {
@@ -61,6 +65,7 @@ export class Region {
         if (msg !== 'ready' || url === undefined) return;
         this.#url = url;
         this.isUp = true;
+        void this.#watchLife(child);
         resolve();
       });
     });
@@ -76,6 +81,16 @@ export class Region {
     const exited = once(child, 'exit');
     child.kill(signal);
     await exited;
+  }
+
+  /** A supervisor's question, all the time. */
+  async #watchLife(child: ChildProcess): Promise<void> {
+    while (this.#child === child) {
+      const asked = fetch(`${this.#url}/health/live`, { signal: AbortSignal.timeout(LIFE_LIMIT_MS) });
+      const status = await asked.then((response) => response.status, String);
+      if (this.#child === child && status !== 200) this.violations.push(`/health/live: ${status}`);
+      await sleep(LIFE_EVERY_MS);
+    }
   }
 
   async heartbeat(): Promise<Heartbeat> {

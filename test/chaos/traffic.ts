@@ -3,7 +3,7 @@
  * why.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseModelName } from '@signpost/contracts';
+import type { Answers } from './answers.ts';
 import type { Region } from './region.ts';
 
 export interface Question {
@@ -40,26 +40,6 @@ const GRACE_MS = 4_000;
 export const REFUSALS: readonly string[] = ['expert_unavailable', 'catalogue_unavailable', 'deadline_exceeded'];
 /** Those of a region that comes or goes. */
 const REFUSALS_IN_BETWEEN: readonly string[] = ['starting', 'draining', 'engine_gone'];
-
-/** The answers of a healthy region, by what gave them. */
-export class Answers {
-  readonly #texts = new Map<string, string>();
-
-  record(model: string, digests: string, question: Question, text: string): void {
-    this.#texts.set(keyOf(model, digests, question), text);
-  }
-
-  of(model: string, digests: string, question: Question): string | undefined {
-    return this.#texts.get(keyOf(model, digests, question));
-  }
-}
-
-/** By content, as caches should go, and by the weights, which only the name has. */
-function keyOf(model: string, digests: string, question: Question): string {
-  const name = parseModelName(model);
-  const weights = name.kind === 'mixture' ? name.terms.map(({ weight }) => weight) : [];
-  return JSON.stringify([digests, weights, question]);
-}
 
 /** Sends one request and reads the answer to its end. @throws Error for an answer that is neither whole nor refused. */
 export async function ask(url: string, { model, question, stream, timeoutMs, leaveMs }: Ask): Promise<Outcome> {

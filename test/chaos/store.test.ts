@@ -26,9 +26,10 @@ import {
   startFaultyProxy,
 } from '@signpost/store/testing';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type Answers, exactNames, recordAnswers } from './answers.ts';
 import { DEMO_BASE, type ExpertFiles, writeFamily } from './family.ts';
 import { Region } from './region.ts';
-import { Answers, ask, type Outcome, type Question, REFUSALS, Traffic } from './traffic.ts';
+import { type Outcome, type Question, REFUSALS, Traffic } from './traffic.ts';
 
 const SEED = Number(process.env.SIGNPOST_CHAOS_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const SLOTS = 3;
@@ -78,9 +79,7 @@ let fileBytes: number;
 let models: readonly string[];
 let region: Region;
 let traffic: Traffic;
-let watching: Promise<void>;
-const ended = new AbortController();
-const answers = new Answers();
+let answers: Answers;
 const firsts = new Map<string, string>();
 /** Digest of a first version → that of the second. */
 const seconds = new Map<string, string>();
@@ -106,13 +105,15 @@ beforeAll(async () => {
   const common = experts.filter(({ name }) => !RARE.some((rare) => rare === name)).map(({ name }) => name);
   models = shuffled([...common, ...MIXTURES, 'base']);
   region = await startRegion();
-  await record();
+  const { catalogue } = await readCatalogue(store, [sign.public]);
+  const names = [...RARE, ...models].flatMap((model) => exactNames(model, catalogue));
+  answers = await recordAnswers(region.url, [
+    ...names.flatMap((model) => QUESTIONS.map((question) => ({ model, question }))),
+    { model: `math-0@${digestOf('math-0')}`, question: LONG },
+  ]);
   traffic = newTraffic();
-  watching = watchLife();
 });
 afterAll(async () => {
-  ended.abort();
-  await watching;
   await region?.stop('SIGKILL');
   await proxy?.close();
   await home?.close();
@@ -164,55 +165,6 @@ function newTraffic(): Traffic {
 
 function invert(map: ReadonlyMap<string, string>): Map<string, string> {
   return new Map(Array.from(map, ([key, value]) => [value, key]));
-}
-
-/** What each expert and mixture answers, in each version, while all is well. No two answers are alike: else one could stand in for another. */
-async function record(): Promise<void> {
-  const { experts: known } = await readCatalogue(store, [sign.public]).then(({ catalogue }) => catalogue);
-  const pinned = (term: string): string[] => {
-    const [name = '', weight] = term.split(':');
-    const digests = (known[name]?.versions ?? []).map(({ digest }) => digest);
-    return digests.map((digest) => `${name}@${digest}${weight === undefined ? '' : `:${weight}`}`);
-  };
-  const exact = [...RARE, ...models].flatMap((model) =>
-    model === 'base'
-      ? [model]
-      : model
-          .split('+')
-          .reduce(
-            (names, term) => names.flatMap((name) => pinned(term).map((pin) => (name === '' ? pin : `${name}+${pin}`))),
-            [''],
-          ),
-  );
-  const asked = exact.flatMap((model) => QUESTIONS.map((question) => ({ model, question })));
-  asked.push({ model: `math-0@${digestOf('math-0')}`, question: LONG });
-  const heard = new Map<string, Set<string>>();
-  const next = asked.values();
-  const work = async () => {
-    for (const { model, question } of next) {
-      const outcome = await ask(region.url, { model, question, stream: false, timeoutMs: 60_000 });
-      if (outcome.kind !== 'answered') throw new Error(`${model} is ${JSON.stringify(outcome)} in a healthy region`);
-      answers.record(model, outcome.digests, question, outcome.text);
-      const all = heard.get(outcome.text) ?? new Set();
-      heard.set(outcome.text, all.add(model));
-    }
-  };
-  await Promise.all(Array.from({ length: 8 }, work));
-  for (const [text, by] of heard) expect([...by], `who all answer ${text}`).toHaveLength(1);
-}
-
-/** A supervisor's question, all the time. */
-async function watchLife(): Promise<void> {
-  while (!ended.signal.aborted) {
-    const { url, isUp, downs } = region;
-    const status = await fetch(`${url}/health/live`, { signal: AbortSignal.timeout(5_000) }).then(
-      (response) => response.status,
-      String,
-    );
-    if (isUp && region.isUp && region.downs === downs && region.url === url && status !== 200)
-      region.violations.push(`/health/live: ${status}`);
-    await sleep(200);
-  }
 }
 
 /** Lets it storm under load, and sees that all is well soon after. */
