@@ -375,12 +375,12 @@ it('a store that is gone for longer than a read is tried again', async () => {
 it('its own end by SIGKILL in the middle of loads: what the disk cache has is whole, or is not used', async () => {
   await region.stop('SIGKILL');
   const disk = join(dir, 'disk');
+  const files = async () => (await readdir(disk).catch(() => [])).filter((name) => name.endsWith('.safetensors'));
   region = await startRegion('--disk-cache', disk);
   traffic = newTraffic();
   await survive(
     () => ({ pieces: 8, pauseMs: 10 }),
     async () => {
-      const files = async () => (await readdir(disk).catch(() => [])).filter((name) => name.endsWith('.safetensors'));
       await expect.poll(async () => (await files()).length, { timeout: 10_000 }).toBeGreaterThan(3);
       await expect
         .poll(async () => (await region.heartbeat()).experts.loading.length, { interval: 5, timeout: 5_000 })
@@ -394,7 +394,7 @@ it('its own end by SIGKILL in the middle of loads: what the disk cache has is wh
       await region.start();
     },
   );
-  const names = await readdir(disk);
+  const names = await files();
   expect(names.length).toBeGreaterThan(HOST_FILES);
   for (const name of names) expect(await sha256Of(join(disk, name))).toBe(name.slice(0, 64));
 });
@@ -408,10 +408,11 @@ it('a restart while the store is gone: the base answers, and experts do as soon 
     await region.start();
     reads = deltaReads;
     await expect.poll(() => traffic.count('catalogue_unavailable'), { timeout: 15_000 }).toBeGreaterThan(0);
-    // There, but not quite yet.
-    weather = () => 'stall';
+    // There, but not quite yet; and what it had seen before the restart, it hasn't forgotten.
+    weather = (request) => (isCatalogue(request) ? { spoil: () => oldCatalogue } : 'stall');
     await proxy.reappear();
-    await sleep(1_500);
+    const wentBack = () => region.problems.some((problem) => /went back from revision/.test(problem));
+    await expect.poll(wentBack, { timeout: 10_000 }).toBe(true);
   });
   expect(deltaReads).toBe(reads);
 });
