@@ -1,0 +1,150 @@
+/**
+ * What the Worker adds to a request, in workerd on this machine: beside the same upstream asked directly, and beside Portkey's gateway in front of it.
+ * Run: `npx tsx bench/src/edge.ts [--peer FOLDER]`; FOLDER has `npm i @portkey-ai/gateway` run in it.
+ *
+ * The upstream, a process of its own, answers at once. The ways take turns within a round; medians over rounds are printed. The Worker checks the key and the body, classifies
+ * each prompt (300 characters, all different), applies the rules, plans, and signs the request; Portkey passes it on.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { startEdge } from '@signpost/edge';
+
+const ROUNDS = 5;
+const SECONDS = 1;
+const CONCURRENCY = { latency: 8, throughput: 64 };
+const KEY = 'sk-bench';
+const UPSTREAM = `
+const { createServer } = require('node:http');
+const body = JSON.stringify({ id: 'x', object: 'chat.completion', created: 1, model: 'm', choices: [{ index: 0, message: { role: 'assistant', content: 'hello' }, finish_reason: 'stop' }], usage: { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 } });
+const event = (content, token) => 'data: ' + JSON.stringify({ id: 'x', object: 'chat.completion.chunk', created: 1, model: 'm', choices: [{ index: 0, delta: { content }, finish_reason: null, token_ids: [token] }] }) + '\\n\\n';
+const events = Array.from({ length: 32 }, (_, i) => event('word ', i)).join('') + 'data: [DONE]\\n\\n';
+createServer((request, response) => {
+  let text = '';
+  request.on('data', (part) => { text += part; });
+  request.on('end', () => {
+    const isStream = text.includes('"stream":true');
+    response.writeHead(200, { 'content-type': isStream ? 'text/event-stream' : 'application/json' }).end(isStream ? events : body);
+  });
+}).listen(0, '127.0.0.1', function () { process.send(this.address().port); });
+`;
+
+interface Way {
+  readonly name: string;
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+const { values } = parseArgs({ options: { peer: { type: 'string' } } });
+const median = (numbers: readonly number[]) => [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
+
+let asked = 0;
+function bodyOf(stream: boolean): string {
+  const words = Array.from({ length: 50 }, (_, i) => (7919 * (asked + 1) * (i + 1)).toString(36).slice(-5));
+  asked++;
+  const content = words.join(' ').padEnd(300, '.').slice(0, 300);
+  return JSON.stringify({ model: 'auto', messages: [{ role: 'user', content }], stream });
+}
+
+/** Requests a second, and the median of their times in milliseconds. */
+async function measure(way: Way, concurrency: number, stream: boolean): Promise<{ rate: number; ms: number }> {
+  const times: number[] = [];
+  const started = performance.now();
+  const end = started + 1_000 * SECONDS;
+  const worker = async () => {
+    while (performance.now() < end) {
+      const at = performance.now();
+      const response = await fetch(way.url, {
+        method: 'POST',
+        body: bodyOf(stream),
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${KEY}`, ...way.headers },
+      });
+      const text = await response.text();
+      if (!response.ok || !text.includes(stream ? '[DONE]' : 'hello'))
+        throw new Error(`${way.name} answered ${response.status} ${text.slice(0, 300)}`);
+      times.push(performance.now() - at);
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, worker));
+  return { rate: (1_000 * times.length) / (performance.now() - started), ms: median(times) };
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as { port: number };
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
+
+async function startPortkey(folder: string, upstream: string): Promise<{ way: Way; child: ChildProcess }> {
+  const port = await freePort();
+  const script = join(folder, 'node_modules/@portkey-ai/gateway/build/start-server.js');
+  const child = spawn(process.execPath, [script, '--headless', `--port=${port}`], { stdio: 'ignore' });
+  const url = `http://127.0.0.1:${port}/v1/chat/completions`;
+  const headers = { 'x-portkey-provider': 'openai', 'x-portkey-custom-host': `${upstream}/v1` };
+  for (let left = 100; left > 0; left--) {
+    const isUp = await fetch(url, { method: 'POST', body: bodyOf(false), headers }).then(
+      () => true,
+      () => false,
+    );
+    if (isUp) return { way: { name: 'Portkey', url, headers }, child };
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error('Portkey did not start');
+}
+
+const upstream = spawn(process.execPath, ['-e', UPSTREAM], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+const [port] = (await once(upstream, 'message')) as [number];
+const upstreamUrl = `http://127.0.0.1:${port}`;
+const edge = await startEdge({
+  regions: [{ name: 'local', url: upstreamUrl }],
+  regionSecret: 's'.repeat(64),
+  keys: { [KEY]: 'bench' },
+  onLog: () => undefined,
+});
+const peer = values.peer === undefined ? undefined : await startPortkey(values.peer, upstreamUrl);
+const ways: Way[] = [
+  { name: 'upstream alone', url: `${upstreamUrl}/v1/chat/completions`, headers: {} },
+  { name: 'Signpost', url: `${edge.url}/v1/chat/completions`, headers: {} },
+  ...(peer === undefined ? [] : [peer.way]),
+];
+try {
+  for (;;) {
+    const health = (await (await fetch(`${edge.url}/health`)).json()) as { classifier: { status: string } };
+    if (health.classifier.status === 'ready') break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  for (const stream of [false, true]) {
+    const results = new Map(ways.map(({ name }) => [name, { ms: [] as number[], rate: [] as number[] }]));
+    for (let round = 0; round <= ROUNDS; round++) {
+      for (const way of ways) {
+        const { ms } = await measure(way, CONCURRENCY.latency, stream);
+        const { rate } = await measure(way, CONCURRENCY.throughput, stream);
+        // The first warms up.
+        if (round === 0) continue;
+        results.get(way.name)?.ms.push(ms);
+        results.get(way.name)?.rate.push(rate);
+      }
+    }
+    console.log(
+      `\\n${stream ? 'streamed, 32 events' : 'whole'}: p50 at ${CONCURRENCY.latency} at once, requests/s at ${CONCURRENCY.throughput}`,
+    );
+    const bare = median(results.get('upstream alone')?.ms ?? []);
+    for (const [name, { ms, rate }] of results) {
+      const added = name === 'upstream alone' ? '' : `, ${(median(ms) - bare).toFixed(2)} ms added`;
+      console.log(
+        `${name.padEnd(16)} ${median(ms).toFixed(2).padStart(7)} ms  ${median(rate).toFixed(0).padStart(6)}/s${added}`,
+      );
+    }
+    const [own, other] = ['Signpost', 'Portkey'].map((name) => median(results.get(name)?.rate ?? []));
+    if (peer !== undefined) console.log(`throughput beside Portkey's: ${((own ?? 0) / (other ?? 1)).toFixed(2)} ×`);
+  }
+} finally {
+  await edge.close();
+  upstream.kill();
+  peer?.child.kill();
+}
