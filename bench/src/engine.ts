@@ -11,7 +11,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Model, openCheckpoint, type StepBatch, type WeightFormat } from '@signpost/engine';
+import { Model, openCheckpoint, openDelta, type StepBatch, type WeightFormat } from '@signpost/engine';
 import { instructionSets, sumWords, threads, weightMemory } from '@signpost/kernels';
 import { writeGguf } from './gguf.ts';
 import { SHAPE_360M, writeRandomCheckpoint } from './random-checkpoint.ts';
@@ -132,7 +132,7 @@ try {
     const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
     console.log(`${weights}: ${megabytes(model.weightBytes)} resident after ${ms} ms`);
     for (let slot = 0; slot < EXPERTS; slot++) {
-      const expert = randomExpert(model, slot + 1);
+      const expert = openDelta(randomExpert(model.base, model.params, slot + 1), `random expert ${slot + 1}`);
       model.loadExpert(slot, expert);
       const base = models.get('bf16')?.weightBytes ?? Number.NaN;
       if (slot === 0 && weights === 'bf16')
