@@ -12,6 +12,7 @@ import { interceptStore } from '@signpost/store/testing';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Demand } from './demand.ts';
 import { DiskCache } from './disk-cache.ts';
+import { storeReader } from './expert-reader.ts';
 import { Pager } from './page-in.ts';
 
 const GOLDEN = join(import.meta.dirname, '../../../test/golden/merge');
@@ -54,7 +55,8 @@ const answer = (slot: number) => new Session(model, 4, [{ slot, weight: 1 }]).ap
 
 function pagerOf(from: ObjectStore, disk?: DiskCache): Pager {
   const onProblem = (problem: string) => expect.unreachable(problem);
-  return new Pager({ store: from, model, hostCacheBytes: 2 ** 24, demand: new Demand(), disk, onProblem });
+  const store = { url: from.url, read: storeReader(from) };
+  return new Pager({ store, model, hostCacheBytes: 2 ** 24, demand: new Demand(), disk, onProblem });
 }
 
 /** The store, with what a read of bytes from `start` gives replaced. */
@@ -104,10 +106,10 @@ describe('an expert paged in', () => {
     const gate = new Promise<void>((resolve) => {
       release = resolve;
     });
-    // All but the last quarter is there.
+    // The embedding and a layer are there.
     const pager = pagerOf(
       altered(async (data, start) => {
-        if (start > version.bytes * 0.75) await gate;
+        if (start > version.bytes * 0.4) await gate;
         return data;
       }),
     );

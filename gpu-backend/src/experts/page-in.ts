@@ -3,14 +3,10 @@
  */
 import type { Digest, ExpertVersion } from '@signpost/contracts';
 import { abortable, type Model, openArrivingDelta } from '@signpost/engine';
-import { type ObjectStore, readVerified } from '@signpost/store';
 import type { Demand } from './demand.ts';
 import type { DiskCache } from './disk-cache.ts';
+import type { ExpertReader } from './expert-reader.ts';
 import { HostCache } from './host-cache.ts';
-import { FairLink } from './link.ts';
-
-/** Ranges under way at once: of all loads, and of one that is alone. */
-const PARALLEL_READS = 8;
 
 /** The nearest place that had the file when its load began. */
 export type PageInSource = 'host' | 'disk' | 'store';
@@ -26,7 +22,7 @@ export interface PageInCounts {
 const RATE_MEMORY = 0.8;
 
 export interface PagerOptions {
-  readonly store: ObjectStore;
+  readonly store: { readonly url: string; readonly read: ExpertReader };
   readonly model: Pick<Model, 'fillSlot'>;
   readonly hostCacheBytes: number;
   readonly demand: Demand;
@@ -55,7 +51,6 @@ export class Pager {
   constructor(options: PagerOptions) {
     const { store, disk, demand, onProblem } = options;
     this.#options = options;
-    const link = new FairLink(store, PARALLEL_READS);
     /** Whole files that came from afar, to be kept. */
     const fetched = new Set<ExpertVersion>();
     this.cache = new HostCache({
@@ -65,7 +60,7 @@ export class Pager {
         this.#sources.set(version.digest, 'disk');
         if (await disk?.read(version, reading)) return;
         this.#sources.set(version.digest, 'store');
-        await readVerified(link.share(), version, { ...reading, parallel: PARALLEL_READS });
+        await store.read(version, reading);
         fetched.add(version);
       },
       onWhole: (version, bytes) => {
