@@ -3,10 +3,14 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 const MAIN = join(import.meta.dirname, '../../gpu-backend/src/main.ts');
+
+/** For a region beside its store, its link and its clients, which elsewhere are other machines: a core is theirs. */
+export const ALL_CORES_BUT_ONE = ['--threads', String(Math.max(1, availableParallelism() - 1))];
 
 export interface Region {
   readonly url: string;

@@ -2,7 +2,7 @@
  * How long the first token of a cold expert takes, beside its transfer and its prompt's prefill alone: what of the shorter the longer doesn't hide.
  */
 import { SHAPE_360M } from '../random-checkpoint.ts';
-import { complete, type Region, startRegion } from '../server.ts';
+import { ALL_CORES_BUT_ONE, complete, type Region, startRegion } from '../server.ts';
 import { freshPrompt, LINK, median, openStand, PlainDownload, type Stand } from './stand.ts';
 
 /** Prefill as a share of the transfer. */
@@ -32,7 +32,13 @@ async function measure({ base, store, experts }: Stand, what: string, rounds: nu
   // One expert in the slot and in memory: the other one is cold.
   const [a, b] = experts;
   if (a === undefined || b === undefined) throw new Error('two experts are needed');
-  const region = await startRegion(base, store, ['--slots', '1', '--host-cache-bytes', String(a.bytes)]);
+  const region = await startRegion(base, store, [
+    ...ALL_CORES_BUT_ONE,
+    '--slots',
+    '1',
+    '--host-cache-bytes',
+    String(a.bytes),
+  ]);
   const plain = new PlainDownload(store);
   try {
     let turn = 0;

@@ -4,7 +4,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { SHAPE_360M } from '../random-checkpoint.ts';
-import { complete, metric, startRegion } from '../server.ts';
+import { ALL_CORES_BUT_ONE, complete, metric, startRegion } from '../server.ts';
 import { freshPrompt, LINK, median, openStand, PARALLEL_READS, PlainDownload, type Stand, startLink } from './stand.ts';
 
 const LINK_BYTES = 50e6;
@@ -24,14 +24,14 @@ export async function measurePageIn(rounds: number): Promise<void> {
 }
 
 async function round({ base, store, experts }: Stand, what: string): Promise<void> {
-  const region = await startRegion(base, store, ['--slots', '2']);
+  const region = await startRegion(base, store, [...ALL_CORES_BUT_ONE, '--slots', '2']);
   const plain = new PlainDownload(store);
   const [loads, downloads]: [number[], number[]] = [[], []];
   try {
     for (const [i, version] of experts.entries()) {
-      const before = await metric(region, 'signpost_expert_load_seconds_total').catch(() => 0);
+      const before = await metric(region, 'signpost_page_in_seconds_total').catch(() => 0);
       await complete(region, `expert-${i}`, freshPrompt(1), 1);
-      const load = ((await metric(region, 'signpost_expert_load_seconds_total')) - before) * 1e3;
+      const load = ((await metric(region, 'signpost_page_in_seconds_total')) - before) * 1e3;
       const download = await plain.ms(version);
       // The first finds no connection open.
       if (i === 0) continue;

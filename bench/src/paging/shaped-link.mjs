@@ -14,30 +14,37 @@ const PIECE_BYTES = 16 * 1024;
 class Direction {
   /** When the link will have sent all that it was given. */
   #freeAt = 0;
-  /** Pieces under way, by the time at which they arrive. */
-  #underWay = [];
+  /** Pieces that the link has yet to take, and those that have yet to come out: both in order. */
+  #toTake = [];
+  #toArrive = [];
   #timer;
 
-  /** Sends a piece, which leaves at `notBefore` at the earliest. `onSent` is called when the link has taken it, `onArrival` when it has come out. */
-  send(bytes, notBefore, onSent, onArrival) {
+  /** Sends a piece, which leaves at `notBefore` at the earliest. `onTaken` is called when the link has taken it, `onArrival` when it has come out. */
+  send(bytes, notBefore, onTaken, onArrival) {
     this.#freeAt = Math.max(this.#freeAt, performance.now()) + bytes / BYTES_PER_MS;
-    this.#underWay.push({ at: this.#freeAt, run: onSent });
-    this.#underWay.push({ at: Math.max(this.#freeAt, notBefore) + roundTripMs / 2, run: onArrival });
+    this.#toTake.push({ at: this.#freeAt, run: onTaken });
+    const piece = { at: Math.max(this.#freeAt, notBefore) + roundTripMs / 2, run: onArrival };
+    // Only what waits for its connection is late.
+    let place = this.#toArrive.length;
+    while (place > 0 && this.#toArrive[place - 1].at > piece.at) place--;
+    this.#toArrive.splice(place, 0, piece);
     this.#wake();
   }
 
   #wake() {
-    if (this.#timer !== undefined || this.#underWay.length === 0) return;
-    const next = Math.min(...this.#underWay.map(({ at }) => at));
+    const next = Math.min(this.#toTake[0]?.at ?? Infinity, this.#toArrive[0]?.at ?? Infinity);
+    if (this.#timer !== undefined || next === Infinity) return;
     this.#timer = setTimeout(() => this.#deliver(), Math.max(0, next - performance.now()));
   }
 
   #deliver() {
     this.#timer = undefined;
     const now = performance.now();
-    const due = this.#underWay.filter(({ at }) => at <= now).sort((a, b) => a.at - b.at);
-    this.#underWay = this.#underWay.filter(({ at }) => at > now);
-    for (const { run } of due) run();
+    for (const line of [this.#toTake, this.#toArrive]) {
+      let due = 0;
+      while (due < line.length && line[due].at <= now) due++;
+      for (const { run } of line.splice(0, due)) run();
+    }
     this.#wake();
   }
 }
@@ -54,7 +61,7 @@ function pass(direction, from, to, opensAt) {
     for (let at = 0; at < data.byteLength; at += PIECE_BYTES) {
       const piece = data.subarray(at, at + PIECE_BYTES);
       queued += piece.byteLength;
-      const onSent = () => {
+      const onTaken = () => {
         queued -= piece.byteLength;
         regulate();
       };
@@ -67,7 +74,7 @@ function pass(direction, from, to, opensAt) {
         });
         regulate();
       };
-      direction.send(piece.byteLength, opensAt, onSent, onArrival);
+      direction.send(piece.byteLength, opensAt, onTaken, onArrival);
     }
     regulate();
   });

@@ -54,4 +54,35 @@ describe('a link', () => {
     await Promise.all([first, last]);
     expect(begun).toEqual(['a', 'c']);
   });
+
+  it.each([
+    { what: 'one that a few reads fill', roundTripMs: 50, chunkMs: 42, least: 3, most: 5 },
+    { what: 'one that all of them don’t fill', roundTripMs: 50, chunkMs: 1, least: 8, most: 8 },
+    { what: 'one without delay', roundTripMs: 1, chunkMs: 42, least: 2, most: 4 },
+  ])('has as many reads open as fill it, no more: $what', async ({ roundTripMs, chunkMs, least, most }) => {
+    let [now, freeAt] = [0, 0];
+    const ends: { readonly at: number; readonly end: () => void }[] = [];
+    const store = interceptStore(openStore('unused'), {
+      read: () =>
+        new Promise((resolve) => {
+          // One read after the other goes through, and each a round trip after it was asked for.
+          freeAt = Math.max(freeAt, now + roundTripMs) + chunkMs;
+          ends.push({ at: freeAt, end: () => resolve({ bytes: 8, etag: '', data: new Uint8Array(8) }) });
+        }),
+    });
+    const link = new FairLink(store, 8, () => now);
+    const share = link.share();
+    const reads = Array.from({ length: 100 }, () => share.read('file'));
+    await settled();
+    for (let next = ends.shift(); next !== undefined; next = ends.shift()) {
+      now = next.at;
+      next.end();
+      await settled();
+    }
+    await Promise.all(reads);
+    expect(link.limit).toBeGreaterThanOrEqual(least);
+    expect(link.limit).toBeLessThanOrEqual(most);
+    // What a link of that rate and delay can do at best with so many at once, and a tenth.
+    expect(now).toBeLessThan(1.1 * 100 * Math.max(chunkMs, (roundTripMs + chunkMs) / 8) + 4 * roundTripMs);
+  });
 });
