@@ -112,14 +112,17 @@ export class PlainDownload {
 }
 
 let state = 0x2545f491;
+/** A seeded whole number below `n`. */
+export function draw(n: number): number {
+  state ^= state << 13;
+  state ^= state >>> 17;
+  state ^= state << 5;
+  return (state >>> 0) % n;
+}
+
 /** A prompt that nobody has seen. */
 export function freshPrompt(tokens: number): number[] {
-  return Array.from({ length: tokens }, () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return 300 + ((state >>> 0) % 3_000);
-  });
+  return Array.from({ length: tokens }, () => 300 + draw(3_000));
 }
 
 export function median(values: readonly number[]): number {
