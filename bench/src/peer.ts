@@ -13,6 +13,8 @@ export interface PeerAnswer {
   readonly prefill: number;
   readonly decode: number;
   readonly loadMs: number;
+  /** What a first answer takes longer than a second: the load, and what it has put off. */
+  readonly firstAnswerMs: number;
 }
 
 /** @param dir in which node-llama-cpp is installed. @param formats of the models to make in the checkpoint's folder, by name. */

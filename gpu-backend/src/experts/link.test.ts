@@ -59,6 +59,7 @@ describe('a link', () => {
     { what: 'one that a few reads fill', roundTripMs: 50, chunkMs: 42, least: 3, most: 5 },
     { what: 'one that all of them don’t fill', roundTripMs: 50, chunkMs: 1, least: 8, most: 8 },
     { what: 'one without delay', roundTripMs: 1, chunkMs: 42, least: 2, most: 4 },
+    { what: 'one so fast that waiting doesn’t count', roundTripMs: 1, chunkMs: 3, least: 8, most: 8 },
   ])('has as many reads open as fill it, no more: $what', async ({ roundTripMs, chunkMs, least, most }) => {
     let [now, freeAt] = [0, 0];
     const ends: { readonly at: number; readonly end: () => void }[] = [];

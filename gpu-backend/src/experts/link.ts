@@ -11,6 +11,8 @@ import type { ObjectStore, ReadOptions } from '@signpost/store';
 const FEWEST_READS = 2;
 /** Reads that wait for others: with fewer the link may have room for another, with more there is one too many. */
 const WAITING_READS = { fewest: 1, most: 3 };
+/** Reads that take so much longer than the shortest don't delay a file's first bytes by anything that counts. */
+const NEGLIGIBLE_MS = 30;
 /** What the shortest duration grows by with each read, so that one that no longer can be had is forgotten. */
 const FORGETTING = 1.005;
 
@@ -100,7 +102,7 @@ export class FairLink {
   #learn(bytes: number, ms: number): void {
     const shortest = Math.min(ms, (this.#shortest.get(bytes) ?? ms) * FORGETTING);
     this.#shortest.set(bytes, shortest);
-    const waiting = this.#limit * (1 - shortest / Math.max(ms, shortest));
+    const waiting = ms - shortest < NEGLIGIBLE_MS ? 0 : this.#limit * (1 - shortest / ms);
     if (waiting >= WAITING_READS.fewest) this.#isFresh = false;
     // One more or less by the time that each has been through.
     const step = this.#isFresh ? 1 : 1 / this.#limit;

@@ -53,10 +53,10 @@ beforeEach(() => {
 
 const answer = (slot: number) => new Session(model, 4, [{ slot, weight: 1 }]).append(PROMPT, 'last');
 
-function pagerOf(from: ObjectStore, disk?: DiskCache): Pager {
+function pagerOf(from: ObjectStore, disk?: DiskCache, into: Pick<Model, 'fillSlot'> = model): Pager {
   const onProblem = (problem: string) => expect.unreachable(problem);
   const store = { url: from.url, read: storeReader(from) };
-  return new Pager({ store, model, hostCacheBytes: 2 ** 24, demand: new Demand(), disk, onProblem });
+  return new Pager({ store, model: into, hostCacheBytes: 2 ** 24, demand: new Demand(), disk, onProblem });
 }
 
 /** The store, with what a read of bytes from `start` gives replaced. */
@@ -99,6 +99,19 @@ describe('an expert paged in', () => {
     await pager.load(version, 0, never);
     expect(await answer(0)).toEqual(expected);
     expect(reads).toBe(Math.ceil(version.bytes / CHUNK));
+  });
+
+  it('has its header read once, for as long as it is in memory', async () => {
+    const opened: unknown[] = [];
+    const pager = pagerOf(store, undefined, {
+      fillSlot: async (_slot, opening, until) => {
+        opened.push(await opening);
+        await until(version.bytes);
+      },
+    });
+    for (let load = 0; load < 2; load++) await pager.load(version, 1, never);
+    expect(opened[0]).toBeDefined();
+    expect(opened[1]).toBe(opened[0]);
   });
 
   it('is used layer by layer while it comes in, and holds up nobody else', async () => {

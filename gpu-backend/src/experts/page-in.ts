@@ -2,7 +2,7 @@
  * An expert's way into a slot: from the store or this machine's disk through the host cache, parameter by parameter as its bytes come in.
  */
 import type { Digest, ExpertVersion } from '@signpost/contracts';
-import { abortable, type Model, openArrivingDelta } from '@signpost/engine';
+import { abortable, type DeltaFile, type Model, openArrivingDelta } from '@signpost/engine';
 import type { Demand } from './demand.ts';
 import type { DiskCache } from './disk-cache.ts';
 import type { ExpertReader } from './expert-reader.ts';
@@ -34,6 +34,8 @@ export interface PagerOptions {
 export class Pager {
   readonly cache: HostCache;
   readonly #options: PagerOptions;
+  /** By its bytes in memory: a file whose header is read already. */
+  readonly #opened = new WeakMap<Uint8Array, DeltaFile>();
   /** Where the files that are on their way come from. */
   readonly #sources = new Map<Digest, PageInSource>();
   readonly #counts: Record<PageInSource, PageInCounts> = {
@@ -97,7 +99,12 @@ export class Pager {
     const wasHere = this.cache.holds(version.digest);
     const acquired = this.cache.acquire(version, signal);
     const until = async (end: number) => abortable((await acquired).until(end), signal);
-    const open = async () => openArrivingDelta((await acquired).bytes, `${store.url}/${version.key}`, until);
+    const open = async () => {
+      const { bytes } = await acquired;
+      const delta = this.#opened.get(bytes) ?? (await openArrivingDelta(bytes, `${store.url}/${version.key}`, until));
+      this.#opened.set(bytes, delta);
+      return delta;
+    };
     try {
       // Called before anything is awaited: no step may take what was in the slot before for this expert.
       await model.fillSlot(slot, open(), until);
