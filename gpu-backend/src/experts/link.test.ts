@@ -36,7 +36,40 @@ describe('a link', () => {
       [...open.values()][0]?.();
     }
     await Promise.all(reads);
-    expect(begun).toEqual(['large/1', 'large/2', 'large/3', 'small/1', 'large/4', 'small/2', 'large/5']);
+    expect(begun).toEqual(['large/1', 'large/2', 'small/1', 'large/3', 'small/2', 'large/4', 'large/5']);
+  });
+
+  it('gives loads as many bytes as each other, whatever the size of their chunks, and who comes later no more', async () => {
+    const { store, open, begun } = driven();
+    const link = new FairLink(store, 1);
+    const read = (name: string, bytes: number, count: number) => {
+      const share = link.share();
+      return Array.from({ length: count }, (_, i) =>
+        share.read(`${name}/${i}`, { range: { start: i * bytes, end: (i + 1) * bytes } }),
+      );
+    };
+    const reads = [...read('large', 4, 10), ...read('small', 1, 40)];
+    const served = () => {
+      const of = (name: string, bytes: number) => bytes * begun.filter((key) => key.startsWith(name)).length;
+      return { large: of('large', 4), small: of('small', 1), late: of('late', 2) };
+    };
+    const end = async (count: number) => {
+      for (let i = 0; i < count; i++) {
+        [...open.values()][0]?.();
+        await settled();
+      }
+    };
+    await settled();
+    await end(25);
+    const half = served();
+    expect(Math.abs(half.large - half.small)).toBeLessThanOrEqual(4);
+    reads.push(...read('late', 2, 5));
+    await end(15);
+    const later = served();
+    expect(Math.abs(later.large - half.large - later.late)).toBeLessThanOrEqual(6);
+    expect(Math.abs(later.small - half.small - later.late)).toBeLessThanOrEqual(6);
+    await end(reads.length);
+    await Promise.all(reads);
   });
 
   it('forgets a read whose load is gone', async () => {

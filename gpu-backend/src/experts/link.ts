@@ -1,5 +1,6 @@
 /**
- * One link shared by several loads: so many reads at once in all, given to the loads in turn, so that a large expert doesn't hold up a small one.
+ * One link shared by several loads: as many bytes for each while several want some, so that a large expert, whose chunks are larger, doesn't hold up a small
+ * one (start-time fair queueing: Goyal, Vin and Cheng 1996).
  *
  * As many at once as fill the link, and no more: reads beyond that only wait in each other's way, and a file's first bytes, with which a region begins to
  * compute, come no sooner than those behind them. The measure is that of TCP Vegas (Brakmo and Peterson, 1995): how much longer reads take than when
@@ -16,20 +17,29 @@ const NEGLIGIBLE_MS = 30;
 /** What the shortest duration grows by with each read, so that one that no longer can be had is forgotten. */
 const FORGETTING = 1.005;
 
+interface Place {
+  readonly bytes: number;
+  readonly begin: () => void;
+}
+
 interface Share {
   /** Bytes of its reads, but for the last one. */
   chunkBytes: number | undefined;
   /** Reads that wait for their turn, oldest first. */
-  readonly queue: (() => void)[];
+  readonly queue: Place[];
+  /** Bytes, of all that the link serves in turn, before its next read: the fewest are next. */
+  tag: number;
 }
 
 export class FairLink {
   readonly #store: ObjectStore;
   readonly #most: number;
   readonly #now: () => number;
-  /** Those with reads in wait; whose turn is next stands first. */
+  /** Those with reads in wait; of two whose turn it is, the first. */
   readonly #waiting: Share[] = [];
   #open = 0;
+  /** The tag of the read begun last: who comes now is not ahead of it. */
+  #tag = 0;
   /** Reads at once; what is over a whole number counts for the next change. */
   #limit: number;
   /** Until reads wait for each other the first time, more are tried sooner. */
@@ -56,12 +66,12 @@ export class FairLink {
   /** The store as one load sees it. */
   share(): ObjectStore {
     const store = this.#store;
-    const share: Share = { queue: [], chunkBytes: undefined };
+    const share: Share = { queue: [], tag: 0, chunkBytes: undefined };
     return {
       url: store.url,
       head: (key, options) => store.head(key, options),
       read: async (key, options: ReadOptions = {}) => {
-        await this.#enter(share, options.signal);
+        await this.#enter(share, options);
         const started = this.#now();
         try {
           const stored = await store.read(key, options);
@@ -80,21 +90,26 @@ export class FairLink {
     };
   }
 
-  #enter(share: Share, signal: AbortSignal | undefined): Promise<void> {
+  #enter(share: Share, { range, signal }: ReadOptions): Promise<void> {
     return new Promise((resolve, reject) => {
       const begin = () => {
         signal?.removeEventListener('abort', leave);
         this.#open++;
         resolve();
       };
+      // What has no range is small: it counts as a byte.
+      const place = { bytes: range === undefined ? 1 : range.end - range.start, begin };
       const leave = () => {
-        share.queue.splice(share.queue.indexOf(begin), 1);
+        share.queue.splice(share.queue.indexOf(place), 1);
         if (share.queue.length === 0) this.#waiting.splice(this.#waiting.indexOf(share), 1);
         reject(signal?.reason);
       };
       if (signal?.aborted === true) return reject(signal.reason);
       signal?.addEventListener('abort', leave, { once: true });
-      if (share.queue.push(begin) === 1) this.#waiting.push(share);
+      if (share.queue.push(place) === 1) {
+        share.tag = Math.max(share.tag, this.#tag);
+        this.#waiting.push(share);
+      }
       this.#serve();
     });
   }
@@ -113,11 +128,15 @@ export class FairLink {
 
   #serve(): void {
     while (this.#open < this.limit) {
-      const share = this.#waiting.shift();
-      const begin = share?.queue.shift();
-      if (share === undefined || begin === undefined) return;
+      const tag = Math.min(...this.#waiting.map((share) => share.tag));
+      const index = this.#waiting.findIndex((share) => share.tag === tag);
+      const [share] = index === -1 ? [] : this.#waiting.splice(index, 1);
+      const place = share?.queue.shift();
+      if (share === undefined || place === undefined) return;
+      this.#tag = tag;
+      share.tag += place.bytes;
       if (share.queue.length > 0) this.#waiting.push(share);
-      begin();
+      place.begin();
     }
   }
 }
