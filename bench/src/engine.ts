@@ -5,15 +5,14 @@
  * Run: `npx tsx bench/src/engine.ts [--peer DIR] [--rounds N]`. DIR (or SIGNPOST_PEER) is a folder in which `npm i node-llama-cpp@3.22` was run;
  * without it there are no figures of llama.cpp. All take turns within a round, ratios are taken within a round, medians over rounds are printed.
  */
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Model, openCheckpoint, type StepBatch, type WeightFormat } from '@signpost/engine';
+import { Model, openCheckpoint, openDelta, type StepBatch, type WeightFormat } from '@signpost/engine';
 import { instructionSets, sumWords, threads, weightMemory } from '@signpost/kernels';
-import { writeGguf } from './gguf.ts';
+import { askPeer, type PeerAnswer, startPeer } from './peer.ts';
 import { SHAPE_360M, writeRandomCheckpoint } from './random-checkpoint.ts';
 import { randomExpert } from './random-expert.ts';
 
@@ -82,28 +81,6 @@ async function measure(model: Model): Promise<Figures> {
   };
 }
 
-interface PeerAnswer {
-  readonly prefill: number;
-  readonly decode: number;
-}
-
-async function ask(peer: ChildProcess, question: object): Promise<PeerAnswer> {
-  peer.send(question);
-  const [answer] = (await once(peer, 'message')) as [PeerAnswer];
-  return answer;
-}
-
-async function startPeer(dir: string, folder: string): Promise<ChildProcess> {
-  const checkpoint = await openCheckpoint(folder);
-  const models = { bf16: join(folder, 'bf16.gguf'), q8: join(folder, 'q8.gguf') };
-  await writeGguf(models.bf16, checkpoint, 'BF16');
-  await writeGguf(models.q8, checkpoint, 'Q8_0');
-  const script = join(import.meta.dirname, 'peer-llama.mjs');
-  const peer = fork(script, [dir, String(threads()), JSON.stringify(models)], { execArgv: [], stdio: 'ignore' });
-  await once(peer, 'message');
-  return peer;
-}
-
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }
@@ -132,14 +109,14 @@ try {
     const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
     console.log(`${weights}: ${megabytes(model.weightBytes)} resident after ${ms} ms`);
     for (let slot = 0; slot < EXPERTS; slot++) {
-      const expert = randomExpert(model, slot + 1);
+      const expert = openDelta(randomExpert(model.base, model.params, slot + 1), `random expert ${slot + 1}`);
       model.loadExpert(slot, expert);
       const base = models.get('bf16')?.weightBytes ?? Number.NaN;
       if (slot === 0 && weights === 'bf16')
         console.log(`an expert: ${megabytes(expert.bytes)}, 1/${(base / expert.bytes).toFixed(1)} of the base in BF16`);
     }
   }
-  if (PEER !== undefined) peer = await startPeer(PEER, folder);
+  if (PEER !== undefined) peer = await startPeer(PEER, folder, { bf16: 'BF16', q8: 'Q8_0' });
   const memory = new Uint8Array(weightMemory(READ_BYTES));
   const bandwidths: number[] = [];
   const ours = new Map<WeightFormat, Figures[]>(FORMATS.map((format) => [format, []]));
@@ -156,11 +133,11 @@ try {
       ours.get(format)?.push(await measure(model));
       const answers = theirs.get(format);
       if (peer !== undefined && answers !== undefined)
-        answers.push(await ask(peer, { model: format, kind: 'one', tokens: DECODE_TOKENS }));
+        answers.push(await askPeer(peer, { model: format, kind: 'one', tokens: DECODE_TOKENS }));
     }
     if (peer !== undefined) {
       const question = { model: 'bf16', kind: 'turns', tokens: PEER_TURN_TOKENS, models: EXPERTS };
-      turns.push((await ask(peer, question)).decode);
+      turns.push((await askPeer(peer, question)).decode);
     }
   }
   console.log(`read bandwidth ${(median(bandwidths) / 1e9).toFixed(1)} GB/s`);

@@ -94,7 +94,9 @@ function convert(values: Uint16Array, type: keyof typeof TYPES): Uint8Array {
 }
 
 /** Writes a BF16 Llama without biases. Vectors become float32, matrices `format`. */
-export async function writeGguf(path: string, checkpoint: Checkpoint, format: 'BF16' | 'Q8_0'): Promise<void> {
+export type GgufFormat = 'BF16' | 'Q8_0';
+
+export async function writeGguf(path: string, checkpoint: Checkpoint, format: GgufFormat): Promise<void> {
   const { specs } = modelParams(checkpoint.config);
   const file = await open(path, 'w');
   const values = metadata(checkpoint);

@@ -2,33 +2,17 @@
  * How long an HTTP health check takes while the engine computes: a real server in a process of its own, a model of the 360M shape with random
  * weights, prompts of 2,048 tokens. Run: `npx tsx bench/src/health.ts`.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SHAPE_360M, writeRandomCheckpoint } from './random-checkpoint.ts';
+import { complete, startRegion } from './server.ts';
 
 const ROUNDS = 3;
 const PROMPT_TOKENS = 2_048;
 const ANSWER_TOKENS = 64;
 const CHECK_EVERY_MS = 5;
-const MAIN = join(import.meta.dirname, '../../gpu-backend/src/main.ts');
-
-async function startServer(base: string, store: string): Promise<{ server: ChildProcess; url: string }> {
-  const flags = ['--base', base, '--store', store, '--region', 'bench', '--port', '0', '--kv-tokens', '8192'];
-  const server = spawn(process.execPath, ['--import', 'tsx', MAIN, ...flags], { stdio: ['ignore', 'pipe', 'inherit'] });
-  for await (const line of createInterface(server.stdout)) {
-    const { msg, url } = JSON.parse(line) as { msg: string; url: string };
-    if (msg === 'ready') {
-      server.stdout.resume();
-      return { server, url };
-    }
-  }
-  throw new Error('the server ended before it was ready');
-}
 
 /** Milliseconds of each health check, one every few milliseconds until `work` is done. */
 async function checkWhile(url: string, work: Promise<unknown>): Promise<number[]> {
@@ -49,13 +33,6 @@ async function checkWhile(url: string, work: Promise<unknown>): Promise<number[]
   return latencies;
 }
 
-async function complete(url: string, prompt: readonly number[], tokens: number): Promise<void> {
-  const body = JSON.stringify({ model: 'base', prompt, max_tokens: tokens, temperature: 0 });
-  const response = await fetch(`${url}/v1/completions`, { method: 'POST', body });
-  if (response.status !== 200) throw new Error(await response.text());
-  await response.text();
-}
-
 function line(what: string, latencies: readonly number[], rate: string): string {
   const sorted = latencies.toSorted((a, b) => a - b);
   const at = (share: number) => (sorted[Math.floor(share * (sorted.length - 1))] ?? Number.NaN).toFixed(1).padStart(6);
@@ -71,7 +48,8 @@ function line(what: string, latencies: readonly number[], rate: string): string 
 const dir = await mkdtemp(join(tmpdir(), 'signpost-health-'));
 try {
   await writeRandomCheckpoint(dir, SHAPE_360M);
-  const { server, url } = await startServer(dir, join(dir, 'store'));
+  const region = await startRegion(dir, join(dir, 'store'), ['--kv-tokens', '8192']);
+  const { url } = region;
   try {
     const idle = await checkWhile(url, sleep(2_000));
     console.log(line('idle', idle.slice(20), ''));
@@ -81,9 +59,9 @@ try {
       // A prompt of its own each time: none is in the prefix cache.
       const prompt = Array.from({ length: PROMPT_TOKENS }, (_, i) => 1_000 + ((i * 37 + round * 101) % 2_000));
       const start = performance.now();
-      prefill.push(...(await checkWhile(url, complete(url, prompt, 1))));
+      prefill.push(...(await checkWhile(url, complete(region, 'base', prompt, 1))));
       const between = performance.now();
-      decode.push(...(await checkWhile(url, complete(url, prompt.slice(0, 16), ANSWER_TOKENS))));
+      decode.push(...(await checkWhile(url, complete(region, 'base', prompt.slice(0, 16), ANSWER_TOKENS))));
       seconds.prefill += (between - start) / 1e3;
       seconds.decode += (performance.now() - between) / 1e3;
     }
@@ -91,8 +69,7 @@ try {
     console.log(line(`${PROMPT_TOKENS} tokens of prefill`, prefill, rate(PROMPT_TOKENS, seconds.prefill)));
     console.log(line('an answer of one request', decode, rate(ANSWER_TOKENS, seconds.decode)));
   } finally {
-    server.kill('SIGTERM');
-    await once(server, 'exit');
+    await region.close();
   }
 } finally {
   await rm(dir, { recursive: true, force: true });

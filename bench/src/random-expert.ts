@@ -1,11 +1,12 @@
 /**
  * An expert with random signs in every linear layer, one plane a matrix and a scale a row.
  */
-import { deltaStem, encodeHeader } from '@signpost/contracts';
-import { type DeltaFile, isLinearWeight, type Model, openDelta } from '@signpost/engine';
+import { type Digest, deltaStem, encodeHeader } from '@signpost/contracts';
+import { isLinearWeight, type ParamSpec } from '@signpost/engine';
 
-export function randomExpert(model: Model, seed: number): DeltaFile {
-  const tensors = model.params
+/** A delta file's bytes, others for each seed. */
+export function randomExpert(base: Digest, params: readonly ParamSpec[], seed: number): Uint8Array {
+  const tensors = params
     .filter(({ name }) => isLinearWeight(name))
     .flatMap(({ name, shape: [out, inDim = 0] }) => [
       { name: `${deltaStem(name)}.sign.0`, dtype: 'U32' as const, shape: [out, Math.ceil(inDim / 32)] },
@@ -13,12 +14,12 @@ export function randomExpert(model: Model, seed: number): DeltaFile {
     ]);
   const header = encodeHeader(tensors, {
     format: 'signpost-delta/1',
-    base: model.base,
+    base,
     expert: `random-${seed}`,
     method: 'random',
     parameters: '{}',
     errors: '{}',
-    source: model.base,
+    source: base,
     packer: 'bench',
   });
   const counts = tensors.map(({ shape }) => shape.reduce((product, dim) => product * dim, 1));
@@ -36,5 +37,5 @@ export function randomExpert(model: Model, seed: number): DeltaFile {
       words[at] = tensors[i]?.dtype === 'U32' ? state : scale;
     }
   }
-  return openDelta(bytes, `random expert ${seed}`);
+  return bytes;
 }

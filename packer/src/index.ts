@@ -9,5 +9,6 @@ export { type AnswerRow, readTasks, type Task } from './eval/tasks.ts';
 export { PACKER_VERSION, type PackOptions, type PackReport, pack } from './pack/pack.ts';
 export type { ScaleKind } from './pack/plan.ts';
 export { createProgress, formatBytes, type Progress } from './progress.ts';
+export { seriesChart } from './report/chart.ts';
 export { type Column, formatTable, percent } from './report/table.ts';
 export { loadRouter } from './router/evaluate.ts';

@@ -5,6 +5,7 @@
  * Never holds more than `parallel` chunks, whatever the file's size.
  */
 import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { chunkCount, type Digest, type ExpertVersion, Problem, sha256 } from '@signpost/contracts';
 import type { ByteRange, ObjectStore } from './object-store.ts';
 
@@ -39,6 +40,8 @@ export async function readVerified(
   const held: { data: Uint8Array; start: number }[] = [];
   const failed = new AbortController();
   const stop = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+  // Each range listens; Node warns of more than ten.
+  setMaxListeners(0, stop);
   const { ranges, digests } = plan(version);
   const read = async (index: number): Promise<Uint8Array> => {
     const range = ranges[index] ?? { start: 0, end: 0 };

@@ -53,39 +53,56 @@ export interface Stage<A extends Activations> {
   readonly addedTo?: A;
 }
 
+/** Rows that go through the layers together. Several chunks may share a workspace but for `x`, which each keeps from layer to layer. */
+export interface Chunk<A extends Activations> {
+  readonly batch: StepBatch;
+  readonly space: Workspace<A>;
+}
+
 /**
- * Runs one step. Gives the logits of the batch's `logitRows`, (n, width of `space.logits`), in the first values of `into` where it is given.
+ * Runs chunks side by side: all of them go through a layer, in order, before the first goes on to the next. So a chunk may hold the tokens that follow those
+ * of the chunk before it. Gives the logits of the last one's `logitRows`, (n, width of its `logits`), in the first values of `into` where it is given.
  *
- * @param ready what to wait for before stage 0, the embedding, and stage `l + 1`, layer `l`, where experts are still coming in. Other steps may run on
- * the device meanwhile, with activations of their own.
+ * @param pause what to wait for before stage 0, the embedding, stage `l + 1`, layer `l`, and one more, the logits, where experts are still coming in.
+ * Other steps may run on the device meanwhile, in the same workspace but for `x`.
  */
 export async function forward<A extends Activations>(
   device: Device<A>,
   config: ModelConfig,
   params: ModelParams,
   rope: RopeTable,
-  space: Workspace<A>,
-  batch: StepBatch,
+  chunks: readonly Chunk<A>[],
   into?: Float32Array,
-  ready: (stage: number) => Promise<void> | undefined = () => undefined,
+  pause: (stage: number) => Promise<void> | undefined = () => undefined,
 ): Promise<Float32Array> {
-  device.begin(batch);
-  // Where nothing is missing there is no pause, not even for a turn: others begin their steps only at an `await`, and after one this begins again.
-  const early = ready(0);
-  if (early !== undefined) {
-    await early;
-    device.begin(batch);
-  }
-  device.embed(space.x, params.embedding);
-  for (const [index, layer] of params.layers.entries()) {
-    const missing = ready(index + 1);
-    if (missing !== undefined) {
-      await missing;
-      device.begin(batch);
+  let begun: Chunk<A> | undefined;
+  const begin = (chunk: Chunk<A>) => {
+    if (begun !== chunk) device.begin(chunk.batch);
+    begun = chunk;
+  };
+  for (const stage of [0, ...params.layers.map((_, index) => index + 1)]) {
+    const layer = params.layers[stage - 1];
+    for (const chunk of chunks) {
+      // Where nothing is missing there is no pause, not even for a turn: others begin their steps only at an `await`, and after one this begins again.
+      const missing = pause(stage);
+      if (missing !== undefined) {
+        await missing;
+        begun = undefined;
+      }
+      begin(chunk);
+      if (layer === undefined) device.embed(chunk.space.x, params.embedding);
+      else for (const _ of layerStages(device, config, rope, chunk.space, layer, stage - 1));
     }
-    for (const _ of layerStages(device, config, rope, space, layer, index));
   }
-  if (batch.logitRows.length === 0) return new Float32Array(0);
+  const last = chunks.at(-1);
+  if (last === undefined || last.batch.logitRows.length === 0) return new Float32Array(0);
+  const missing = pause(params.layers.length + 1);
+  if (missing !== undefined) {
+    await missing;
+    begun = undefined;
+  }
+  begin(last);
+  const { space } = last;
   device.gather(space.last, space.x);
   device.rmsNorm(space.last, space.last, params.norm, config.rmsNormEps);
   device.head(space.logits, space.last, params.head);

@@ -1,6 +1,7 @@
 /**
  * A base model on a device, with experts in its slots: token ids in, logits out.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { type Digest, deltaStem, Problem } from '@signpost/contracts';
 import { abortable } from '../abortable.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -29,6 +30,9 @@ export interface ModelOptions {
   readonly maxLogitRows: number;
 }
 
+/** How long a step that waits for experts computes before others have their turn. */
+const SLICE_MS = 8;
+
 type Space = Workspace<ReturnType<Device['activations']>>;
 
 export class Model {
@@ -42,8 +46,8 @@ export class Model {
   readonly #maxLogitRows: number;
   /** Slots being filled. */
   readonly #fillings = new Map<number, SlotFilling>();
-  /** For steps that wait for experts, which must not hold up those that needn't. */
-  readonly #spareSpaces: Space[] = [];
+  /** Residual streams of chunks that wait for experts, and of those that did. */
+  readonly #spareRows: Space['x'][] = [];
   /** Rows that the expert in each slot adds to the head. */
   readonly #added: number[];
   #space: Space;
@@ -104,8 +108,7 @@ export class Model {
   }
 
   /**
-   * Puts an expert into a slot, parameter by parameter as its bytes come in. From the call on until it is whole, steps without logits may use the slot;
-   * they wait where they must.
+   * Puts an expert into a slot, parameter by parameter as its bytes come in. From the call on until it is whole, `forwardArriving` may use the slot.
    *
    * @param opening the file, once its header is there.
    * @param until waits until the file's first so many bytes are there.
@@ -128,6 +131,7 @@ export class Model {
       }
       await until(delta.bytes);
       this.#setAdded(slot, delta.addedRows);
+      filling.finish();
     } catch (error) {
       filling.fail(error);
       this.clearSlot(slot);
@@ -155,29 +159,53 @@ export class Model {
 
   /**
    * Logits (n, logitWidth) of the batch's `logitRows`, in the first values of `into` where it is given. −∞ stands beyond a row's own
-   * vocabulary. A step whose experts are all whole runs without a pause; one with an expert that is being filled waits before each layer that isn't in
-   * yet, and others may run meanwhile.
+   * vocabulary. Runs without a pause.
    *
-   * @throws RangeError when the batch doesn't fit the sizes given at load, or wants logits of an expert that isn't whole; what a filling fails with;
-   * the `signal`'s reason when it aborts while something is waited for.
+   * @throws RangeError when the batch doesn't fit the sizes given at load, or has an expert that isn't whole.
    */
-  async forward(batch: StepBatch, into?: Float32Array, signal?: AbortSignal): Promise<Float32Array> {
-    const fillings = [...new Set(batch.mixtureSlots)].flatMap((slot) => this.#fillings.get(slot) ?? []);
-    const run = (space: Space, ready?: (stage: number) => Promise<void> | undefined) =>
-      forward(this.#device, this.config, this.#params, this.#rope, space, batch, into, ready);
-    if (fillings.length === 0) return run(this.#space);
-    if (batch.logitRows.length > 0) throw new RangeError('logits of an expert that is still being loaded');
-    const space = this.#spareSpaces.pop() ?? createWorkspace(this.#device, this.config, this.#maxRows, 0);
-    try {
-      return await run(space, (stage) => {
-        const missing = fillings.flatMap((filling) => filling.ready(stage) ?? []);
-        if (missing.length === 0) return undefined;
-        const all = Promise.all(missing).then(() => undefined);
-        return signal === undefined ? all : abortable(all, signal);
+  async forward(batch: StepBatch, into?: Float32Array): Promise<Float32Array> {
+    if (this.#fillingsOf([batch]).length > 0) throw new RangeError('a step with an expert that is still being loaded');
+    return forward(this.#device, this.config, this.#params, this.#rope, [{ batch, space: this.#space }], into);
+  }
+
+  /**
+   * The same for steps that follow each other, of experts that may still be coming in: all of them go through a layer as soon as it is in. Logits are
+   * the last one's, once every expert is whole. Other steps may run meanwhile: it lets them, now and then.
+   *
+   * @throws RangeError as `forward`; what a filling fails with; the `signal`'s reason when it aborts.
+   */
+  async forwardArriving(batches: readonly StepBatch[], signal: AbortSignal): Promise<Float32Array> {
+    const fillings = this.#fillingsOf(batches);
+    const residuals = batches.map(
+      () => this.#spareRows.pop() ?? this.#device.activations(this.#maxRows, this.config.hidden),
+    );
+    // Read when the logits' turn comes: an expert may have widened them.
+    const model = this;
+    const chunks = batches.map((batch, i) => ({
+      batch,
+      get space(): Space {
+        return { ...model.#space, x: residuals[i] ?? model.#space.x };
+      },
+    }));
+    let sliceEnds = performance.now() + SLICE_MS;
+    const pause = (stage: number) => {
+      const missing = fillings.flatMap((filling) => filling.ready(stage) ?? []);
+      if (missing.length === 0 && performance.now() < sliceEnds) return undefined;
+      return abortable(Promise.all([turn(), ...missing]), signal).then(() => {
+        sliceEnds = performance.now() + SLICE_MS;
       });
+    };
+    try {
+      return await forward(this.#device, this.config, this.#params, this.#rope, chunks, undefined, pause);
     } finally {
-      this.#spareSpaces.push(space);
+      this.#spareRows.push(...residuals);
     }
+  }
+
+  #fillingsOf(batches: readonly StepBatch[]): SlotFilling[] {
+    if (this.#fillings.size === 0) return [];
+    const slots = new Set(batches.flatMap(({ mixtureSlots }) => [...mixtureSlots]));
+    return [...slots].flatMap((slot) => this.#fillings.get(slot) ?? []);
   }
 
   close(): void {

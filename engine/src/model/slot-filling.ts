@@ -1,5 +1,6 @@
 /**
- * How far a slot is filled, for steps that begin before it is whole: stage 0 is the embedding, stage `l + 1` layer `l`, the last one what follows.
+ * How far a slot is filled, for steps that begin before it is whole: stage 0 is the embedding, stage `l + 1` layer `l`. The last one is what follows, and
+ * needs the slot whole.
  */
 import type { ModelParams } from './params.ts';
 
@@ -14,6 +15,7 @@ export class SlotFilling {
   #needed: number[] | undefined;
   readonly #waiters = new Set<Waiter>();
   #loaded = 0;
+  #isWhole = false;
   #failure: { readonly error: unknown } | undefined;
 
   /** What a step waits for before a stage; undefined where nothing is missing. */
@@ -25,13 +27,20 @@ export class SlotFilling {
 
   /** @param stages of the file's parameters, in its order: which should be the order of execution, but need not. */
   begin(stages: readonly number[], stageCount: number): void {
-    this.#needed = Array.from({ length: stageCount }, (_, stage) => stages.findLastIndex((one) => one <= stage) + 1);
+    const needed = (_: unknown, stage: number) => stages.findLastIndex((one) => one <= stage) + 1;
+    this.#needed = [...Array.from({ length: stageCount - 1 }, needed), Number.POSITIVE_INFINITY];
     this.#wake();
   }
 
   /** The file's next parameter is in. */
   advance(): void {
     this.#loaded++;
+    this.#wake();
+  }
+
+  /** The file is whole, and right. */
+  finish(): void {
+    this.#isWhole = true;
     this.#wake();
   }
 
@@ -50,6 +59,7 @@ export class SlotFilling {
   }
 
   #isIn(stage: number): boolean {
+    if (this.#isWhole) return true;
     return this.#needed !== undefined && this.#loaded >= (this.#needed[stage] ?? 0);
   }
 }

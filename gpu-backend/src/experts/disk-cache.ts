@@ -5,7 +5,8 @@
 import { utimes } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Digest, ExpertVersion } from '@signpost/contracts';
-import { type ObjectStore, openStore, readVerified, type VerifiedReadOptions } from '@signpost/store';
+import { type ObjectStore, openStore } from '@signpost/store';
+import { type ExpertReader, folderReader, type ReadingOptions } from './expert-reader.ts';
 
 export interface DiskCacheState {
   readonly bytes: number;
@@ -21,6 +22,7 @@ export class DiskCache {
   readonly #dir: string;
   readonly #budgetBytes: number;
   readonly #files: ObjectStore;
+  readonly #reader: ExpertReader;
   readonly #onProblem: (problem: string) => void;
   /** Writes go one after the other: each makes room for itself. */
   #writing: Promise<unknown> = Promise.resolve();
@@ -30,21 +32,33 @@ export class DiskCache {
   #hits = 0;
   #evictions = 0;
 
-  private constructor(dir: string, budgetBytes: number, onProblem: (problem: string) => void) {
+  private constructor(
+    dir: string,
+    budgetBytes: number,
+    onProblem: (problem: string) => void,
+    reader: ExpertReader | undefined,
+  ) {
     this.#dir = dir;
     this.#budgetBytes = budgetBytes;
     this.#onProblem = onProblem;
     // Whole files or none: it writes to a temporary name, syncs and renames.
     this.#files = openStore(dir);
+    this.#reader = reader ?? folderReader(this.#files);
   }
 
-  /** Removes what a killed process left unfinished. `onProblem` is told of files that were dropped, or should have been. */
+  /**
+   * Removes what a killed process left unfinished.
+   *
+   * @param onProblem told of files that were dropped, or should have been.
+   * @param reader reads in the folder; in this thread if left out.
+   */
   static async open(
     dir: string,
     budgetBytes: number,
     onProblem: (problem: string) => void = () => undefined,
+    reader?: ExpertReader,
   ): Promise<DiskCache> {
-    const cache = new DiskCache(resolve(dir), budgetBytes, onProblem);
+    const cache = new DiskCache(resolve(dir), budgetBytes, onProblem, reader);
     // Files' times are finer than a Date.
     await cache.#files.sweep(new Date(Date.now() + 1));
     for (const { key, bytes } of await cache.#files.list(''))
@@ -62,12 +76,12 @@ export class DiskCache {
    * Whether it had the file and all of it was right. What it handed out before it failed was right, too, and may come again. A disk that fails is
    * one that hasn't the file.
    */
-  async read(version: ExpertVersion, options: VerifiedReadOptions): Promise<boolean> {
+  async read(version: ExpertVersion, options: ReadingOptions): Promise<boolean> {
     const key = keyOf(version.digest);
     this.#lookups++;
     try {
       if ((await this.#files.head(key)) === undefined) return false;
-      await readVerified(this.#files, { ...version, key }, options);
+      await this.#reader({ ...version, key }, options);
     } catch (error) {
       options.signal?.throwIfAborted();
       this.#tell(`can't use ${key}`, error);

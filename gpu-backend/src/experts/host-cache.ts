@@ -7,7 +7,7 @@
  */
 import { type Digest, type ExpertVersion, Problem } from '@signpost/contracts';
 import { abortable } from '@signpost/engine';
-import type { VerifiedReadOptions } from '@signpost/store';
+import type { ExpertReader } from './expert-reader.ts';
 
 export interface HostCacheOptions {
   /** Bytes of files it may hold. */
@@ -15,7 +15,7 @@ export interface HostCacheOptions {
   /** Requests of late for an expert; where it says the same of two, the one used longest ago goes first. */
   readonly demand: (digest: Digest) => number;
   /** Hands out a file's bytes, checked. */
-  readonly read: (version: ExpertVersion, options: VerifiedReadOptions) => Promise<void>;
+  readonly read: ExpertReader;
   /** Told of each file that is whole, once it was read. */
   readonly onWhole?: (version: ExpertVersion, bytes: Uint8Array) => void;
 }

@@ -36,7 +36,40 @@ describe('a link', () => {
       [...open.values()][0]?.();
     }
     await Promise.all(reads);
-    expect(begun).toEqual(['large/1', 'large/2', 'large/3', 'small/1', 'large/4', 'small/2', 'large/5']);
+    expect(begun).toEqual(['large/1', 'large/2', 'small/1', 'large/3', 'small/2', 'large/4', 'large/5']);
+  });
+
+  it('gives loads as many bytes as each other, whatever the size of their chunks, and who comes later no more', async () => {
+    const { store, open, begun } = driven();
+    const link = new FairLink(store, 1);
+    const read = (name: string, bytes: number, count: number) => {
+      const share = link.share();
+      return Array.from({ length: count }, (_, i) =>
+        share.read(`${name}/${i}`, { range: { start: i * bytes, end: (i + 1) * bytes } }),
+      );
+    };
+    const reads = [...read('large', 4, 10), ...read('small', 1, 40)];
+    const served = () => {
+      const of = (name: string, bytes: number) => bytes * begun.filter((key) => key.startsWith(name)).length;
+      return { large: of('large', 4), small: of('small', 1), late: of('late', 2) };
+    };
+    const end = async (count: number) => {
+      for (let i = 0; i < count; i++) {
+        [...open.values()][0]?.();
+        await settled();
+      }
+    };
+    await settled();
+    await end(25);
+    const half = served();
+    expect(Math.abs(half.large - half.small)).toBeLessThanOrEqual(4);
+    reads.push(...read('late', 2, 5));
+    await end(15);
+    const later = served();
+    expect(Math.abs(later.large - half.large - later.late)).toBeLessThanOrEqual(6);
+    expect(Math.abs(later.small - half.small - later.late)).toBeLessThanOrEqual(6);
+    await end(reads.length);
+    await Promise.all(reads);
   });
 
   it('forgets a read whose load is gone', async () => {
@@ -53,5 +86,37 @@ describe('a link', () => {
     open.get('c')?.();
     await Promise.all([first, last]);
     expect(begun).toEqual(['a', 'c']);
+  });
+
+  it.each([
+    { what: 'one that a few reads fill', roundTripMs: 50, chunkMs: 42, least: 3, most: 5 },
+    { what: 'one that all of them don’t fill', roundTripMs: 50, chunkMs: 1, least: 8, most: 8 },
+    { what: 'one without delay', roundTripMs: 1, chunkMs: 42, least: 2, most: 4 },
+    { what: 'one so fast that waiting doesn’t count', roundTripMs: 1, chunkMs: 3, least: 8, most: 8 },
+  ])('has as many reads open as fill it, no more: $what', async ({ roundTripMs, chunkMs, least, most }) => {
+    let [now, freeAt] = [0, 0];
+    const ends: { readonly at: number; readonly end: () => void }[] = [];
+    const store = interceptStore(openStore('unused'), {
+      read: () =>
+        new Promise((resolve) => {
+          // One read after the other goes through, and each a round trip after it was asked for.
+          freeAt = Math.max(freeAt, now + roundTripMs) + chunkMs;
+          ends.push({ at: freeAt, end: () => resolve({ bytes: 8, etag: '', data: new Uint8Array(8) }) });
+        }),
+    });
+    const link = new FairLink(store, 8, () => now);
+    const share = link.share();
+    const reads = Array.from({ length: 100 }, () => share.read('file'));
+    await settled();
+    for (let next = ends.shift(); next !== undefined; next = ends.shift()) {
+      now = next.at;
+      next.end();
+      await settled();
+    }
+    await Promise.all(reads);
+    expect(link.limit).toBeGreaterThanOrEqual(least);
+    expect(link.limit).toBeLessThanOrEqual(most);
+    // What a link of that rate and delay can do at best with so many at once, and a tenth.
+    expect(now).toBeLessThan(1.1 * 100 * Math.max(chunkMs, (roundTripMs + chunkMs) / 8) + 4 * roundTripMs);
   });
 });

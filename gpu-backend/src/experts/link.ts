@@ -1,37 +1,83 @@
 /**
- * One link shared by several loads: so many reads at once in all, given to the loads in turn, so that a large expert doesn't hold up a small one.
+ * One link shared by several loads: as many bytes for each while several want some, so that a large expert, whose chunks are larger, doesn't hold up a small
+ * one (start-time fair queueing: Goyal, Vin and Cheng 1996).
+ *
+ * As many at once as fill the link, and no more: reads beyond that only wait in each other's way, and a file's first bytes, with which a region begins to
+ * compute, come no sooner than those behind them. The measure is that of TCP Vegas (Brakmo and Peterson, 1995): how much longer reads take than when
+ * they don't wait for each other says how many of them do.
  */
 import type { ObjectStore, ReadOptions } from '@signpost/store';
 
+/** Reads at once before anything is known of the link, and the fewest ever. */
+const FEWEST_READS = 2;
+/** Reads that wait for others: with fewer the link may have room for another, with more there is one too many. */
+const WAITING_READS = { fewest: 1, most: 3 };
+/** Reads that take so much longer than the shortest don't delay a file's first bytes by anything that counts. */
+const NEGLIGIBLE_MS = 30;
+/** What the shortest duration grows by with each read, so that one that no longer can be had is forgotten. */
+const FORGETTING = 1.005;
+
+interface Place {
+  readonly bytes: number;
+  readonly begin: () => void;
+}
+
 interface Share {
+  /** Bytes of its reads, but for the last one. */
+  chunkBytes: number | undefined;
   /** Reads that wait for their turn, oldest first. */
-  readonly queue: (() => void)[];
+  readonly queue: Place[];
+  /** Bytes, of all that the link serves in turn, before its next read: the fewest are next. */
+  tag: number;
 }
 
 export class FairLink {
   readonly #store: ObjectStore;
-  readonly #parallel: number;
-  /** Those with reads in wait; whose turn is next stands first. */
+  readonly #most: number;
+  readonly #now: () => number;
+  /** Those with reads in wait; of two whose turn it is, the first. */
   readonly #waiting: Share[] = [];
   #open = 0;
+  /** The tag of the read begun last: who comes now is not ahead of it. */
+  #tag = 0;
+  /** Reads at once; what is over a whole number counts for the next change. */
+  #limit: number;
+  /** Until reads wait for each other the first time, more are tried sooner. */
+  #isFresh = true;
+  /** The shortest duration of late of a read of so many bytes. */
+  readonly #shortest = new Map<number, number>();
 
-  /** @param parallel reads at once. */
-  constructor(store: ObjectStore, parallel: number) {
+  /**
+   * @param most reads at once.
+   * @param now milliseconds of a clock that doesn't go back.
+   */
+  constructor(store: ObjectStore, most: number, now: () => number = () => performance.now()) {
     this.#store = store;
-    this.#parallel = parallel;
+    this.#most = most;
+    this.#limit = Math.min(FEWEST_READS, most);
+    this.#now = now;
+  }
+
+  /** Reads that it now has under way at once. */
+  get limit(): number {
+    return Math.floor(this.#limit);
   }
 
   /** The store as one load sees it. */
   share(): ObjectStore {
     const store = this.#store;
-    const share: Share = { queue: [] };
+    const share: Share = { queue: [], tag: 0, chunkBytes: undefined };
     return {
       url: store.url,
       head: (key, options) => store.head(key, options),
       read: async (key, options: ReadOptions = {}) => {
-        await this.#enter(share, options.signal);
+        await this.#enter(share, options);
+        const started = this.#now();
         try {
-          return await store.read(key, options);
+          const stored = await store.read(key, options);
+          share.chunkBytes ??= stored.data.byteLength;
+          if (stored.data.byteLength === share.chunkBytes) this.#learn(share.chunkBytes, this.#now() - started);
+          return stored;
         } finally {
           this.#open--;
           this.#serve();
@@ -44,32 +90,53 @@ export class FairLink {
     };
   }
 
-  #enter(share: Share, signal: AbortSignal | undefined): Promise<void> {
+  #enter(share: Share, { range, signal }: ReadOptions): Promise<void> {
     return new Promise((resolve, reject) => {
       const begin = () => {
         signal?.removeEventListener('abort', leave);
         this.#open++;
         resolve();
       };
+      // What has no range is small: it counts as a byte.
+      const place = { bytes: range === undefined ? 1 : range.end - range.start, begin };
       const leave = () => {
-        share.queue.splice(share.queue.indexOf(begin), 1);
+        share.queue.splice(share.queue.indexOf(place), 1);
         if (share.queue.length === 0) this.#waiting.splice(this.#waiting.indexOf(share), 1);
         reject(signal?.reason);
       };
       if (signal?.aborted === true) return reject(signal.reason);
       signal?.addEventListener('abort', leave, { once: true });
-      if (share.queue.push(begin) === 1) this.#waiting.push(share);
+      if (share.queue.push(place) === 1) {
+        share.tag = Math.max(share.tag, this.#tag);
+        this.#waiting.push(share);
+      }
       this.#serve();
     });
   }
 
+  #learn(bytes: number, ms: number): void {
+    const shortest = Math.min(ms, (this.#shortest.get(bytes) ?? ms) * FORGETTING);
+    this.#shortest.set(bytes, shortest);
+    const waiting = ms - shortest < NEGLIGIBLE_MS ? 0 : this.#limit * (1 - shortest / ms);
+    if (waiting >= WAITING_READS.fewest) this.#isFresh = false;
+    // One more or less by the time that each has been through.
+    const step = this.#isFresh ? 1 : 1 / this.#limit;
+    if (waiting < WAITING_READS.fewest) this.#limit = Math.min(this.#most, this.#limit + step);
+    else if (waiting > WAITING_READS.most)
+      this.#limit = Math.max(Math.min(FEWEST_READS, this.#most), this.#limit - step);
+  }
+
   #serve(): void {
-    while (this.#open < this.#parallel) {
-      const share = this.#waiting.shift();
-      const begin = share?.queue.shift();
-      if (share === undefined || begin === undefined) return;
+    while (this.#open < this.limit) {
+      const tag = Math.min(...this.#waiting.map((share) => share.tag));
+      const index = this.#waiting.findIndex((share) => share.tag === tag);
+      const [share] = index === -1 ? [] : this.#waiting.splice(index, 1);
+      const place = share?.queue.shift();
+      if (share === undefined || place === undefined) return;
+      this.#tag = tag;
+      share.tag += place.bytes;
       if (share.queue.length > 0) this.#waiting.push(share);
-      begin();
+      place.begin();
     }
   }
 }

@@ -12,6 +12,7 @@ import { interceptStore } from '@signpost/store/testing';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Demand } from './demand.ts';
 import { DiskCache } from './disk-cache.ts';
+import { storeReader } from './expert-reader.ts';
 import { Pager } from './page-in.ts';
 
 const GOLDEN = join(import.meta.dirname, '../../../test/golden/merge');
@@ -52,9 +53,10 @@ beforeEach(() => {
 
 const answer = (slot: number) => new Session(model, 4, [{ slot, weight: 1 }]).append(PROMPT, 'last');
 
-function pagerOf(from: ObjectStore, disk?: DiskCache): Pager {
+function pagerOf(from: ObjectStore, disk?: DiskCache, into: Pick<Model, 'fillSlot'> = model): Pager {
   const onProblem = (problem: string) => expect.unreachable(problem);
-  return new Pager({ store: from, model, hostCacheBytes: 2 ** 24, demand: new Demand(), disk, onProblem });
+  const store = { url: from.url, read: storeReader(from) };
+  return new Pager({ store, model: into, hostCacheBytes: 2 ** 24, demand: new Demand(), disk, onProblem });
 }
 
 /** The store, with what a read of bytes from `start` gives replaced. */
@@ -67,18 +69,19 @@ function altered(change: (data: Uint8Array, start: number) => Uint8Array | Promi
   });
 }
 
-/** A prompt's rows without logits, in blocks of their own. */
-const early: StepBatch = {
-  tokens: Int32Array.from(PROMPT),
-  positions: Int32Array.from(PROMPT.keys()),
-  sequenceStart: Int32Array.of(0, PROMPT.length),
+/** A prompt's rows from `start` to `end` in a block of their own, with the logits of some. */
+const rows = (start: number, end: number, logitRows: readonly number[]): StepBatch => ({
+  tokens: Int32Array.from(PROMPT.slice(start, end)),
+  positions: Int32Array.from({ length: end - start }, (_, row) => start + row),
+  sequenceStart: Int32Array.of(0, end - start),
   blockTable: Int32Array.of(5),
   blocksPerSequence: 1,
-  mixtureStart: Int32Array.from({ length: PROMPT.length + 1 }, (_, row) => row),
-  mixtureSlots: new Int32Array(PROMPT.length).fill(1),
-  mixtureWeights: new Float32Array(PROMPT.length).fill(1),
-  logitRows: new Int32Array(0),
-};
+  mixtureStart: Int32Array.from({ length: end - start + 1 }, (_, row) => row),
+  mixtureSlots: new Int32Array(end - start).fill(1),
+  mixtureWeights: new Float32Array(end - start).fill(1),
+  logitRows: Int32Array.from(logitRows),
+});
+const early = rows(0, PROMPT.length, []);
 
 describe('an expert paged in', () => {
   it('answers as one that was loaded whole, and again from memory without the store', async () => {
@@ -98,22 +101,35 @@ describe('an expert paged in', () => {
     expect(reads).toBe(Math.ceil(version.bytes / CHUNK));
   });
 
+  it('has its header read once, for as long as it is in memory', async () => {
+    const opened: unknown[] = [];
+    const pager = pagerOf(store, undefined, {
+      fillSlot: async (_slot, opening, until) => {
+        opened.push(await opening);
+        await until(version.bytes);
+      },
+    });
+    for (let load = 0; load < 2; load++) await pager.load(version, 1, never);
+    expect(opened[0]).toBeDefined();
+    expect(opened[1]).toBe(opened[0]);
+  });
+
   it('is used layer by layer while it comes in, and holds up nobody else', async () => {
     let release: () => void = () => undefined;
     const gate = new Promise<void>((resolve) => {
       release = resolve;
     });
-    // All but the last quarter is there.
+    // The embedding and a layer are there.
     const pager = pagerOf(
       altered(async (data, start) => {
-        if (start > version.bytes * 0.75) await gate;
+        if (start > version.bytes * 0.4) await gate;
         return data;
       }),
     );
     const base = await new Session(model, 4).append(PROMPT, 'last');
     const load = pager.load(version, 1, never);
     let isDone = false;
-    const step = model.forward(early).then(() => {
+    const step = model.forwardArriving([early], never).then(() => {
       isDone = true;
     });
     // The rest of the work is done meanwhile, whatever the early step was at.
@@ -144,13 +160,49 @@ describe('an expert paged in', () => {
     expect(found).toEqual(await next(0));
   });
 
+  it.each([1, 3, 8])(
+    'answers a prompt that went through its layers in chunks of %i as they came, once it is whole',
+    async (size) => {
+      let release: () => void = () => undefined;
+      const gate = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      // All is there but for the last byte's chunk.
+      const pager = pagerOf(
+        altered(async (data, start) => {
+          if (start + CHUNK >= version.bytes) await gate;
+          return data;
+        }),
+      );
+      const load = pager.load(version, 1, never);
+      const chunks: StepBatch[] = [];
+      for (let start = 0; start < PROMPT.length; start += size) {
+        const end = Math.min(start + size, PROMPT.length);
+        chunks.push(rows(start, end, end === PROMPT.length ? [end - start - 1] : []));
+      }
+      let isDone = false;
+      const step = model.forwardArriving(chunks, never).finally(() => {
+        isDone = true;
+      });
+      for (let turn = 0; turn < 20; turn++) {
+        // Another's step uses the same activations.
+        await new Session(model, 4).append(PROMPT.toReversed(), 'last');
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      expect(isDone).toBe(false);
+      release();
+      expect(await step).toEqual(expected);
+      await load;
+    },
+  );
+
   it('that is altered in the store fails with the reason, leaves the slot empty, and is had once it is mended', async () => {
     let isAltered = true;
     const flip = (data: Uint8Array) => data.map((byte, i) => (i === 5 ? byte ^ 1 : byte));
     const pager = pagerOf(altered((data, start) => (isAltered && start === 4 * CHUNK ? flip(data) : data)));
     const base = await new Session(model, 4).append(PROMPT, 'last');
     const load = pager.load(version, 1, never);
-    const step = expect(model.forward(early)).rejects.toThrow(/altered/);
+    const step = expect(model.forwardArriving([early], never)).rejects.toThrow(/altered/);
     await expect(load).rejects.toThrow(/bytes 2048–2560 have digest .*altered/);
     await step;
     expect(await answer(1)).toEqual(base);
@@ -170,7 +222,7 @@ describe('an expert paged in', () => {
     });
     const controller = new AbortController();
     const load = pagerOf(stuck).load(version, 1, controller.signal);
-    const step = expect(model.forward(early, undefined, controller.signal)).rejects.toThrow('left');
+    const step = expect(model.forwardArriving([early], controller.signal)).rejects.toThrow('left');
     await expect.poll(() => signals.length).toBeGreaterThan(0);
     controller.abort(new Error('left'));
     await expect(load).rejects.toThrow('left');

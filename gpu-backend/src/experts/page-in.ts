@@ -2,15 +2,11 @@
  * An expert's way into a slot: from the store or this machine's disk through the host cache, parameter by parameter as its bytes come in.
  */
 import type { Digest, ExpertVersion } from '@signpost/contracts';
-import { abortable, type Model, openArrivingDelta } from '@signpost/engine';
-import { type ObjectStore, readVerified } from '@signpost/store';
+import { abortable, type DeltaFile, type Model, openArrivingDelta } from '@signpost/engine';
 import type { Demand } from './demand.ts';
 import type { DiskCache } from './disk-cache.ts';
+import type { ExpertReader } from './expert-reader.ts';
 import { HostCache } from './host-cache.ts';
-import { FairLink } from './link.ts';
-
-/** Ranges under way at once: of all loads, and of one that is alone. */
-const PARALLEL_READS = 8;
 
 /** The nearest place that had the file when its load began. */
 export type PageInSource = 'host' | 'disk' | 'store';
@@ -26,7 +22,7 @@ export interface PageInCounts {
 const RATE_MEMORY = 0.8;
 
 export interface PagerOptions {
-  readonly store: ObjectStore;
+  readonly store: { readonly url: string; readonly read: ExpertReader };
   readonly model: Pick<Model, 'fillSlot'>;
   readonly hostCacheBytes: number;
   readonly demand: Demand;
@@ -38,6 +34,8 @@ export interface PagerOptions {
 export class Pager {
   readonly cache: HostCache;
   readonly #options: PagerOptions;
+  /** By its bytes in memory: a file whose header is read already. */
+  readonly #opened = new WeakMap<Uint8Array, DeltaFile>();
   /** Where the files that are on their way come from. */
   readonly #sources = new Map<Digest, PageInSource>();
   readonly #counts: Record<PageInSource, PageInCounts> = {
@@ -55,7 +53,6 @@ export class Pager {
   constructor(options: PagerOptions) {
     const { store, disk, demand, onProblem } = options;
     this.#options = options;
-    const link = new FairLink(store, PARALLEL_READS);
     /** Whole files that came from afar, to be kept. */
     const fetched = new Set<ExpertVersion>();
     this.cache = new HostCache({
@@ -65,7 +62,7 @@ export class Pager {
         this.#sources.set(version.digest, 'disk');
         if (await disk?.read(version, reading)) return;
         this.#sources.set(version.digest, 'store');
-        await readVerified(link.share(), version, { ...reading, parallel: PARALLEL_READS });
+        await store.read(version, reading);
         fetched.add(version);
       },
       onWhole: (version, bytes) => {
@@ -102,7 +99,12 @@ export class Pager {
     const wasHere = this.cache.holds(version.digest);
     const acquired = this.cache.acquire(version, signal);
     const until = async (end: number) => abortable((await acquired).until(end), signal);
-    const open = async () => openArrivingDelta((await acquired).bytes, `${store.url}/${version.key}`, until);
+    const open = async () => {
+      const { bytes } = await acquired;
+      const delta = this.#opened.get(bytes) ?? (await openArrivingDelta(bytes, `${store.url}/${version.key}`, until));
+      this.#opened.set(bytes, delta);
+      return delta;
+    };
     try {
       // Called before anything is awaited: no step may take what was in the slot before for this expert.
       await model.fillSlot(slot, open(), until);

@@ -1,27 +1,32 @@
 /**
- * Prompts computed while their expert is still on its way: layer `l` as soon as layer `l` is in. What comes of it goes to the prefix cache, where the
- * scheduler finds it when the expert is whole and the request becomes a sequence like any other.
+ * Prompts computed while their expert is still on its way: each layer as soon as it is in, up to the first token's logits. With them the sequence goes
+ * to the scheduler.
  *
  * These are steps of their own, which wait for the link; the scheduler's steps know nothing of them and never wait for one. On the device they take
  * turns by layers.
  */
-import { setImmediate as turn } from 'node:timers/promises';
-import { abortable } from '@signpost/engine';
-import type { Lease } from '../experts/residency.ts';
 import type { BlockManager } from '../schedule/block-manager.ts';
 import type { Sequence } from '../schedule/sequence.ts';
 import { StepBatchBuilder } from '../schedule/step-batch.ts';
+import type { Chunk } from '../schedule/step-budget.ts';
 import type { StepModel } from './engine-loop.ts';
 
-/** Each has activations of its own. */
-const MAX_AT_ONCE = 4;
-const NO_LOGITS = new Float32Array(0);
+/** Chunks under way at once, of all prompts: each has a residual stream of its own. The scheduler computes the rest of a longer prompt. */
+const MAX_CHUNKS = 16;
+
+/** What was computed of a sequence; it holds blocks for all of its tokens, with `computed` of them filled, but not in the prefix cache yet. */
+export interface EarlyRows {
+  /** The last of them. */
+  readonly chunk: Chunk;
+  /** (1, logitWidth) of the sequence's last token; empty where the prompt is longer. */
+  readonly logits: Float32Array;
+}
 
 export class EarlyPrefill {
   readonly #model: StepModel;
   readonly #blocks: BlockManager;
   readonly #maxStepTokens: number;
-  #running = 0;
+  #chunks = 0;
   #yield = new AbortController();
 
   constructor(model: StepModel, blocks: BlockManager, maxStepTokens: number) {
@@ -37,40 +42,42 @@ export class EarlyPrefill {
   }
 
   /**
-   * Computes what of the sequence's tokens others could share, then lets go of it. Does nothing where the cache is short of blocks: those are
-   * for who can run. Never rejects: why a load failed the lease says, and what else goes wrong goes wrong again in the sequence's own steps.
+   * Computes a sequence that holds nothing yet; its experts are whole when this is done. Does nothing for a prompt whose tokens are to be scored, or where
+   * the cache is short of blocks: those are for who can run. Never rejects: why a load failed the lease says, and what else goes wrong goes wrong
+   * again in the sequence's own steps.
    *
-   * @param sequence one of its own, with the request's tokens.
-   * @returns the tokens that the prefix cache had before; undefined where nothing was computed.
+   * @returns undefined where nothing was computed; the sequence holds nothing then.
    */
-  async run(sequence: Sequence, { whole }: Lease, leaves: AbortSignal): Promise<number | undefined> {
-    const { blockTokens } = this.#blocks;
-    const target = Math.floor(sequence.reusable / blockTokens) * blockTokens;
-    const isShort = 2 * Math.ceil(sequence.tokens.length / blockTokens) > this.#blocks.free;
-    if (target === 0 || isShort || this.#running >= MAX_AT_ONCE || !this.#blocks.admit(sequence)) return undefined;
-    this.#running++;
-    const signal = AbortSignal.any([leaves, this.#yield.signal]);
-    const cached = sequence.computed;
+  async run(sequence: Sequence, leaves: AbortSignal): Promise<EarlyRows | undefined> {
+    const isShort = 2 * Math.ceil(sequence.tokens.length / this.#blocks.blockTokens) > this.#blocks.free;
+    if (sequence.isScoring || isShort || this.#chunks >= MAX_CHUNKS || !this.#blocks.admit(sequence)) return undefined;
+    const chunks = this.#cut(sequence);
+    this.#chunks += chunks.length;
     try {
-      const batches = new StepBatchBuilder();
-      while (sequence.computed < target) {
-        const start = sequence.computed;
-        const count = Math.min(this.#maxStepTokens, target - start);
-        const batch = batches.build([{ sequence, start, count, kind: 'prefill', logits: 'none' }]);
-        await this.#model.forward(batch, NO_LOGITS, signal);
-        sequence.computed = start + count;
-        await turn();
-        signal.throwIfAborted();
-      }
-      // Before that its bytes are right piece by piece only.
-      await abortable(whole, signal);
-      this.#blocks.cache(sequence, cached);
-      return cached;
+      const batches = chunks.map((chunk) => new StepBatchBuilder().build([chunk]));
+      const logits = await this.#model.forwardArriving(batches, AbortSignal.any([leaves, this.#yield.signal]));
+      const chunk = chunks.at(-1);
+      if (chunk === undefined) throw new Error('a prompt has at least one token to compute');
+      sequence.computed = chunk.start + chunk.count;
+      return { chunk, logits };
     } catch {
+      this.#blocks.release(sequence);
+      sequence.computed = 0;
       return undefined;
     } finally {
-      this.#blocks.release(sequence);
-      this.#running--;
+      this.#chunks -= chunks.length;
     }
+  }
+
+  #cut(sequence: Sequence): Chunk[] {
+    const chunks: Chunk[] = [];
+    const { length } = sequence.tokens;
+    for (let start = sequence.computed; start < length && this.#chunks + chunks.length < MAX_CHUNKS; ) {
+      const count = Math.min(this.#maxStepTokens, length - start);
+      const logits = start + count === length ? 'last' : 'none';
+      chunks.push({ sequence, start, count, kind: 'prefill', logits });
+      start += count;
+    }
+    return chunks;
   }
 }

@@ -77,7 +77,9 @@ export class EngineClient {
 
   /** Starts the thread and waits until the base is resident. @throws what the thread failed with. */
   static async start(engine: EngineOptions, options: EngineClientOptions): Promise<EngineClient> {
-    const worker = new Worker(new URL('./worker-entry.mjs', import.meta.url), { workerData: engine });
+    const entry = new URL('../thread-entry.mjs', import.meta.url);
+    const module = new URL('./worker.ts', import.meta.url).href;
+    const worker = new Worker(entry, { argv: [module], workerData: engine });
     const message = await new Promise<FromWorker>((resolve, reject) => {
       worker.on('message', function onMessage(first: FromWorker) {
         if (first.kind === 'loading') return options.onLoading?.(first.bytes, first.totalBytes);

@@ -96,15 +96,30 @@ class CellModel implements StepModel {
   readonly filling = new Map<number, Promise<void>>();
   readonly #cells: number[] = [];
 
-  async forward(batch: StepBatch, into: Float32Array, signal?: AbortSignal): Promise<Float32Array> {
-    const missing = [...new Set(batch.mixtureSlots)].flatMap((slot) => this.filling.get(slot) ?? []);
-    if (missing.length > 0) {
-      // Only a step of its own may wait, and nobody leaves it waiting for what nobody wants any more.
-      expect(batch.logitRows).toHaveLength(0);
-      if (signal === undefined) throw new Error('waits without a signal');
-      await abortable(Promise.all(missing), signal);
+  async forwardArriving(batches: readonly StepBatch[], signal: AbortSignal): Promise<Float32Array> {
+    for (const batch of batches) await abortable(Promise.all(this.#missing(batch)), signal);
+    let logits = new Float32Array(0);
+    for (const batch of batches) {
+      await turn();
+      signal.throwIfAborted();
+      logits = new Float32Array(batch.logitRows.length * VOCAB);
+      this.#compute(batch, logits);
     }
+    return logits;
+  }
+
+  async forward(batch: StepBatch, into: Float32Array): Promise<Float32Array> {
+    expect(this.#missing(batch)).toEqual([]);
     await turn();
+    return this.#compute(batch, into);
+  }
+
+  /** What the batch's experts wait for. */
+  #missing(batch: StepBatch): Promise<void>[] {
+    return [...new Set(batch.mixtureSlots)].flatMap((slot) => this.filling.get(slot) ?? []);
+  }
+
+  #compute(batch: StepBatch, into: Float32Array): Float32Array {
     const sequenceOf: number[] = [];
     for (let s = 0; s + 1 < batch.sequenceStart.length; s++) {
       for (let row = batch.sequenceStart[s] ?? 0; row < (batch.sequenceStart[s + 1] ?? 0); row++) {
@@ -299,6 +314,51 @@ describe('the engine loop', () => {
     });
   });
 
+  it('has a cold expert’s first token when the expert is whole, without a further step', async () => {
+    const model = new CellModel();
+    const blocks = new BlockManager(8, BLOCK_TOKENS);
+    const steps: StepBatch[] = [];
+    const events: GenerationEvent[] = [];
+    let fill: () => void = () => undefined;
+    model.filling.set(
+      0,
+      new Promise((resolve) => {
+        fill = () => {
+          model.slots[0] = digestOf(1);
+          model.filling.clear();
+          resolve();
+        };
+      }),
+    );
+    const loop = new EngineLoop({
+      model: {
+        logitWidth: VOCAB,
+        forwardArriving: (batches, signal) => model.forwardArriving(batches, signal),
+        forward(batch, into) {
+          steps.push(batch);
+          return model.forward(batch, into);
+        },
+      },
+      blocks,
+      scheduler: new Scheduler(blocks, { maxStepTokens: 2, maxSequences: 2, maxLogitRows: 2, maxStepExperts: 1 }),
+      grammars: new Grammars(new Problem('no formats here')),
+      residency: new Residency({ slots: 1, load: async () => model.filling.get(0) }),
+      emit: (batch) => events.push(...batch.map(({ event }) => event)),
+    });
+    // Three chunks, and no block is full with the last.
+    const request = { ...BASE_REQUEST, prompt: [9, 8, 7, 6, 9], maxTokens: 2 };
+    const submitted = loop.submit({ ...request, id: 1, mixture: [{ version: versionOf(1), weight: weightOf(1) }] });
+    await turn();
+    fill();
+    await submitted;
+    const answer = oracle({ ...request, experts: [1] });
+    expect(events).toMatchObject([{ kind: 'started' }, { kind: 'token', token: answer[0] }]);
+    expect(steps.map(({ tokens }) => [...tokens])).toEqual([[answer[0]]]);
+    await expect.poll(() => events.at(-1)?.kind).toBe('finished');
+    expect(events[2]).toMatchObject({ kind: 'token', token: answer[1] });
+    expect(blocks.free).toBe(8);
+  });
+
   it.each([
     ['goes on', false],
     ['goes on also where the request left meanwhile', true],
@@ -316,6 +376,7 @@ describe('the engine loop', () => {
           isBroken = false;
           throw new Error('device lost');
         },
+        forwardArriving: (batches, signal) => model.forwardArriving(batches, signal),
       },
       blocks,
       scheduler: new Scheduler(blocks, { maxStepTokens: 8, maxSequences: 2, maxLogitRows: 2, maxStepExperts: 1 }),

@@ -20,7 +20,7 @@ import { Sequence } from '../schedule/sequence.ts';
 import { logitCount, StepBatchBuilder } from '../schedule/step-batch.ts';
 import type { Chunk } from '../schedule/step-budget.ts';
 import { LONGEST_TIMER_MS } from '../settled-within.ts';
-import { EarlyPrefill } from './early-prefill.ts';
+import { EarlyPrefill, type EarlyRows } from './early-prefill.ts';
 import { serialise } from './errors.ts';
 import type {
   EngineStats,
@@ -36,8 +36,10 @@ import type {
 export interface StepModel {
   /** Columns of the logits of the next step: the vocabulary, and what the experts now loaded add to it. */
   readonly logitWidth: number;
-  /** Logits (n, logitWidth) of the batch's `logitRows`, in the first values of `into`. Ends with the `signal`'s reason where it waits for an expert. */
-  forward(batch: StepBatch, into: Float32Array, signal?: AbortSignal): Promise<Float32Array>;
+  /** Logits (n, logitWidth) of the batch's `logitRows`, in the first values of `into`. All experts are whole. */
+  forward(batch: StepBatch, into: Float32Array): Promise<Float32Array>;
+  /** The last one's logits of steps that follow each other, once their experts are whole; before that they go as far as they can. */
+  forwardArriving(batches: readonly StepBatch[], signal: AbortSignal): Promise<Float32Array>;
 }
 
 export interface EngineParts {
@@ -124,26 +126,38 @@ export class EngineLoop {
         digest: version.digest,
       }));
       const sequence = new Sequence({ ...request, mixture });
+      let early: EarlyRows | undefined;
       try {
         if (!lease.isWhole) {
-          sequence.cachedTokens = await this.#early.run(new Sequence({ ...request, mixture }), lease, job.abort.signal);
+          early = await this.#early.run(sequence, job.abort.signal);
           // Somebody may have waited for the blocks it held.
-          void this.#run();
+          if (early === undefined) void this.#run();
         }
         await abortable(lease.whole, job.abort.signal);
+        // Gone since: the last event has been sent.
+        job.abort.signal.throwIfAborted();
       } catch (error) {
+        this.#parts.blocks.release(sequence);
         lease.release();
         throw error;
       }
-      // Gone since: the last event has been sent.
-      if (job.abort.signal.aborted) return lease.release();
       job.slottedMs = since(job);
       job.admitted = { sequence, lease };
-      this.#parts.scheduler.add(sequence);
+      if (early === undefined) this.#parts.scheduler.add(sequence);
+      else if (this.#parts.scheduler.adopt(sequence)) this.#begin(job, sequence, early);
       void this.#run();
     } catch (error) {
       if (!job.abort.signal.aborted) this.#fail(job, error);
     }
+  }
+
+  /** The first token of a sequence whose prompt was computed early. */
+  #begin(job: Job, sequence: Sequence, { chunk, logits }: EarlyRows): void {
+    if (chunk.logits === 'none') return;
+    const events = this.#start(sequence);
+    this.#scratch.fit(logits.length);
+    for (const event of this.#advance(job, chunk, logits, logits.length)) events.push({ id: job.request.id, event });
+    this.#parts.emit(events);
   }
 
   /** @throws Problem for a format that isn't supported, or that the answer so far doesn't follow. */

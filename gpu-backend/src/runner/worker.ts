@@ -4,8 +4,8 @@
 import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Grammars, Model, openCheckpoint } from '@signpost/engine';
-import { openStore } from '@signpost/store';
 import { DiskCache } from '../experts/disk-cache.ts';
+import { FetchThread } from '../experts/fetch-thread.ts';
 import { Paging } from '../experts/paging.ts';
 import { BlockManager } from '../schedule/block-manager.ts';
 import { Scheduler } from '../schedule/scheduler.ts';
@@ -16,15 +16,25 @@ import type { EngineCall, EngineCalls, EngineOptions, FromWorker, ToWorker } fro
 /** How much nicer than the HTTP thread this one is, and with it the kernels' threads, which inherit it: a health check doesn't wait for a core. */
 const NICENESS = 5;
 const MOST_NICE = 19;
-// On Linux this is the thread's; where it is the process's, nobody is before anybody.
-setPriority(Math.min(MOST_NICE, getPriority() + NICENESS));
 
 const port = parentPort;
 if (port === null) throw new Error('this file runs as a worker thread');
 const options = workerData as EngineOptions;
 const send = (message: FromWorker) => port.postMessage(message);
 
-const { blockTokens } = options;
+const { blockTokens, diskCache, hostCacheBytes } = options;
+// Not as nice as this thread: transfers go on while it computes.
+const fetching = new FetchThread({ store: options.store, disk: diskCache?.dir });
+const onProblem = (problem: string) => send({ kind: 'problem', problem });
+const disk =
+  diskCache === undefined
+    ? undefined
+    : await DiskCache.open(diskCache.dir, diskCache.bytes, onProblem, (version, reading) =>
+        fetching.read('disk', version, reading),
+      );
+// On Linux this is the thread's; where it is the process's, nobody is before anybody.
+setPriority(Math.min(MOST_NICE, getPriority() + NICENESS));
+
 const blocks = new BlockManager(Math.ceil(options.kvTokens / blockTokens), blockTokens);
 const maxLogitRows = options.maxSequences;
 const started = performance.now();
@@ -46,14 +56,12 @@ const model = await Model.load(await openCheckpoint(options.base), {
   maxRows: options.maxStepTokens,
   maxLogitRows,
 });
-const { diskCache, hostCacheBytes } = options;
-const onProblem = (problem: string) => send({ kind: 'problem', problem });
 const paging = new Paging({
   slots: options.slots,
-  store: openStore(options.store),
+  store: { url: options.store, read: (version, reading) => fetching.read('store', version, reading) },
   model,
   hostCacheBytes,
-  disk: diskCache === undefined ? undefined : await DiskCache.open(diskCache.dir, diskCache.bytes, onProblem),
+  disk,
   onProblem,
   onChange: () => send({ kind: 'residency' }),
 });

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { BlockManager } from './block-manager.ts';
 import { type Arrival, arrival, BLOCK_TOKENS, mixtureOf, runStep, schedulerOf, sequenceOf } from './fixtures.ts';
 import { type SchedulerOptions, turnTokens } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
@@ -313,5 +314,42 @@ describe('preemption', () => {
     expect(scheduler.preemptions).toBe(1);
     expect(runStep(scheduler).chunks[0]).toMatchObject({ sequence: newest, start: 0 });
     expect(newest.tokens).toHaveLength(10);
+  });
+});
+
+describe('a sequence computed elsewhere', () => {
+  const computed = (blocks: BlockManager, id: number, tokens: number, computed: number) => {
+    const sequence = sequenceOf({ id, tokens, maxTokens: 3 });
+    expect(blocks.admit(sequence)).toBe(true);
+    sequence.computed = computed;
+    return sequence;
+  };
+
+  it.each([6, 9])('goes on where it is, with %i of 9 tokens computed, and shares its blocks', (done) => {
+    const { blocks, scheduler } = schedulerOf({ blocks: 8 });
+    const sequence = computed(blocks, 1, 9, done);
+    expect(scheduler.adopt(sequence)).toBe(true);
+    // Its first token is sampled from what was computed.
+    if (sequence.pending === 0) sequence.tokens.push(7);
+    expect(runStep(scheduler).chunks).toMatchObject([
+      { sequence, start: done, count: done === 9 ? 1 : 3, logits: 'last' },
+    ]);
+    const same = sequenceOf({ id: 2, tokens: 9 });
+    blocks.admit(same);
+    expect(same.computed).toBe(8);
+    blocks.release(same);
+    while (scheduler.running > 0) runStep(scheduler);
+    expect(blocks.free).toBe(8);
+  });
+
+  it('takes nobody’s place: where all are taken or waited for, it waits, with its full blocks in the cache', () => {
+    const { blocks, scheduler } = schedulerOf({ blocks: 8, maxSequences: 1 });
+    const first = sequenceOf({ id: 1, prompt: [30, 31], maxTokens: 2 });
+    scheduler.add(first);
+    const sequence = computed(blocks, 2, 9, 9);
+    expect(scheduler.adopt(sequence)).toBe(false);
+    expect(sequence.blockTable).toEqual([]);
+    for (let step = 0; step < 2; step++) expect(runStep(scheduler).chunks).toMatchObject([{ sequence: first }]);
+    expect(runStep(scheduler).chunks).toMatchObject([{ sequence, start: 8, count: 1, logits: 'last' }]);
   });
 });

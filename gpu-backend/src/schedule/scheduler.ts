@@ -71,6 +71,26 @@ export class Scheduler {
     this.#prompts.add(sequence);
   }
 
+  /**
+   * Takes a sequence that was computed elsewhere: it holds blocks for all its tokens, `computed` of them filled, which others may share from now on. Where
+   * there is no place that nobody waits for, it waits like any other. Whether there was one.
+   */
+  adopt(sequence: Sequence): boolean {
+    this.#blocks.cache(sequence, 0);
+    if (this.#running.length + this.#waiting >= this.#options.maxSequences) {
+      this.#blocks.release(sequence);
+      sequence.computed = 0;
+      this.add(sequence);
+      return false;
+    }
+    sequence.arrival = this.#arrivals++;
+    this.#running.push(sequence);
+    sequence.phase = sequence.pending > 0 ? 'prefill' : 'decode';
+    if (sequence.phase === 'prefill') this.#prompts.add(sequence);
+    else this.#decoding.push(sequence);
+    return true;
+  }
+
   /** Takes a sequence out, wherever it is, and frees its blocks. */
   remove(sequence: Sequence): void {
     if (sequence.phase === 'waiting') this.#waiting--;
