@@ -72,8 +72,10 @@ export class Heartbeats {
 
   /** Says that what heartbeats tell has changed. */
   changed(): void {
+    // The first of several plans the next beat: changes that went on and on would put it off for ever.
+    const isPlanned = this.#hasChanged;
     this.#hasChanged = true;
-    if (this.#sending === undefined) this.#plan(GATHER_MS);
+    if (this.#sending === undefined && !isPlanned) this.#plan(GATHER_MS);
   }
 
   /** Tells once more, if it was told of a change, and never again. */
