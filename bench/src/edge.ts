@@ -133,7 +133,7 @@ try {
       }
     }
     console.log(
-      `\\n${stream ? 'streamed, 32 events' : 'whole'}: p50 at ${CONCURRENCY.latency} at once, requests/s at ${CONCURRENCY.throughput}`,
+      `\n${stream ? 'streamed, 32 events' : 'whole'}: p50 at ${CONCURRENCY.latency} at once, requests/s at ${CONCURRENCY.throughput}`,
     );
     const bare = median(results.get('upstream alone')?.ms ?? []);
     for (const [name, { ms, rate }] of results) {
