@@ -52,7 +52,7 @@ function configOf(size: Size, layers: number): Record<string, unknown> {
   };
 }
 
-/** BF16 numbers around ±0.01, another stream of them for each seed. */
+/** Numbers around ±0.01 as BF16, or ±1 as F16, another stream of them for each seed. */
 function noise(seed: number): Uint8Array {
   const words = new Uint32Array(CHUNK_BYTES / 4);
   let state = seed | 1;
@@ -70,11 +70,12 @@ async function makeHeader(
   dir: string,
   size: Size,
   layers: number,
+  dtype: 'BF16' | 'F16' = 'BF16',
 ): Promise<{ specs: TensorSpec[]; header: Uint8Array }> {
   const config = configOf(size, layers);
   await writeFile(join(dir, 'config.json'), JSON.stringify(config));
   const specs = modelParams(parseModelConfig(config, 'bench')).specs.map(
-    ({ name, shape }): TensorSpec => ({ name, dtype: 'BF16', shape }),
+    ({ name, shape }): TensorSpec => ({ name, dtype, shape }),
   );
   return { specs, header: encodeHeader(specs, {}) };
 }
@@ -94,8 +95,14 @@ export async function makeSparse(dir: string, size: Size, layers: number, first:
 }
 
 /** Full of numbers: the same for each seed, and others in linear layers. */
-export async function makeCheckpoint(dir: string, size: Size, layers: number, seed: number): Promise<void> {
-  const { specs, header } = await makeHeader(dir, size, layers);
+export async function makeCheckpoint(
+  dir: string,
+  size: Size,
+  layers: number,
+  seed: number,
+  dtype: 'BF16' | 'F16' = 'BF16',
+): Promise<void> {
+  const { specs, header } = await makeHeader(dir, size, layers, dtype);
   const out = createWriteStream(join(dir, 'model.safetensors'));
   const write = async (data: Uint8Array) => {
     if (!out.write(data)) await once(out, 'drain');

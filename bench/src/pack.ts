@@ -1,6 +1,6 @@
 /**
  * How long packing takes beside hashing the same bytes with OpenSSL, and how much memory: on checkpoints of a real model's shapes, made for the occasion.
- * Run: `npx tsx bench/src/pack.ts [7b|70b|1b] [layers] [sparse]`; 7b with all 32 layers needs 29 GB of disk, and page cache to be warm in.
+ * Run: `npx tsx bench/src/pack.ts [7b|70b|1b] [layers] [sparse|f16]`; 7b with all 32 layers needs 29 GB of disk, and page cache to be warm in.
  *
  * The files are full of numbers, so that nothing is cheaper than in earnest. Rounds take turns; medians are printed. With `sparse` they are holes but for a
  * number in each matrix, and take no disk: for a model's whole depth, whose packing is done once and whose memory is what counts.
@@ -58,6 +58,7 @@ const wanted = process.argv[2] ?? '7b';
 const size: Size = wanted === '1b' || wanted === '70b' ? wanted : '7b';
 const layers = Number(process.argv[3] ?? 32);
 const isSparse = process.argv[4] === 'sparse';
+const dtype = process.argv[4] === 'f16' ? 'F16' : 'BF16';
 const dir = await mkdtemp(join(process.env.BENCH_DIR ?? tmpdir(), 'signpost-bench-pack-'));
 try {
   for (const [name, seed] of [
@@ -66,12 +67,12 @@ try {
   ] as const) {
     await mkdir(join(dir, name));
     if (isSparse) await makeSparse(join(dir, name), size, layers, name === 'tuned' ? 0x3c00 : 0);
-    else await makeCheckpoint(join(dir, name), size, layers, seed);
+    else await makeCheckpoint(join(dir, name), size, layers, seed, dtype);
   }
   const files = ['base', 'tuned'].map((name) => join(dir, name, 'model.safetensors'));
   const bytes = (await Promise.all(files.map((file) => stat(file)))).reduce((sum, file) => sum + file.size, 0);
   console.log(
-    `${size} shapes, ${layers} layers: ${(bytes / 2 ** 30).toFixed(1)} GiB in two checkpoints${isSparse ? ', sparse' : ''}`,
+    `${size} shapes, ${layers} layers: ${(bytes / 2 ** 30).toFixed(1)} GiB of ${dtype} in two checkpoints${isSparse ? ', sparse' : ''}`,
   );
   if (isSparse) {
     const { seconds, peakBytes } = packOnce(dir);

@@ -1,6 +1,7 @@
 /**
- * A delta file in memory: checked, and split into what a device loads.
+ * A delta file, in memory or mapped: checked, and split into what a device loads.
  */
+import { statSync } from 'node:fs';
 import {
   checkDeltaFits,
   type DeltaLayout,
@@ -11,23 +12,43 @@ import {
   type ParamDeltaLayout,
   Problem,
   parseSafetensors,
+  type SafetensorsHeader,
   type TensorInfo,
 } from '@signpost/contracts';
+import { mapTensors, readHeader } from './checkpoint/checkpoint.ts';
 import type { ParamDelta, ParamSpec, SignPlane } from './device/device.ts';
 import { floatToBrain } from './device/float.ts';
 
 export class DeltaFile {
   /** What messages call it: a path or URL. */
   readonly where: string;
-  readonly #bytes: Uint8Array;
+  readonly bytes: number;
   readonly #layout: DeltaLayout;
+  readonly #dataOf: (tensor: TensorInfo) => Uint8Array;
+  readonly #mapped: ReadonlySet<ArrayBufferLike>;
 
-  /** @throws Problem when the bytes are not a whole, well-formed delta file. */
-  constructor(bytes: Uint8Array, where: string) {
-    // Typed views need tensors at multiples of four bytes; a caller's slice of a larger buffer may begin anywhere.
-    this.#bytes = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  /**
+   * @param dataOf a tensor's bytes.
+   * @param mapped buffers that are part of the file itself.
+   * @throws Problem when the header is none of a well-formed delta file.
+   */
+  constructor(
+    where: string,
+    header: SafetensorsHeader,
+    bytes: number,
+    dataOf: (tensor: TensorInfo) => Uint8Array,
+    mapped: ReadonlySet<ArrayBufferLike> = new Set(),
+  ) {
     this.where = where;
-    this.#layout = deltaLayout(parseSafetensors(this.#bytes, where), where);
+    this.bytes = bytes;
+    this.#layout = deltaLayout(header, where);
+    this.#dataOf = dataOf;
+    this.#mapped = mapped;
+  }
+
+  /** Whether an array's memory is the mapped file's, and no copy. */
+  isMapped({ buffer }: ArrayBufferView): boolean {
+    return this.#mapped.has(buffer);
   }
 
   get metadata(): DeltaMetadata {
@@ -37,10 +58,6 @@ export class DeltaFile {
   /** Rows that the expert adds to the embedding. */
   get addedRows(): number {
     return this.#layout.addedRows;
-  }
-
-  get bytes(): number {
-    return this.#bytes.byteLength;
   }
 
   /**
@@ -77,7 +94,7 @@ export class DeltaFile {
   }
 
   #slice(tensor: TensorInfo): Uint8Array {
-    const slice = this.#bytes.subarray(tensor.offset, tensor.offset + tensor.bytes);
+    const slice = this.#dataOf(tensor);
     // Other writers may pad the header to 8 bytes or not at all.
     return slice.byteOffset % 4 === 0 ? slice : slice.slice();
   }
@@ -118,8 +135,20 @@ export function widenRows(values: Int8Array, scale: Float32Array): Uint16Array {
 }
 
 /** Opens a delta file held in memory. @throws Problem when it isn't one, or not whole. */
-export function openDelta(bytes: Uint8Array, where: string): DeltaFile {
-  return new DeltaFile(bytes, where);
+export function openDelta(given: Uint8Array, where: string): DeltaFile {
+  // Typed views need tensors at multiples of four bytes; a caller's slice of a larger buffer may begin anywhere.
+  const bytes = given.byteOffset % 4 === 0 ? given : given.slice();
+  const dataOf = ({ offset, bytes: length }: TensorInfo) => bytes.subarray(offset, offset + length);
+  return new DeltaFile(where, parseSafetensors(bytes, where), bytes.byteLength, dataOf);
+}
+
+/** Opens a delta file on disk, of any size: its tensors are mapped one by one, and read when they are touched. @throws Problem when it isn't one, or not whole. */
+export function openMappedDelta(path: string): DeltaFile {
+  const header = readHeader(path);
+  const data = new Map(mapTensors(path).map((tensor) => [tensor.info.name, tensor.data]));
+  const mapped = new Set([...data.values()].map(({ buffer }) => buffer));
+  const dataOf = ({ name }: TensorInfo) => data.get(name) ?? new Uint8Array();
+  return new DeltaFile(path, header, statSync(path).size, dataOf, mapped);
 }
 
 /**
@@ -134,7 +163,7 @@ export async function openArrivingDelta(
 ): Promise<DeltaFile> {
   await until(Math.min(8, bytes.byteLength));
   await until(8 + headerLength(bytes.subarray(0, 8), bytes.byteLength, where));
-  return new DeltaFile(bytes, where);
+  return openDelta(bytes, where);
 }
 
 function endOf({ planes, exact, exactScale, added }: ParamDeltaLayout): number {

@@ -10,7 +10,7 @@ export {
   openCheckpoint,
 } from './checkpoint/checkpoint.ts';
 export { type ModelConfig, parseModelConfig } from './checkpoint/config.ts';
-export { DeltaFile, openArrivingDelta, openDelta, widenRows } from './delta-file.ts';
+export { DeltaFile, openArrivingDelta, openDelta, openMappedDelta, widenRows } from './delta-file.ts';
 export type { ParamDelta, ParamDtype, ParamSpec, SignPlane, StepBatch } from './device/device.ts';
 export { brainToFloat, floatToBrain, floatToHalf, halfToFloat } from './device/float.ts';
 export type { DeviceName } from './device/index.ts';

@@ -136,7 +136,8 @@ export function mapTensors(path: string): CheckpointTensor[] {
   });
 }
 
-function readHeader(path: string): SafetensorsHeader {
+/** The header of a safetensors file. @throws Problem when it is truncated or malformed. */
+export function readHeader(path: string): SafetensorsHeader {
   const file = openSync(path, 'r');
   try {
     const { size } = fstatSync(file);

@@ -1,9 +1,9 @@
 /**
  * Methods on tasks: the base and its deltas on one resident model, each other checkpoint on one of its own, one after the other.
  */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { Problem, type TokenizerChanges } from '@signpost/contracts';
-import { type Checkpoint, type DeltaFile, openCheckpoint, openDelta, Tokenizer } from '@signpost/engine';
+import { type Checkpoint, type DeltaFile, openCheckpoint, openMappedDelta, Tokenizer } from '@signpost/engine';
 import { tokenizerChanges } from '../source/tokenizer.ts';
 import { BatchRunner } from './runner.ts';
 import { scoreTask, type TaskScore } from './score.ts';
@@ -71,7 +71,7 @@ export async function evaluate(
   try {
     const loaded: Pick<DeltaFile, 'bytes' | 'metadata'>[] = [];
     for (const [slot, { path }] of deltas.entries()) {
-      const delta = openDelta(new Uint8Array(await readFile(path)), path);
+      const delta = openMappedDelta(path);
       shared.model.loadExpert(slot, delta);
       loaded.push({ bytes: delta.bytes, metadata: delta.metadata });
     }

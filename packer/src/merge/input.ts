@@ -3,18 +3,18 @@
  *
  * A packed delta is never added to the base and subtracted again: that would round its magnitudes apart, which are equal within a row.
  */
-import { statSync } from 'node:fs';
 import { deltaStem, type ExpertVocabulary, Problem, signWords } from '@signpost/contracts';
 import {
   type Checkpoint,
   type CheckpointTensor,
+  type DeltaFile,
   modelParams,
-  openDelta,
+  openMappedDelta,
   type ParamDelta,
   type ParamSpec,
   type SignPlane,
 } from '@signpost/engine';
-import { mapFile, type RawMatrix, releaseMapped, subtract } from '@signpost/kernels';
+import { type RawMatrix, releaseMapped, subtract } from '@signpost/kernels';
 import { rowsOf } from '../pack/blocks.ts';
 import { floatsOfBrains, letGo, type RowReader, rowReader, rowShape } from '../source/floats.ts';
 import { openSource, type SourceOptions } from '../source/open.ts';
@@ -111,8 +111,7 @@ function checkpointInput(tuned: Checkpoint, base: Checkpoint): Omit<MergeInput, 
 }
 
 async function packedInput(path: string, base: Checkpoint): Promise<MergeInput> {
-  const mapped = mapFile(path, 0, statSync(path).size);
-  const file = openDelta(new Uint8Array(mapped), path);
+  const file = openMappedDelta(path);
   file.checkFits(await base.digest(), modelParams(base.config).specs);
   const deltas = new Map([...file.params()].map(({ stem, delta }) => [stem, delta]));
   const difference = (spec: ParamSpec): Difference | undefined => {
@@ -121,7 +120,7 @@ async function packedInput(path: string, base: Checkpoint): Promise<MergeInput> 
     const { cols } = rowShape(spec.shape);
     const rows: RowReader = (begin, end) => {
       const values = deltaRows(delta, cols, begin, end);
-      letGoOfRows(delta, cols, begin, end, mapped);
+      letGoOfRows(delta, cols, begin, end, file);
       return values;
     };
     return { rows, oneBit: delta.planes.length > 0 };
@@ -161,17 +160,11 @@ function deltaRows({ planes, exact }: ParamDelta, cols: number, begin: number, e
 }
 
 /** What of these rows stands in the mapped file; the rest was copied, and a copy would be lost. */
-function letGoOfRows(
-  { planes, exact }: ParamDelta,
-  cols: number,
-  begin: number,
-  end: number,
-  mapped: ArrayBuffer,
-): void {
+function letGoOfRows({ planes, exact }: ParamDelta, cols: number, begin: number, end: number, file: DeltaFile): void {
   const letGo = (values: Uint32Array | Uint16Array, rowLength: number) => {
-    if (values.buffer !== mapped) return;
+    if (!file.isMapped(values)) return;
     const rows = values.subarray(begin * rowLength, end * rowLength);
-    releaseMapped(new Uint8Array(mapped, rows.byteOffset, rows.byteLength));
+    releaseMapped(new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength));
   };
   for (const { signs } of planes) letGo(signs, signWords(cols));
   if (exact !== undefined) letGo(exact, cols);
