@@ -103,20 +103,25 @@ int factor_moment(const KernelTable& kernels, float* moment, int n) {
   const auto row = [&](int i) { return moment + static_cast<size_t>(i) * n; };
   // Columns from the last to the first, some at a time: what they have in common with those before them is taken off in one pass.
   std::vector<float> columns(static_cast<size_t>(kColumns) * n);
+  // The columns at hand, (n, kColumns): in the matrix each element of one is a page of its own.
+  std::vector<float> panel(static_cast<size_t>(kColumns) * n);
   for (int last = n; last > 0; last -= kColumns) {
     const int first = std::max(0, last - kColumns);
     const int count = last - first;
-    for (int c = last - 1; c >= first; c--) {
-      const float pivot = row(c)[c];
-      if (!(pivot > 0) || !std::isfinite(pivot)) return c;
+    for (int i = 0; i < last; i++) std::copy(row(i) + first, row(i) + last, panel.data() + static_cast<size_t>(i) * kColumns);
+    for (int c = count - 1; c >= 0; c--) {
+      const auto at = [&](int i) { return panel.data() + static_cast<size_t>(i) * kColumns; };
+      const float pivot = at(first + c)[c];
+      if (!(pivot > 0) || !std::isfinite(pivot)) return first + c;
       const float diagonal = std::sqrt(pivot);
-      float* column = columns.data() + static_cast<size_t>(last - 1 - c) * n;
-      for (int i = 0; i < c; i++) column[i] = row(i)[c] / diagonal;
-      column[c] = diagonal;
-      for (int i = 0; i <= c; i++) row(i)[c] = column[i];
-      for (int i = 0; i < c; i++)
-        for (int k = std::max(i, first); k < c; k++) row(i)[k] -= column[i] * column[k];
+      float* column = columns.data() + static_cast<size_t>(count - 1 - c) * n;
+      for (int i = 0; i < first + c; i++) column[i] = at(i)[c] / diagonal;
+      column[first + c] = diagonal;
+      for (int i = 0; i <= first + c; i++) at(i)[c] = column[i];
+      for (int i = 0; i < first + c; i++)
+        for (int k = 0; k < c; k++) at(i)[k] -= column[i] * column[first + k];
     }
+    for (int i = 0; i < last; i++) std::copy(panel.data() + static_cast<size_t>(i) * kColumns, panel.data() + static_cast<size_t>(i) * kColumns + count, row(i) + first);
     const auto subtract = [&](int begin, int end) {
       for (int k = 0; k < first; k += kTile) {
         const int width = std::min(kTile, first - k);
