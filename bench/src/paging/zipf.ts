@@ -21,7 +21,7 @@ const PROMPT_TOKENS = 64;
 const ANSWER_TOKENS = 16;
 const CAPACITY_CLIENTS = 16;
 const CAPACITY_SECONDS = 8;
-const TRACE_SECONDS = 15;
+const TRACE_SECONDS = 12;
 const NO_LIMITS = ['--max-requests', '100000', '--max-queued-tokens', '100000000'];
 
 interface Arrival {

@@ -30,8 +30,8 @@ export interface ModelOptions {
   readonly maxLogitRows: number;
 }
 
-/** How long a step that waits for experts computes before others have their turn. */
-const SLICE_MS = 8;
+/** How long a step computes before others have their turn: while its experts come in, and once they are in, when it is a step like any other. */
+const SLICE_MS = { arriving: 8, whole: 64 };
 
 type Space = Workspace<ReturnType<Device['activations']>>;
 
@@ -187,12 +187,15 @@ export class Model {
         return { ...model.#space, x: residuals[i] ?? model.#space.x };
       },
     }));
-    let sliceEnds = performance.now() + SLICE_MS;
+    let sliceBegan = performance.now();
+    const end = stageCount(this.#params) - 1;
     const pause = (stage: number) => {
       const missing = fillings.flatMap((filling) => filling.ready(stage) ?? []);
-      if (missing.length === 0 && performance.now() < sliceEnds) return undefined;
+      const isWhole = fillings.every((filling) => filling.has(end));
+      const sliceMs = isWhole ? SLICE_MS.whole : SLICE_MS.arriving;
+      if (missing.length === 0 && performance.now() < sliceBegan + sliceMs) return undefined;
       return abortable(Promise.all([turn(), ...missing]), signal).then(() => {
-        sliceEnds = performance.now() + SLICE_MS;
+        sliceBegan = performance.now();
       });
     };
     try {

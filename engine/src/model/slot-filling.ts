@@ -18,10 +18,16 @@ export class SlotFilling {
   #isWhole = false;
   #failure: { readonly error: unknown } | undefined;
 
+  /** Whether a stage's parameters are in. */
+  has(stage: number): boolean {
+    if (this.#isWhole) return true;
+    return this.#needed !== undefined && this.#loaded >= (this.#needed[stage] ?? 0);
+  }
+
   /** What a step waits for before a stage; undefined where nothing is missing. */
   ready(stage: number): Promise<void> | undefined {
     if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
-    if (this.#isIn(stage)) return undefined;
+    if (this.has(stage)) return undefined;
     return new Promise((resolve, reject) => this.#waiters.add({ stage, resolve, reject }));
   }
 
@@ -46,7 +52,7 @@ export class SlotFilling {
 
   #wake(): void {
     for (const waiter of this.#waiters) {
-      if (!this.#isIn(waiter.stage)) continue;
+      if (!this.has(waiter.stage)) continue;
       this.#waiters.delete(waiter);
       waiter.resolve();
     }
@@ -56,11 +62,6 @@ export class SlotFilling {
     this.#failure = { error };
     for (const { reject } of this.#waiters) reject(error);
     this.#waiters.clear();
-  }
-
-  #isIn(stage: number): boolean {
-    if (this.#isWhole) return true;
-    return this.#needed !== undefined && this.#loaded >= (this.#needed[stage] ?? 0);
   }
 }
 

@@ -348,7 +348,8 @@ describe('the engine loop', () => {
     // Three chunks, and no block is full with the last.
     const request = { ...BASE_REQUEST, prompt: [9, 8, 7, 6, 9], maxTokens: 2 };
     const submitted = loop.submit({ ...request, id: 1, mixture: [{ version: versionOf(1), weight: weightOf(1) }] });
-    await turn();
+    // Not at once, as what was in memory is.
+    for (let turns = 0; turns < 8; turns++) await turn();
     fill();
     await submitted;
     const answer = oracle({ ...request, experts: [1] });
@@ -357,6 +358,34 @@ describe('the engine loop', () => {
     await expect.poll(() => events.at(-1)?.kind).toBe('finished');
     expect(events[2]).toMatchObject({ kind: 'token', token: answer[1] });
     expect(blocks.free).toBe(8);
+  });
+
+  it('computes the prompt of an expert that was in memory in steps with others', async () => {
+    const model = new CellModel();
+    const blocks = new BlockManager(8, BLOCK_TOKENS);
+    const events: GenerationEvent[] = [];
+    const loop = new EngineLoop({
+      model: {
+        logitWidth: VOCAB,
+        forward: (batch, into) => model.forward(batch, into),
+        forwardArriving: () => expect.unreachable('a step of its own'),
+      },
+      blocks,
+      scheduler: new Scheduler(blocks, { maxStepTokens: 8, maxSequences: 2, maxLogitRows: 2, maxStepExperts: 1 }),
+      grammars: new Grammars(new Problem('no formats here')),
+      residency: new Residency({
+        slots: 1,
+        async load() {
+          for (let step = 0; step < 50; step++) await undefined;
+          model.slots[0] = digestOf(1);
+        },
+      }),
+      emit: (batch) => events.push(...batch.map(({ event }) => event)),
+    });
+    const request = { ...BASE_REQUEST, prompt: [9, 8, 7] };
+    await loop.submit({ ...request, id: 1, mixture: [{ version: versionOf(1), weight: weightOf(1) }] });
+    await expect.poll(() => events.at(-1)?.kind).toBe('finished');
+    expect(events[1]).toMatchObject({ kind: 'token', token: oracle({ ...request, experts: [1] })[0] });
   });
 
   it.each([

@@ -3,6 +3,7 @@
  *
  * Between two steps the thread's messages are read, so an abort frees its blocks within one step.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { ApiError, type Digest } from '@signpost/contracts';
 import {
   abortable,
@@ -128,7 +129,7 @@ export class EngineLoop {
       const sequence = new Sequence({ ...request, mixture });
       let early: EarlyRows | undefined;
       try {
-        if (!lease.isWhole) {
+        if (!lease.isWhole && !(await isWholeSoon(lease))) {
           early = await this.#early.run(sequence, job.abort.signal);
           // Somebody may have waited for the blocks it held.
           if (early === undefined) void this.#run();
@@ -317,6 +318,13 @@ export class EngineLoop {
     this.#parts.scheduler.remove(job.admitted.sequence);
     job.admitted.lease.release();
   }
+}
+
+/** Whether experts are in with the next turn, as those are that were in memory: steps with others are the faster way then. */
+function isWholeSoon({ whole }: Lease): Promise<boolean> {
+  const is = (answer: boolean) => () => answer;
+  // Where it fails, that is told where it is waited for.
+  return Promise.race([whole.then(is(true), is(true)), turn().then(is(false))]);
 }
 
 function since({ submitted }: Job): number {
