@@ -86,7 +86,7 @@ void Device::append_terms(const Mixture& mixture, int param) {
 
 void Device::seen(float* out, int param, const Mixture& mixture, size_t j, int n) const {
   const Param& base = params[param];
-  kernels_.widen(out, static_cast<const char*>(base.data) + j * row_bytes(base.dtype, n), base.dtype, n);
+  kernels_.widen(out, base.data, base.dtype, j, n);
   for (int t = batch.mixture_start[mixture.batch_row]; t < batch.mixture_start[mixture.batch_row + 1]; t++) {
     for (DeltaTerm term : slots[batch.mixture_slots[t]][param].terms) {
       term.weight = batch.mixture_weights[t];
@@ -99,7 +99,7 @@ void Device::see_vector(int param) {
   const Param& base = params[param];
   const size_t n = static_cast<size_t>(base.out);
   float* widened = scratch(widened_, n * (mixture_count_ + 1));
-  kernels_.widen(widened, base.data, base.dtype, base.out);
+  kernels_.widen(widened, base.data, base.dtype, 0, base.out);
   vectors_.resize(mixture_count_);
   for (size_t m = 0; m < mixture_count_; m++) {
     vectors_[m] = widened;
@@ -115,15 +115,14 @@ void Device::load(Param& param, Dtype format, const void* data, Dtype dtype) {
   const int columns = param.in == 0 ? param.out : param.in;
   const size_t from = row_bytes(dtype, columns);
   const size_t to = row_bytes(format, columns);
-  // The kernels take scales sixteen at a time, the last row's too.
-  Memory memory(rows * to + 64);
-  Pool::instance().each(rows, kGrainRows, [&](int begin, int end) {
+  const int tiles = is_quantized(format) ? tiles_of(rows) : 0;
+  Memory memory(tiles > 0 ? tiles * tile_bytes(format, columns) : rows * to);
+  Pool::instance().each(tiles > 0 ? tiles * kTileSigns : rows, kGrainRows, [&](int begin, int end) {
     for (int j = begin; j < end; j++) {
-      const char* row = static_cast<const char*>(data) + j * from;
-      char* out = memory.as<char>() + j * to;
-      if (format == dtype) std::copy_n(row, to, out);
-      else if (format == Dtype::F32) kernels_.widen(reinterpret_cast<float*>(out), row, dtype, columns);
-      else kernels_.quantize(out, format, row, dtype, columns);
+      const char* row = j < rows ? static_cast<const char*>(data) + j * from : nullptr;
+      if (tiles > 0) kernels_.quantize(memory.as<char>(), format, j, row, dtype, columns);
+      else if (format == dtype) std::copy_n(row, to, memory.as<char>() + j * to);
+      else kernels_.widen(reinterpret_cast<float*>(memory.as<char>() + j * to), row, dtype, 0, columns);
     }
   });
   param.memory = std::move(memory);
@@ -162,7 +161,7 @@ void Device::add_exact(Delta& delta, const Param& param, const uint16_t* exact) 
 
 void Device::add_rows(Delta& delta, const uint16_t* rows, size_t count, int in) const {
   delta.added.resize(count * in);
-  for (size_t j = 0; j < count; j++) kernels_.widen(delta.added.data() + j * in, rows + j * in, Dtype::BF16, in);
+  for (size_t j = 0; j < count; j++) kernels_.widen(delta.added.data() + j * in, rows, Dtype::BF16, j, in);
 }
 
 const std::vector<float>* Device::added(int row, int param) const {
@@ -221,7 +220,7 @@ void Device::collect_groups(int param, int bias) {
       const int terms = static_cast<int>(terms_.size() - first_term_.back());
       groups_.push_back({mixture.rows.data(), static_cast<int>(mixture.rows.size()), nullptr, terms, is_exact, own_bias, 0, 0, nullptr, nullptr});
     }
-    if (is_exact) continue;
+    if (is_exact && !is_quantized(params[param].dtype)) continue;
     plain_rows_.insert(plain_rows_.end(), mixture.rows.begin(), mixture.rows.end());
     plain_bias_.insert(plain_bias_.end(), mixture.rows.size(), own_bias);
   }
@@ -275,12 +274,25 @@ void Device::prepare_inputs(Matrix x) {
   });
 }
 
+const char* Device::round_inputs(Matrix x, Dtype dtype) {
+  if (!is_quantized(dtype)) return nullptr;
+  const size_t bytes = integer_bytes(x.cols);
+  const size_t all = rows() * bytes;
+  if (rounded_.bytes() < all) rounded_ = Memory(all);
+  char* rounded = rounded_.as<char>();
+  const int zero = dtype == Dtype::Q8 ? 128 : 8;
+  Pool::instance().each(rows(), row_grain(x.cols), [&](int begin, int end) {
+    for (int r = begin; r < end; r++) kernels_.integers(rounded + r * bytes, row_of(x, r), x.cols, zero);
+  });
+  return rounded;
+}
+
 void Device::linear(Matrix out, Matrix x, int param, int bias) {
   const Param& w = params[param];
   if (bias >= 0) see_vector(bias);
   collect_groups(param, bias);
   if (!groups_.empty()) prepare_inputs(x);
-  const LinearJob job = {w.data,      w.dtype,    x.data, x.stride, w.in, out.data, out.stride, plain_rows_.data(), plain_bias_.data(), static_cast<int>(plain_rows_.size()),
+  const LinearJob job = {w.data,      w.dtype,    x.data, x.stride, round_inputs(x, w.dtype), w.in, out.data, out.stride, plain_rows_.data(), plain_bias_.data(), static_cast<int>(plain_rows_.size()),
                          groups_.data(), static_cast<int>(groups_.size())};
   Pool::instance().each(w.out, kTileSigns, [&](int begin, int end) { kernels_.linear(job, begin, end); });
   const int pieces = (w.out + kLaneOutputs - 1) / kLaneOutputs;

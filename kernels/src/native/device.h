@@ -115,6 +115,8 @@ private:
   void see_vector(int param);
   // Rows with the same view of a matrix and its bias, in `groups_` and `plain_rows_`.
   void collect_groups(int param, int bias);
+  // The rows as integers, in `rounded_`, where weights of `dtype` are multiplied with such; else null.
+  const char* round_inputs(Matrix x, Dtype dtype);
   // What the groups' signs are applied to, in `prepared_`.
   void prepare_inputs(Matrix x);
 
@@ -134,7 +136,7 @@ private:
     size_t at; // in `prepared_`
   };
   std::vector<float> widened_, scores_;
-  Memory prepared_;
+  Memory prepared_, rounded_;
   std::vector<const float*> vectors_; // (mixtures)
   std::vector<int> plain_rows_;
   std::vector<const float*> plain_bias_; // (plain rows)

@@ -6,6 +6,7 @@
 //  - tables of `kLanes` rows, 16 vectors of sums each; all rows of an output look up the same.
 // Both add the same numbers in the same order, so a row has the same bits either way: eight columns' (T_lo + T_hi), column after column.
 #pragma once
+#include "integers.h"
 #include "kernels.h"
 #include "simd.h"
 
@@ -17,8 +18,6 @@ constexpr int kTableColumns = 4;
 constexpr int kWordTables = 32 / kTableColumns;
 // A look-up of kLanes rows takes as long for one of them as for all.
 constexpr int kLeastLaneRows = kLanes == 16 ? 12 : kLanes == 8 ? 4 : 2;
-// Vectors that hold a word of each output of a tile.
-constexpr int kTileVectors = kTileSigns / kLanes;
 // Tiles looked up together: a table is loaded once for all of them.
 constexpr int kMostTiles = kLanes == 16 ? 4 : kLanes == 8 ? 2 : 1;
 
