@@ -30,7 +30,7 @@ static inline size_t tile_bytes(Dtype dtype, int in) {
 static inline size_t integer_bytes(int in) { return (static_cast<size_t>(groups_of(in)) * (2 * kGroupColumns + 8) + 63) / 64 * 64; }
 
 // Outputs whose sums stay near while the tables of `lanes` rows change; the tables are made anew for each so many.
-static constexpr int kLaneOutputs = 512;
+static constexpr int kLaneOutputs = 256;
 
 // One part of what a mixture adds to a matrix (out, in): a 1-bit plane, or an exact difference.
 struct DeltaTerm {
