@@ -112,6 +112,20 @@ interface Addon extends CalibrationKernels {
    * sign are added up and, with `normalize`, divided by the sum of their weights. All in float32, terms in order.
    */
   electAndMerge(out: Float32Array, values: readonly Float32Array[], weights: Float32Array, normalize: boolean): void;
+  /**
+   * exp((logit − top) / temperature) of the logits above `cutLogit`, and of those equal to it up to index `cutId`; 0 of the others. In float64. `weights`
+   * (n) may be left out.
+   *
+   * @returns their sum, in an order that only n decides.
+   */
+  softmaxWeights(
+    logits: Float32Array, // (n)
+    top: number,
+    temperature: number,
+    cutLogit: number,
+    cutId: number,
+    weights?: Float64Array, // (≥ n)
+  ): number;
   /** The sum of a buffer's 64-bit words, modulo 2^64, read by all threads: what the machine's read bandwidth is measured with. */
   sumWords(data: Uint8Array): bigint;
   /** A buffer, of at most 1 GiB, in memory such as a device has for its weights. */
@@ -130,6 +144,7 @@ export const {
   setThreads,
   threads,
   instructionSets,
+  softmaxWeights,
   sumWords,
   weightMemory,
   addMoment,

@@ -154,6 +154,27 @@ Napi::Value sign_pack_matrix(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
+// logits, top, temperature, cut logit, cut index, weights or undefined: their sum
+Napi::Value softmax_weights(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto logits = view<float>(env, info[0], "logits");
+  require(env, logits.length < (1u << 30), "there are too many logits");
+  double numbers[3];
+  for (int i = 0; i < 3; i++) {
+    require(env, info[i + 1].IsNumber(), "top, temperature and cut must be numbers");
+    numbers[i] = info[i + 1].As<Napi::Number>().DoubleValue();
+  }
+  const int cut_index = integer(env, info[4], 0, 1 << 30, "cut index");
+  double* weights = nullptr;
+  if (!info[5].IsUndefined()) {
+    const auto out = view<double>(env, info[5], "weights");
+    require(env, out.length >= logits.length, "there are fewer weights than logits");
+    weights = out.data;
+  }
+  static const KernelTable& kernels = default_table(env);
+  return Napi::Number::New(env, kernels.exponentials(weights, logits.data, static_cast<int>(logits.length), numbers[0], numbers[1], numbers[2], cut_index));
+}
+
 // The sum of a buffer's 64-bit words, read by all threads.
 Napi::Value sum_words(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -207,6 +228,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("mapFile", Napi::Function::New(env, map_file));
   exports.Set("releaseMapped", Napi::Function::New(env, release_mapped));
   exports.Set("signPack", Napi::Function::New(env, sign_pack_matrix));
+  exports.Set("softmaxWeights", Napi::Function::New(env, softmax_weights));
   exports.Set("sumWords", Napi::Function::New(env, sum_words));
   exports.Set("weightMemory", Napi::Function::New(env, weight_memory));
   exports.Set("setThreads", Napi::Function::New(env, set_threads));

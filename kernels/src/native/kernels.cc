@@ -6,6 +6,7 @@
 #include "linear.h"
 #include "planes.h"
 #include "quantize.h"
+#include "softmax.h"
 
 #if defined(SIGNPOST_VNNI)
 #define TABLE kAvx512Vnni
@@ -29,7 +30,7 @@ namespace signpost {
 extern const KernelTable TABLE;
 const KernelTable TABLE = {
     TABLE_NAME, kLanes, kLeastLaneRows, linear, lane_signs, integers, sign_tables, sign_columns, attention, dot, scale_by, add, swiglu, rotate, widen, quantize, apply_term, difference,
-    pack_row, subtract_plane, sum_squares, add_products, add_scaled, sum_words,
+    pack_row, subtract_plane, sum_squares, add_products, add_scaled, exponentials, sum_words,
 };
 
 } // namespace signpost

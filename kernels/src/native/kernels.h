@@ -140,6 +140,8 @@ struct KernelTable {
   void (*add_products)(float* out, const float* const* x, const float* a, int count, int n);
   // out += a · x; not fused.
   void (*add_scaled)(float* out, const float* x, float a, int n);
+  // Softmax's weights of a vocabulary, and their sum; see softmax.h.
+  double (*exponentials)(double* out, const float* x, int n, double top, double temperature, double cut, int cut_index);
   uint64_t (*sum_words)(const uint64_t* words, size_t n);
 };
 
