@@ -55,9 +55,9 @@ export interface NativeDevice {
   ): void;
   embed(out: Float32Array, cols: number, param: number): void;
   rmsNorm(out: Float32Array, x: Float32Array, cols: number, param: number, eps: number): void;
-  /** `bias` -1 for none. */
-  linear(out: Float32Array, outCols: number, x: Float32Array, inCols: number, param: number, bias: number): void;
-  /** As `linear`, with the added rows below, and −∞ beyond a row's own: `outCols` may be more than the matrix's rows. */
+  /** `layers`: `out`, its columns, parameter and bias (-1 for none) of each layer, one after the other. */
+  linears(x: Float32Array, cols: number, ...layers: (Float32Array | number)[]): void;
+  /** As a layer of `linears`, with the added rows below, and −∞ beyond a row's own: `outCols` may be more than the matrix's rows. */
   head(out: Float32Array, outCols: number, x: Float32Array, inCols: number, param: number): void;
   rope(x: Float32Array, cols: number, cos: Float32Array, sin: Float32Array, headDim: number): void;
   storeKv(layer: number, keys: Float32Array, values: Float32Array): void;

@@ -28,8 +28,14 @@ async function runOps<A extends Activations>(
   device.rmsNorm(normed, x, PARAM.norm, 1e-5);
   results.rmsNorm = await device.read(normed);
   const y = make(outDim);
-  device.linear(y, normed, PARAM.matrix, hasBias ? PARAM.bias : undefined);
+  // Of one input: with a bias and without.
+  const plain = make(outDim);
+  device.linears(normed, [
+    { out: y, param: PARAM.matrix, bias: hasBias ? PARAM.bias : undefined },
+    { out: plain, param: PARAM.matrix },
+  ]);
   results.linear = await device.read(y);
+  results['linear beside it'] = await device.read(plain);
   device.swiglu(normed, normed, x);
   results.swiglu = await device.read(normed);
   device.add(normed, x);
@@ -38,7 +44,7 @@ async function runOps<A extends Activations>(
   const last = make(inDim);
   device.gather(last, normed);
   results.gather = await device.read(last);
-  device.linear(y, last, PARAM.matrix);
+  device.linears(last, [{ out: y, param: PARAM.matrix }]);
   results['linear after gather'] = await device.read(y);
   // Wider than any row's own, and tied: the embedding is the head.
   const logits = make(outDim + of.added + 2);
@@ -147,7 +153,7 @@ describe.each(instructionSets())('the cpu device (%s)', (instructionSet) => {
           const cols = values.length;
           expect(together[name]?.slice(at * cols, (at + 1) * cols), name).toEqual(values);
         };
-        for (const name of ['embed', 'rmsNorm', 'linear', 'swiglu', 'add']) expectSame(name, row);
+        for (const name of ['embed', 'rmsNorm', 'linear', 'linear beside it', 'swiglu', 'add']) expectSame(name, row);
         const logitRow = batch.logitRows.indexOf(row);
         if (logitRow !== -1) for (const name of ['head', 'tied head']) expectSame(name, logitRow);
       }),
@@ -204,9 +210,9 @@ describe.each([
     device.begin({ ...batchOf(PLAIN), tokens: Int32Array.of(0, 1, VOCAB, 0) });
     expect(() => device.embed(device.activations(4, 40), PARAM.embedding)).toThrow(/token 11 does not exist/);
     expect(() => device.embed(device.activations(3, 40), PARAM.embedding)).toThrow(/room for 3 rows, the step has 4/);
-    expect(() => device.linear(device.activations(4, 9), device.activations(4, 40), PARAM.matrix)).toThrow(
-      /is \(8, 40\), the activations are 40 to 9/,
-    );
+    expect(() =>
+      device.linears(device.activations(4, 40), [{ out: device.activations(4, 9), param: PARAM.matrix }]),
+    ).toThrow(/is \(8, 40\), the activations are 40 to 9/);
     expect(() => device.loadParam(PARAM.norm, 'BF16', new Uint8Array(10), 'stored')).toThrow(RangeError);
     const plane = { signs: new Uint32Array(8 * 2), rowScale: new Float32Array(8) };
     expect(() => device.loadDelta(0, PARAM.matrix, { planes: [{ ...plane, rowScale: new Float32Array(7) }] })).toThrow(

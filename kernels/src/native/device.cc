@@ -75,11 +75,11 @@ bool Device::has_delta(const Mixture& mixture, int param) const {
   return false;
 }
 
-void Device::append_terms(const Mixture& mixture, int param) {
+void Device::append_terms(std::vector<DeltaTerm>& terms, const Mixture& mixture, int param) const {
   for (int t = batch.mixture_start[mixture.batch_row]; t < batch.mixture_start[mixture.batch_row + 1]; t++) {
     for (const DeltaTerm& term : slots[batch.mixture_slots[t]][param].terms) {
-      terms_.push_back(term);
-      terms_.back().weight = batch.mixture_weights[t];
+      terms.push_back(term);
+      terms.back().weight = batch.mixture_weights[t];
     }
   }
 }
@@ -95,18 +95,18 @@ void Device::seen(float* out, int param, const Mixture& mixture, size_t j, int n
   }
 }
 
-void Device::see_vector(int param) {
+void Device::see_vector(int param, std::vector<float>& buffer, std::vector<const float*>& seen_as) const {
   const Param& base = params[param];
   const size_t n = static_cast<size_t>(base.out);
-  float* widened = scratch(widened_, n * (mixture_count_ + 1));
+  float* widened = scratch(buffer, n * (mixture_count_ + 1));
   kernels_.widen(widened, base.data, base.dtype, 0, base.out);
-  vectors_.resize(mixture_count_);
+  seen_as.resize(mixture_count_);
   for (size_t m = 0; m < mixture_count_; m++) {
-    vectors_[m] = widened;
+    seen_as[m] = widened;
     if (!has_delta(mixtures_[m], param)) continue;
     float* own = widened + n * (m + 1);
     seen(own, param, mixtures_[m], 0, base.out);
-    vectors_[m] = own;
+    seen_as[m] = own;
   }
 }
 
@@ -191,7 +191,7 @@ void Device::embed(Matrix out, int param) {
 
 void Device::rms_norm(Matrix out, Matrix x, int param, float eps) {
   const int n = params[param].out;
-  see_vector(param);
+  see_vector(param, widened_, vectors_);
   Pool::instance().each(rows(), row_grain(x.cols), [&](int begin, int end) {
     for (int r = begin; r < end; r++) {
       for (int at = 0; at < x.cols; at += n) {
@@ -203,79 +203,108 @@ void Device::rms_norm(Matrix out, Matrix x, int param, float eps) {
   });
 }
 
-void Device::collect_groups(int param, int bias) {
-  groups_.clear();
-  terms_.clear();
-  first_term_.clear();
-  plain_rows_.clear();
-  plain_bias_.clear();
+void Device::collect_groups(Layer& layer, int param, int bias) {
+  layer.param = param;
+  layer.groups.clear();
+  layer.terms.clear();
+  layer.first_term.clear();
+  layer.plain_rows.clear();
+  layer.plain_bias.clear();
+  if (bias >= 0) see_vector(bias, layer.widened, layer.bias);
   for (size_t m = 0; m < mixture_count_; m++) {
     const Mixture& mixture = mixtures_[m];
-    const float* own_bias = bias < 0 ? nullptr : vectors_[m];
+    const float* own_bias = bias < 0 ? nullptr : layer.bias[m];
     bool is_exact = false;
     if (has_delta(mixture, param)) {
-      first_term_.push_back(terms_.size());
-      append_terms(mixture, param);
-      for (size_t t = first_term_.back(); t < terms_.size(); t++) is_exact = is_exact || terms_[t].exact != nullptr;
-      const int terms = static_cast<int>(terms_.size() - first_term_.back());
-      groups_.push_back({mixture.rows.data(), static_cast<int>(mixture.rows.size()), nullptr, terms, is_exact, own_bias, 0, 0, nullptr, nullptr});
+      const size_t first = layer.terms.size();
+      layer.first_term.push_back(first);
+      append_terms(layer.terms, mixture, param);
+      for (size_t t = first; t < layer.terms.size(); t++) is_exact = is_exact || layer.terms[t].exact != nullptr;
+      const int terms = static_cast<int>(layer.terms.size() - first);
+      layer.groups.push_back({mixture.rows.data(), static_cast<int>(mixture.rows.size()), nullptr, terms, is_exact, own_bias, 0, 0, nullptr, nullptr});
     }
     if (is_exact && !is_quantized(params[param].dtype)) continue;
-    plain_rows_.insert(plain_rows_.end(), mixture.rows.begin(), mixture.rows.end());
-    plain_bias_.insert(plain_bias_.end(), mixture.rows.size(), own_bias);
+    layer.plain_rows.insert(layer.plain_rows.end(), mixture.rows.begin(), mixture.rows.end());
+    layer.plain_bias.insert(layer.plain_bias.end(), mixture.rows.size(), own_bias);
   }
-  for (size_t g = 0; g < groups_.size(); g++) groups_[g].terms = terms_.data() + first_term_[g];
+  for (size_t g = 0; g < layer.groups.size(); g++) layer.groups[g].terms = layer.terms.data() + layer.first_term[g];
 }
 
-void Device::prepare_inputs(Matrix x) {
+const RowGroup* Device::prepared_like(size_t l, const RowGroup& group) const {
+  // The usual case, of planes without column scales: all that is prepared are the rows themselves.
+  if (group.inputs != 1) return nullptr;
+  for (int t = 0; t < group.term_count; t++)
+    if (group.terms[t].tiles != nullptr && group.terms[t].col_scale != nullptr) return nullptr;
+  for (size_t other = 0; other < l; other++) {
+    for (const RowGroup& one : layers_[other].groups) {
+      if (one.rows != group.rows || one.inputs != 1 || one.columns == nullptr) continue;
+      bool is_plain = true;
+      for (int t = 0; t < one.term_count; t++) is_plain = is_plain && (one.terms[t].tiles == nullptr || one.terms[t].col_scale == nullptr);
+      if (is_plain) return &one;
+    }
+  }
+  return nullptr;
+}
+
+void Device::prepare_inputs(Matrix x, size_t count) {
   preparations_.clear();
   const size_t padded = (static_cast<size_t>(x.cols) + 31) / 32 * 32;
   const size_t lanes = kernels_.lanes;
   const size_t table_floats = padded / 4 * 16;
   size_t floats = 0;
-  for (size_t g = 0; g < groups_.size(); g++) {
-    RowGroup& group = groups_[g];
-    scales_.clear();
-    for (int t = 0; t < group.term_count; t++) {
-      DeltaTerm& term = terms_[first_term_[g] + t];
-      if (term.tiles == nullptr) continue;
-      term.input = static_cast<int>(std::find(scales_.begin(), scales_.end(), term.col_scale) - scales_.begin());
-      if (term.input == static_cast<int>(scales_.size())) scales_.push_back(term.col_scale);
-    }
-    group.inputs = static_cast<int>(scales_.size());
-    const int last = group.row_count % kernels_.lanes;
-    group.lane_rows = last >= kernels_.least_lane_rows ? group.row_count : group.row_count - last;
-    for (const float* scale : scales_)
-      for (int r = 0; r < group.lane_rows; r += kernels_.lanes, floats += padded * lanes)
-        preparations_.push_back({g, scale, r, std::min(kernels_.lanes, group.lane_rows - r), floats});
-    for (int r = group.lane_rows; r < group.row_count; r++)
-      for (const float* scale : scales_) {
-        preparations_.push_back({g, scale, r, 1, floats});
-        floats += table_floats;
+  // First offsets, which become addresses once it is known how much memory all take.
+  const auto offset = [](size_t at) { return reinterpret_cast<const float*>(at * sizeof(float) + 64); };
+  for (size_t l = 0; l < count; l++) {
+    Layer& layer = layers_[l];
+    for (size_t g = 0; g < layer.groups.size(); g++) {
+      RowGroup& group = layer.groups[g];
+      scales_.clear();
+      for (int t = 0; t < group.term_count; t++) {
+        DeltaTerm& term = layer.terms[layer.first_term[g] + t];
+        if (term.tiles == nullptr) continue;
+        term.input = static_cast<int>(std::find(scales_.begin(), scales_.end(), term.col_scale) - scales_.begin());
+        if (term.input == static_cast<int>(scales_.size())) scales_.push_back(term.col_scale);
       }
+      group.inputs = static_cast<int>(scales_.size());
+      const int last = group.row_count % kernels_.lanes;
+      group.lane_rows = last >= kernels_.least_lane_rows ? group.row_count : group.row_count - last;
+      if (const RowGroup* like = prepared_like(l, group); like != nullptr) {
+        group.columns = like->columns;
+        group.tables = like->tables;
+        continue;
+      }
+      group.columns = offset(floats);
+      for (const float* scale : scales_)
+        for (int r = 0; r < group.lane_rows; r += kernels_.lanes, floats += padded * lanes)
+          preparations_.push_back({&group, scale, r, std::min(kernels_.lanes, group.lane_rows - r), floats});
+      group.tables = offset(floats);
+      for (int r = group.lane_rows; r < group.row_count; r++)
+        for (const float* scale : scales_) {
+          preparations_.push_back({&group, scale, r, 1, floats});
+          floats += table_floats;
+        }
+    }
   }
   if (prepared_.bytes() < floats * sizeof(float)) prepared_ = Memory(floats * sizeof(float));
   float* prepared = prepared_.as<float>();
-  size_t at = 0;
-  for (RowGroup& group : groups_) {
-    group.columns = prepared + at;
-    at += group.inputs * ((group.lane_rows + lanes - 1) / lanes) * padded * lanes;
-    group.tables = prepared + at;
-    at += static_cast<size_t>(group.row_count - group.lane_rows) * group.inputs * table_floats;
+  for (size_t l = 0; l < count; l++) {
+    for (RowGroup& group : layers_[l].groups) {
+      const auto address = [&](const float* at) { return prepared + (reinterpret_cast<uintptr_t>(at) - 64) / sizeof(float); };
+      group.columns = address(group.columns);
+      group.tables = address(group.tables);
+    }
   }
   Pool::instance().each(static_cast<int>(preparations_.size()), row_grain(x.cols * 4), [&](int begin, int end) {
     for (int p = begin; p < end; p++) {
       const Preparation& one = preparations_[p];
-      const RowGroup& group = groups_[one.group];
-      const int* rows = group.rows + one.first;
-      if (one.first < group.lane_rows) kernels_.sign_columns(prepared + one.at, x.data, x.stride, rows, one.rows, one.col_scale, x.cols);
+      const int* rows = one.group->rows + one.first;
+      if (one.first < one.group->lane_rows) kernels_.sign_columns(prepared + one.at, x.data, x.stride, rows, one.rows, one.col_scale, x.cols);
       else kernels_.sign_tables(prepared + one.at, row_of(x, *rows), one.col_scale, x.cols);
     }
   });
 }
 
 const char* Device::round_inputs(Matrix x, Dtype dtype) {
-  if (!is_quantized(dtype)) return nullptr;
   const size_t bytes = integer_bytes(x.cols);
   const size_t all = rows() * bytes;
   if (rounded_.bytes() < all) rounded_ = Memory(all);
@@ -287,28 +316,58 @@ const char* Device::round_inputs(Matrix x, Dtype dtype) {
   return rounded;
 }
 
-void Device::linear(Matrix out, Matrix x, int param, int bias) {
-  const Param& w = params[param];
-  if (bias >= 0) see_vector(bias);
-  collect_groups(param, bias);
-  if (!groups_.empty()) prepare_inputs(x);
-  const LinearJob job = {w.data,      w.dtype,    x.data, x.stride, round_inputs(x, w.dtype), w.in, out.data, out.stride, plain_rows_.data(), plain_bias_.data(), static_cast<int>(plain_rows_.size()),
-                         groups_.data(), static_cast<int>(groups_.size())};
-  Pool::instance().each(w.out, kTileSigns, [&](int begin, int end) { kernels_.linear(job, begin, end); });
-  const int pieces = (w.out + kLaneOutputs - 1) / kLaneOutputs;
-  for (const RowGroup& group : groups_) {
-    const int blocks = (group.lane_rows + kernels_.lanes - 1) / kernels_.lanes;
-    Pool::instance().each(blocks * pieces, 1, [&](int begin, int end) {
-      for (int unit = begin; unit < end; unit++) {
-        const int first = unit % pieces * kLaneOutputs;
-        kernels_.lane_signs(job, group, unit / pieces, first, std::min(kLaneOutputs, w.out - first));
+void Device::linears(Matrix x, const std::vector<Linear>& linears) {
+  const size_t count = linears.size();
+  if (layers_.size() < count) layers_.resize(count);
+  bool has_groups = false;
+  for (size_t l = 0; l < count; l++) {
+    collect_groups(layers_[l], linears[l].param, linears[l].bias);
+    has_groups = has_groups || !layers_[l].groups.empty();
+  }
+  if (has_groups) prepare_inputs(x, count);
+  // Layers of one format are computed together: integers differ between formats.
+  for (size_t first = 0; first < count;) {
+    const Dtype dtype = params[linears[first].param].dtype;
+    size_t end = first;
+    while (end < count && params[linears[end].param].dtype == dtype) end++;
+    const char* rounded = is_quantized(dtype) ? round_inputs(x, dtype) : nullptr;
+    int tiles = 0;
+    for (size_t l = first; l < end; l++) {
+      Layer& layer = layers_[l];
+      const Param& w = params[layer.param];
+      const Matrix& out = linears[l].out;
+      layer.job = {w.data, w.dtype, x.data, x.stride, rounded, w.in, out.data, out.stride, layer.plain_rows.data(), layer.plain_bias.data(), static_cast<int>(layer.plain_rows.size()),
+                   layer.groups.data(), static_cast<int>(layer.groups.size())};
+      tiles += tiles_of(w.out);
+    }
+    Pool::instance().each(tiles, 1, [&](int from, int to) {
+      for (size_t l = first; l < end && to > 0; l++) {
+        const int outputs = params[layers_[l].param].out;
+        if (from < tiles_of(outputs)) kernels_.linear(layers_[l].job, std::max(from, 0) * kTileSigns, std::min(to * kTileSigns, outputs));
+        from -= tiles_of(outputs);
+        to -= tiles_of(outputs);
       }
     });
+    first = end;
+  }
+  for (size_t l = 0; l < count; l++) {
+    const LinearJob& job = layers_[l].job;
+    const int outputs = params[layers_[l].param].out;
+    const int pieces = (outputs + kLaneOutputs - 1) / kLaneOutputs;
+    for (const RowGroup& group : layers_[l].groups) {
+      const int blocks = (group.lane_rows + kernels_.lanes - 1) / kernels_.lanes;
+      Pool::instance().each(blocks * pieces, 1, [&](int begin, int end) {
+        for (int unit = begin; unit < end; unit++) {
+          const int first = unit % pieces * kLaneOutputs;
+          kernels_.lane_signs(job, group, unit / pieces, first, std::min(kLaneOutputs, outputs - first));
+        }
+      });
+    }
   }
 }
 
 void Device::head(Matrix out, Matrix x, int param) {
-  linear(out, x, param, -1);
+  linears(x, {{out, param, -1}});
   const int outputs = params[param].out;
   Pool::instance().each(out.cols - outputs, row_grain(x.cols), [&](int begin, int end) {
     for (int r = 0; r < rows(); r++) {
