@@ -99,7 +99,8 @@ export class CpuDevice implements Device<CpuActivations> {
   }
 
   linears(x: CpuActivations, layers: readonly LinearLayer<CpuActivations>[]): void {
-    const flat = layers.flatMap(({ out, param, bias = -1 }) => [out.data, out.cols, param, bias]);
+    const flat: (Float32Array | number)[] = [];
+    for (const { out, param, bias = -1 } of layers) flat.push(out.data, out.cols, param, bias);
     this.#native.linears(x.data, x.cols, ...flat);
   }
 
