@@ -126,6 +126,20 @@ interface Addon extends CalibrationKernels {
     cutId: number,
     weights?: Float64Array, // (≥ n)
   ): number;
+  /**
+   * Where, of the likeliest tokens one after the other, the weights come to `target`: writes the ids of a narrow range of logits around that place, in
+   * order, and returns how many they are and what all likelier tokens weigh.
+   *
+   * @param weights as `softmaxWeights` gave them for the same logits, `top` and `temperature`.
+   */
+  softmaxEdge(
+    logits: Float32Array, // (n)
+    weights: Float64Array, // (≥ n)
+    top: number,
+    temperature: number,
+    target: number,
+    ids: Int32Array, // (≥ n)
+  ): [count: number, before: number];
   /** The sum of a buffer's 64-bit words, modulo 2^64, read by all threads: what the machine's read bandwidth is measured with. */
   sumWords(data: Uint8Array): bigint;
   /** A buffer, of at most 1 GiB, in memory such as a device has for its weights. */
@@ -144,6 +158,7 @@ export const {
   setThreads,
   threads,
   instructionSets,
+  softmaxEdge,
   softmaxWeights,
   sumWords,
   weightMemory,

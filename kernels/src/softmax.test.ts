@@ -3,7 +3,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { softmaxWeights } from './index.ts';
+import { softmaxEdge, softmaxWeights } from './index.ts';
 
 const logits = fc.array(fc.float({ min: -60, max: 60, noNaN: true }), { minLength: 1, maxLength: 100 });
 
@@ -32,6 +32,31 @@ describe('softmax weights', () => {
           });
           expect(Math.abs(total - sum)).toBeLessThanOrEqual(1e-13 * sum);
           expect(softmaxWeights(values, top, temperature, cut, cutId)).toBe(total);
+        },
+      ),
+    );
+  });
+
+  it('come to a share of their sum within the edge', () => {
+    fc.assert(
+      fc.property(
+        logits,
+        fc.double({ min: 0.05, max: 4, noNaN: true }),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        (list, temperature, share) => {
+          const values = Float32Array.from(list);
+          const top = Math.max(...values);
+          const [weights, ids] = [new Float64Array(values.length), new Int32Array(values.length)];
+          const target = share * softmaxWeights(values, top, temperature, -Number.MAX_VALUE, values.length, weights);
+          const [count, before] = softmaxEdge(values, weights, top, temperature, target, ids);
+          const edge = [...ids.subarray(0, count)];
+          const highest = Math.max(...edge.map((id) => values[id] ?? Number.NaN));
+          const weigh = (list: readonly number[]) => list.reduce((sum, id) => sum + (weights[id] ?? Number.NaN), 0);
+          const likelier = [...values.keys()].filter((id) => (values[id] ?? 0) > highest);
+          expect(edge).toEqual(edge.toSorted((a, b) => a - b));
+          expect(Math.abs(weigh(likelier) - before)).toBeLessThanOrEqual(1e-12 * before);
+          expect(before).toBeLessThanOrEqual(target);
+          if (count > 0 && share < 0.999) expect(before + weigh(edge)).toBeGreaterThanOrEqual(target * (1 - 1e-12));
         },
       ),
     );

@@ -6,7 +6,7 @@
  * probabilities in order of id, at a number that only the seed, the choice and the token's place in the answer decide: a sequence draws the same
  * whatever shares its batch, and goes on the same after it was preempted or resumed elsewhere.
  */
-import { softmaxWeights } from '@signpost/kernels';
+import { softmaxEdge, softmaxWeights } from '@signpost/kernels';
 import { argmax } from './logprobs.ts';
 import type { SamplingParams } from './params.ts';
 import { uniform } from './philox.ts';
@@ -139,7 +139,7 @@ export class Sampler {
     }
     let total = softmaxWeights(logits, top, temperature, cutLogit, cutId, weights);
     if (topP < 1) {
-      const { count, before } = gatherEdge(ids, logits, weights, top, temperature, topP * total);
+      const [count, before] = softmaxEdge(logits, weights, top, temperature, topP * total, ids);
       const kept = selectLikeliest(ids, count, logits, topP * total - before, weights);
       cutId = ids[kept - 1] ?? best;
       cutLogit = logits[cutId] ?? 0;
@@ -181,46 +181,6 @@ function gatherLikely(
     if (count >= least) return count;
   }
   return gather(ids, logits, cutLogit, cutId);
-}
-
-/** Tokens are told apart by how far they lie below the top one, in steps of this part of a temperature, up to so many. */
-const EDGE_STEP = 1 / 16;
-const EDGE_STEPS = 512;
-const edgeWeights = new Float64Array(EDGE_STEPS);
-
-/**
- * Writes the ids of the step in which the likeliest tokens come to weigh `target` together, in order; returns how many, and what all before that step
- * weigh.
- */
-function gatherEdge(
-  ids: Int32Array,
-  logits: Float32Array,
-  weights: Float64Array,
-  top: number,
-  temperature: number,
-  target: number,
-): { count: number; before: number } {
-  const scale = 1 / (EDGE_STEP * temperature);
-  edgeWeights.fill(0);
-  for (let id = 0; id < logits.length; id++) {
-    const weight = weights[id] ?? 0;
-    // What has no weight may lie at −∞.
-    if (weight === 0) continue;
-    const step = stepOf(logits[id] ?? 0, top, scale);
-    edgeWeights[step] = (edgeWeights[step] ?? 0) + weight;
-  }
-  let before = 0;
-  let edge = 0;
-  while (edge < EDGE_STEPS - 1 && before + (edgeWeights[edge] ?? 0) < target) before += edgeWeights[edge++] ?? 0;
-  let count = 0;
-  for (let id = 0; id < logits.length; id++) {
-    if ((weights[id] ?? 0) > 0 && stepOf(logits[id] ?? 0, top, scale) === edge) ids[count++] = id;
-  }
-  return { count, before };
-}
-
-function stepOf(logit: number, top: number, scale: number): number {
-  return Math.min(EDGE_STEPS - 1, Math.floor((top - logit) * scale));
 }
 
 /** Writes the ids that are in, in order; returns how many. */

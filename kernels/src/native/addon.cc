@@ -175,6 +175,27 @@ Napi::Value softmax_weights(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, kernels.exponentials(weights, logits.data, static_cast<int>(logits.length), numbers[0], numbers[1], numbers[2], cut_index));
 }
 
+// logits, weights, top, temperature, target, ids: count and what is before, as [number, number]
+Napi::Value softmax_edge(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto logits = view<float>(env, info[0], "logits");
+  const auto weights = view<double>(env, info[1], "weights");
+  const auto ids = view<int32_t>(env, info[5], "ids");
+  require(env, logits.length < (1u << 30) && weights.length >= logits.length && ids.length >= logits.length, "there are fewer weights or ids than logits");
+  double numbers[3];
+  for (int i = 0; i < 3; i++) {
+    require(env, info[i + 2].IsNumber(), "top, temperature and target must be numbers");
+    numbers[i] = info[i + 2].As<Napi::Number>().DoubleValue();
+  }
+  static const KernelTable& kernels = default_table(env);
+  double before = 0;
+  const int count = kernels.gather_edge(ids.data, &before, logits.data, weights.data, static_cast<int>(logits.length), numbers[0], numbers[1], numbers[2]);
+  Napi::Array result = Napi::Array::New(env, 2);
+  result.Set(uint32_t{0}, Napi::Number::New(env, count));
+  result.Set(uint32_t{1}, Napi::Number::New(env, before));
+  return result;
+}
+
 // The sum of a buffer's 64-bit words, read by all threads.
 Napi::Value sum_words(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -229,6 +250,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("releaseMapped", Napi::Function::New(env, release_mapped));
   exports.Set("signPack", Napi::Function::New(env, sign_pack_matrix));
   exports.Set("softmaxWeights", Napi::Function::New(env, softmax_weights));
+  exports.Set("softmaxEdge", Napi::Function::New(env, softmax_edge));
   exports.Set("sumWords", Napi::Function::New(env, sum_words));
   exports.Set("weightMemory", Napi::Function::New(env, weight_memory));
   exports.Set("setThreads", Napi::Function::New(env, set_threads));

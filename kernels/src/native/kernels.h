@@ -142,6 +142,8 @@ struct KernelTable {
   void (*add_scaled)(float* out, const float* x, float a, int n);
   // Softmax's weights of a vocabulary, and their sum; see softmax.h.
   double (*exponentials)(double* out, const float* x, int n, double top, double temperature, double cut, int cut_index);
+  // Of tokens by how likely they are, those around which `weights` come to `target`: their ids, in order, how many, and what all likelier ones weigh.
+  int (*gather_edge)(int* ids, double* before, const float* x, const double* weights, int n, double top, double temperature, double target);
   uint64_t (*sum_words)(const uint64_t* words, size_t n);
 };
 

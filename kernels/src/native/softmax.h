@@ -65,5 +65,32 @@ double exponentials(double* out, const float* x, int n, double top, double tempe
   return sums.total();
 }
 
+// How far below the top one a token lies, in sixteenths of a temperature, up to so many.
+constexpr int kEdgeSteps = 512;
+constexpr double kStepsPerTemperature = 16.0;
+
+int gather_edge(int* ids, double* before, const float* x, const double* weights, int n, double top, double temperature, double target) {
+  const double scale = kStepsPerTemperature / temperature;
+  const auto step_of = [&](int i) {
+    const double steps = (top - static_cast<double>(x[i])) * scale;
+    return steps < kEdgeSteps - 1 ? static_cast<int>(steps) : kEdgeSteps - 1;
+  };
+  // Neighbours often lie in one step: two sums of each, so that an addition needn't wait for the one before.
+  double sums[2][kEdgeSteps] = {};
+  for (int i = 0; i < n; i++)
+    if (weights[i] > 0) sums[i % 2][step_of(i)] += weights[i];
+  int edge = 0;
+  *before = 0;
+  while (edge < kEdgeSteps - 1 && *before + (sums[0][edge] + sums[1][edge]) < target) {
+    *before += sums[0][edge] + sums[1][edge];
+    edge++;
+  }
+  int count = 0;
+  for (int i = 0; i < n; i++) {
+    if (weights[i] > 0 && step_of(i) == edge) ids[count++] = i;
+  }
+  return count;
+}
+
 } // namespace
 } // namespace signpost
