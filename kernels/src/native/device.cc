@@ -230,19 +230,15 @@ void Device::collect_groups(Layer& layer, int param, int bias) {
   for (size_t g = 0; g < layer.groups.size(); g++) layer.groups[g].terms = layer.terms.data() + layer.first_term[g];
 }
 
-const RowGroup* Device::prepared_like(size_t l, const RowGroup& group) const {
+const Device::Prepared* Device::prepared_like(size_t l, const RowGroup& group) const {
   // The usual case, of planes without column scales: all that is prepared are the rows themselves.
-  if (group.inputs != 1) return nullptr;
-  for (int t = 0; t < group.term_count; t++)
-    if (group.terms[t].tiles != nullptr && group.terms[t].col_scale != nullptr) return nullptr;
-  for (size_t other = 0; other < l; other++) {
-    for (const RowGroup& one : layers_[other].groups) {
-      if (one.rows != group.rows || one.inputs != 1 || one.columns == nullptr) continue;
-      bool is_plain = true;
-      for (int t = 0; t < one.term_count; t++) is_plain = is_plain && (one.terms[t].tiles == nullptr || one.terms[t].col_scale == nullptr);
-      if (is_plain) return &one;
-    }
-  }
+  const auto is_plain = [](const RowGroup& one) {
+    return one.inputs == 1 && std::all_of(one.terms, one.terms + one.term_count, [](const DeltaTerm& term) { return term.col_scale == nullptr; });
+  };
+  if (!is_plain(group)) return nullptr;
+  for (size_t other = 0; other < l; other++)
+    for (size_t g = 0; g < layers_[other].groups.size(); g++)
+      if (layers_[other].groups[g].rows == group.rows && is_plain(layers_[other].groups[g])) return &layers_[other].prepared[g];
   return nullptr;
 }
 
@@ -252,12 +248,12 @@ void Device::prepare_inputs(Matrix x, size_t count) {
   const size_t lanes = kernels_.lanes;
   const size_t table_floats = padded / 4 * 16;
   size_t floats = 0;
-  // First offsets, which become addresses once it is known how much memory all take.
-  const auto offset = [](size_t at) { return reinterpret_cast<const float*>(at * sizeof(float) + 64); };
   for (size_t l = 0; l < count; l++) {
     Layer& layer = layers_[l];
+    layer.prepared.resize(layer.groups.size());
     for (size_t g = 0; g < layer.groups.size(); g++) {
       RowGroup& group = layer.groups[g];
+      Prepared& prepared = layer.prepared[g];
       scales_.clear();
       for (int t = 0; t < group.term_count; t++) {
         DeltaTerm& term = layer.terms[layer.first_term[g] + t];
@@ -268,16 +264,15 @@ void Device::prepare_inputs(Matrix x, size_t count) {
       group.inputs = static_cast<int>(scales_.size());
       const int last = group.row_count % kernels_.lanes;
       group.lane_rows = last >= kernels_.least_lane_rows ? group.row_count : group.row_count - last;
-      if (const RowGroup* like = prepared_like(l, group); like != nullptr) {
-        group.columns = like->columns;
-        group.tables = like->tables;
+      if (const Prepared* like = prepared_like(l, group); like != nullptr) {
+        prepared = *like;
         continue;
       }
-      group.columns = offset(floats);
+      prepared.columns = floats;
       for (const float* scale : scales_)
         for (int r = 0; r < group.lane_rows; r += kernels_.lanes, floats += padded * lanes)
           preparations_.push_back({&group, scale, r, std::min(kernels_.lanes, group.lane_rows - r), floats});
-      group.tables = offset(floats);
+      prepared.tables = floats;
       for (int r = group.lane_rows; r < group.row_count; r++)
         for (const float* scale : scales_) {
           preparations_.push_back({&group, scale, r, 1, floats});
@@ -288,10 +283,9 @@ void Device::prepare_inputs(Matrix x, size_t count) {
   if (prepared_.bytes() < floats * sizeof(float)) prepared_ = Memory(floats * sizeof(float));
   float* prepared = prepared_.as<float>();
   for (size_t l = 0; l < count; l++) {
-    for (RowGroup& group : layers_[l].groups) {
-      const auto address = [&](const float* at) { return prepared + (reinterpret_cast<uintptr_t>(at) - 64) / sizeof(float); };
-      group.columns = address(group.columns);
-      group.tables = address(group.tables);
+    for (size_t g = 0; g < layers_[l].groups.size(); g++) {
+      layers_[l].groups[g].columns = prepared + layers_[l].prepared[g].columns;
+      layers_[l].groups[g].tables = prepared + layers_[l].prepared[g].tables;
     }
   }
   Pool::instance().each(static_cast<int>(preparations_.size()), row_grain(x.cols * 4), [&](int begin, int end) {

@@ -119,6 +119,10 @@ private:
   void append_terms(std::vector<DeltaTerm>& terms, const Mixture& mixture, int param) const;
   // Values of row j of a parameter (or all of a vector, j = 0) as a mixture sees them, into `out` (n).
   void seen(float* out, int param, const Mixture& mixture, size_t j, int n) const;
+  // Where in `prepared_` a group's inputs are; see RowGroup.
+  struct Prepared {
+    size_t columns, tables;
+  };
   // What one linear layer of a step is computed from.
   struct Layer {
     int param;
@@ -129,6 +133,7 @@ private:
     std::vector<DeltaTerm> terms;
     std::vector<size_t> first_term; // (groups)
     std::vector<RowGroup> groups;
+    std::vector<Prepared> prepared; // (groups)
     LinearJob job;
   };
 
@@ -140,8 +145,8 @@ private:
   const char* round_inputs(Matrix x, Dtype dtype);
   // What the signs of the first `count` of `layers_` are applied to, in `prepared_`.
   void prepare_inputs(Matrix x, size_t count);
-  // Where the rows of a group of layer `l` have been prepared for another layer already; null where they haven't.
-  const RowGroup* prepared_like(size_t l, const RowGroup& group) const;
+  // Where the rows of a group of layer `l` have been prepared for a layer before it; null where they haven't.
+  const Prepared* prepared_like(size_t l, const RowGroup& group) const;
 
   const KernelTable& kernels_;
   Cache keys_, values_; // (layers, blocks, kv_heads, block_tokens, head_dim)
