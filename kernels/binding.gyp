@@ -31,6 +31,7 @@
         "src/native/merge.cc",
         "src/native/merge_wrap.cc",
         "src/native/device.cc",
+        "src/native/device_linear.cc",
         "src/native/device_wrap.cc",
         "src/native/pool.cc",
         "src/native/read_batch.cc",

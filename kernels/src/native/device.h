@@ -47,6 +47,14 @@ struct Linear {
   int bias;
 };
 
+inline float* row_of(Matrix m, int row) { return m.data + static_cast<size_t>(row) * m.stride; }
+
+// Work smaller than this is done before another thread has woken up.
+constexpr int kGrainValues = 16 * 1024;
+inline int row_grain(int cols) {
+  return cols >= kGrainValues ? 1 : kGrainValues / (cols < 1 ? 1 : cols);
+}
+
 struct Batch {
   int rows = 0;
   std::vector<int32_t> tokens, positions, sequence; // (rows)
