@@ -1,6 +1,7 @@
 {
   "variables": {
-    "common_cflags": ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
+    "common_cflags": ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"],
+    "avx512_cflags": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
   },
   "target_defaults": {
     "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++20", "-std=gnu++17"],
@@ -30,6 +31,7 @@
         "src/native/merge.cc",
         "src/native/merge_wrap.cc",
         "src/native/device.cc",
+        "src/native/device_linear.cc",
         "src/native/device_wrap.cc",
         "src/native/pool.cc",
         "src/native/read_batch.cc",
@@ -39,7 +41,7 @@
       ],
       "dependencies": ["kernels_portable"],
       "conditions": [
-        ["target_arch=='x64'", { "dependencies": ["kernels_avx2", "kernels_avx512"] }],
+        ["target_arch=='x64'", { "dependencies": ["kernels_avx2", "kernels_avx512", "kernels_avx512_vnni"] }],
         ["target_arch=='arm64'", { "dependencies": ["kernels_neon"] }]
       ]
     }
@@ -58,13 +60,21 @@
             "xcode_settings": { "OTHER_CFLAGS": ["-mavx2", "-mfma", "-mf16c"] }
           },
           {
+            "target_name": "kernels_avx512_vnni",
+            "type": "static_library",
+            "sources": ["src/native/kernels.cc"],
+            "defines": ["SIGNPOST_AVX512", "SIGNPOST_VNNI"],
+            # GCC's own headers pass vectors of no value to intrinsics, and it warns of each.
+            "cflags_cc": ["<@(avx512_cflags)", "-mavx512vnni", "-mprefer-vector-width=512", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
+            "xcode_settings": { "OTHER_CFLAGS": ["<@(avx512_cflags)", "-mavx512vnni"] }
+          },
+          {
             "target_name": "kernels_avx512",
             "type": "static_library",
             "sources": ["src/native/kernels.cc"],
             "defines": ["SIGNPOST_AVX512"],
-            # GCC's own headers pass vectors of no value to intrinsics, and it warns of each.
-            "cflags_cc": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
-            "xcode_settings": { "OTHER_CFLAGS": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"] }
+            "cflags_cc": ["<@(avx512_cflags)", "-mprefer-vector-width=512", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
+            "xcode_settings": { "OTHER_CFLAGS": ["<@(avx512_cflags)"] }
           }
         ]
       }

@@ -126,7 +126,7 @@ function measure(shape: Shape): void {
       begin(device, one);
       const last = one.matrices === 'all' ? count : 1;
       const taken = secondsOf(() => {
-        for (let matrix = 0; matrix < last; matrix++) device.linear(y, out, x, inDim, matrix, -1);
+        for (let matrix = 0; matrix < last; matrix++) device.linears(x, inDim, y, out, matrix, -1);
       });
       seconds.get(one.name)?.push(taken);
     }

@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 import type { CalibrationKernels } from './calibration.ts';
 import { type FileRange, type NativeSha256, sha256With } from './sha256.ts';
 
-export type InstructionSet = 'avx512' | 'avx2' | 'neon' | 'portable';
+export type InstructionSet = 'avx512-vnni' | 'avx512' | 'avx2' | 'neon' | 'portable';
 
 /** How elements of a raw buffer are to be read. */
 export const NATIVE_DTYPE = { BF16: 0, F16: 1, F32: 2 } as const;
@@ -55,9 +55,9 @@ export interface NativeDevice {
   ): void;
   embed(out: Float32Array, cols: number, param: number): void;
   rmsNorm(out: Float32Array, x: Float32Array, cols: number, param: number, eps: number): void;
-  /** `bias` -1 for none. */
-  linear(out: Float32Array, outCols: number, x: Float32Array, inCols: number, param: number, bias: number): void;
-  /** As `linear`, with the added rows below, and −∞ beyond a row's own: `outCols` may be more than the matrix's rows. */
+  /** `layers`: `out`, its columns, parameter and bias (-1 for none) of each layer, one after the other. */
+  linears(x: Float32Array, cols: number, ...layers: (Float32Array | number)[]): void;
+  /** As a layer of `linears`, with the added rows below, and −∞ beyond a row's own: `outCols` may be more than the matrix's rows. */
   head(out: Float32Array, outCols: number, x: Float32Array, inCols: number, param: number): void;
   rope(x: Float32Array, cols: number, cos: Float32Array, sin: Float32Array, headDim: number): void;
   storeKv(layer: number, keys: Float32Array, values: Float32Array): void;
@@ -112,6 +112,34 @@ interface Addon extends CalibrationKernels {
    * sign are added up and, with `normalize`, divided by the sum of their weights. All in float32, terms in order.
    */
   electAndMerge(out: Float32Array, values: readonly Float32Array[], weights: Float32Array, normalize: boolean): void;
+  /**
+   * exp((logit − top) / temperature) of the logits above `cutLogit`, and of those equal to it up to index `cutId`; 0 of the others. In float64. `weights`
+   * (n) may be left out.
+   *
+   * @returns their sum, in an order that only n decides.
+   */
+  softmaxWeights(
+    logits: Float32Array, // (n)
+    top: number,
+    temperature: number,
+    cutLogit: number,
+    cutId: number,
+    weights?: Float64Array, // (≥ n)
+  ): number;
+  /**
+   * Where, of the likeliest tokens one after the other, the weights come to `target`: writes the ids of a narrow range of logits around that place, in
+   * order, and returns how many they are and what all likelier tokens weigh.
+   *
+   * @param weights as `softmaxWeights` gave them for the same logits, `top` and `temperature`.
+   */
+  softmaxEdge(
+    logits: Float32Array, // (n)
+    weights: Float64Array, // (≥ n)
+    top: number,
+    temperature: number,
+    target: number,
+    ids: Int32Array, // (≥ n)
+  ): [count: number, before: number];
   /** The sum of a buffer's 64-bit words, modulo 2^64, read by all threads: what the machine's read bandwidth is measured with. */
   sumWords(data: Uint8Array): bigint;
   /** A buffer, of at most 1 GiB, in memory such as a device has for its weights. */
@@ -130,6 +158,8 @@ export const {
   setThreads,
   threads,
   instructionSets,
+  softmaxEdge,
+  softmaxWeights,
   sumWords,
   weightMemory,
   addMoment,

@@ -45,7 +45,7 @@ describe('a native device', () => {
     const y = new Float32Array(512);
     const [zero, one] = [Int32Array.of(0), Int32Array.of(0, 1)];
     device.begin(zero, zero, one, zero, 1, one, zero, Float32Array.of(1), zero);
-    device.linear(y, 512, new Float32Array(4096).fill(1), 4096, 0, -1);
+    device.linears(new Float32Array(4096).fill(1), 4096, y, 512, 0, -1);
     expect(others.length).toBe(4);
     expect([...y]).toEqual(new Array(512).fill(3 * 4096));
   });
@@ -66,7 +66,7 @@ describe('a native device', () => {
     );
     device.storeKv(0, new Float32Array(64), new Float32Array(64));
     const y = new Float32Array(64);
-    device.linear(y, 4, new Float32Array(64).fill(1), 32, 0, -1);
+    device.linears(new Float32Array(64).fill(1), 32, y, 4, 0, -1);
     expect([...y.subarray(0, 4), ...y.subarray(32, 36)]).toEqual(new Array(8).fill(32));
   });
 
@@ -90,7 +90,7 @@ describe('a native device', () => {
     device.loadParam(0, 2, ones(4, 32), 0);
     begin(device, 1, Int32Array.of(0));
     device.close();
-    expect(() => device.linear(new Float32Array(32), 4, new Float32Array(32), 32, 0, -1)).toThrow(/is closed/);
+    expect(() => device.linears(new Float32Array(32), 32, new Float32Array(32), 4, 0, -1)).toThrow(/is closed/);
     expect(() => begin(device, 1, Int32Array.of(0))).toThrow(/is closed/);
   });
 });
@@ -106,7 +106,7 @@ describe('the pool', () => {
       const y = new Float32Array(256);
       for (let i = 0; i < 500; i++) {
         if (i % 50 === 0) setThreads(1 + (i / 50) % 5);
-        device.linear(y.fill(0), 256, new Float32Array(256).fill(1), 256, 0, -1);
+        device.linears(new Float32Array(256).fill(1), 256, y.fill(0), 256, 0, -1);
         if (!y.every((value) => value === 256)) throw new Error('wrong in round ' + i);
       }`;
     // In a process of its own, where no other thread keeps the addon loaded.

@@ -90,6 +90,13 @@ export interface RopeTable {
   readonly headDim: number;
 }
 
+/** out[r] = W[r] x[r] (+ b[r]). `bias` is a vector parameter. */
+export interface LinearLayer<A extends Activations> {
+  readonly out: A;
+  readonly param: number;
+  readonly bias?: number | undefined;
+}
+
 /**
  * A device. Ops act on the rows of the batch given to `begin`, in the order they are called, and may be queued until `read`.
  * `W[r]` below is the parameter as row `r` sees it: base + Σ weight · (Σ planes + exact) over the row's mixture. Below the base's rows it has those
@@ -118,8 +125,8 @@ export interface Device<A extends Activations = Activations> {
    * usual norms, one head for q/k norms). rms(x) = sqrt(mean(x²) + eps).
    */
   rmsNorm(out: A, x: A, param: number, eps: number): void;
-  /** out = W[r] x (+ b[r]). `bias` is a vector parameter. Acts on the batch's rows, or on `logitRows` after `gather`. */
-  linear(out: A, x: A, param: number, bias?: number): void;
+  /** Layers of one input, each into its own `out`. Act on the batch's rows, or on `logitRows` after `gather`. */
+  linears(x: A, layers: readonly LinearLayer<A>[]): void;
   /**
    * out[r] = W[r] x, the added rows included, and −∞ in the columns beyond row `r`'s own: `out` may be wider than the base's rows, and must be as wide
    * as any row's. Throws RangeError when it isn't, or two experts of a row's mixture have added rows.

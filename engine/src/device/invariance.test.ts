@@ -87,7 +87,8 @@ describe.each(instructionSets())('on the cpu (%s), bits do not depend on the bat
                 Array.from({ length: count }, (_, i) => mixtureOf(from + i)),
               ),
             );
-            device.linear(y, put(device.activations(count, of.inDim), inputs.slice(from, to)), PARAM.matrix, bias);
+            const x = put(device.activations(count, of.inDim), inputs.slice(from, to));
+            device.linears(x, [{ out: y, param: PARAM.matrix, bias }]);
             return device.read(y);
           };
           setThreads(1 + (pick % 4));

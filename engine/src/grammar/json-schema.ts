@@ -11,38 +11,19 @@ import {
   ANY_VALUE,
   array,
   BOOLEAN,
-  CHAR,
   COMMA,
   constant,
-  ESCAPED,
   INTEGER,
   member,
   NULL,
   NUMBER,
   object,
   quoted,
-  SHORT_CHAR,
-  STRING,
 } from './json.ts';
 import { integerRange, numberRange } from './number-range.ts';
-import { regexRule } from './regex.ts';
-import {
-  alwaysEnds,
-  type CharRange,
-  chars,
-  choice,
-  complement,
-  list,
-  literal,
-  normalise,
-  optional,
-  type Reference,
-  type Rule,
-  repeat,
-  sequence,
-} from './rule.ts';
-
-type Schema = Readonly<Record<string, unknown>>;
+import { alwaysEnds, choice, list, literal, optional, type Reference, type Rule, repeat, sequence } from './rule.ts';
+import { nameOtherThan, stringRule } from './schema-strings.ts';
+import { bounds, isOfType, isSchema, refuseOverlap, type Schema } from './schema-values.ts';
 
 /** Say nothing about what is valid. */
 const ANNOTATIONS = new Set([
@@ -73,22 +54,6 @@ const OF_TYPE = {
   null: [],
 } as const satisfies Record<string, readonly string[]>;
 type TypeName = keyof typeof OF_TYPE;
-
-const DATE =
-  '[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))';
-const TIME = '(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])';
-const OCTET = '(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])';
-const LABEL = '[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?';
-/** RFC 3339, RFC 4122, RFC 2673, RFC 1123, and mail addresses without quoting; a February 29th is left out, since not every year has one. */
-const FORMATS: Readonly<Record<string, string>> = {
-  date: DATE,
-  time: TIME,
-  'date-time': `${DATE}T${TIME}`,
-  uuid: '[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}',
-  ipv4: `${OCTET}(?:\\.${OCTET}){3}`,
-  hostname: `${LABEL}(?:\\.${LABEL}){0,3}`,
-  email: `[A-Za-z0-9_+-]{1,32}(?:\\.[A-Za-z0-9_+-]{1,16})?@(?:${LABEL}\\.){1,3}[A-Za-z]{2,16}`,
-};
 
 const MAX_DEPTH = 64;
 /** Of a schema's own nodes; a larger one is more likely an attack than a format. */
@@ -260,30 +225,6 @@ class SchemaCompiler {
   }
 }
 
-function stringRule(schema: Schema, path: string): Rule {
-  const { pattern, format } = schema;
-  const [min, max] = bounds(schema, 'Length', path);
-  const isBounded = min > 0 || max !== Number.POSITIVE_INFINITY;
-  if ([pattern !== undefined, format !== undefined, isBounded].filter(Boolean).length > 1)
-    throw new Problem(`${path}: of pattern, format and length bounds only one is supported at a time`);
-  if (isBounded) return quoted(repeat(SHORT_CHAR, min, max));
-  if (pattern === undefined && format === undefined) return STRING;
-  const regex = pattern ?? FORMATS[String(format)];
-  if (typeof regex !== 'string') {
-    throw new Problem(
-      pattern === undefined
-        ? `${path}/format: "${format}" is not supported; known: ${Object.keys(FORMATS).join(', ')}`
-        : `${path}/pattern: must be a string`,
-    );
-  }
-  try {
-    return quoted(regexRule(regex, { chars: escapedChars, match: pattern === undefined ? 'whole' : 'search' }));
-  } catch (error) {
-    if (error instanceof Problem) throw new Problem(`${path}/pattern: ${error.message}`, { cause: error });
-    throw error;
-  }
-}
-
 function numeric(type: 'number' | 'integer', schema: Schema, path: string): Rule {
   const given = OF_TYPE[type].filter((key) => schema[key] !== undefined);
   if (given.length === 0) return type === 'integer' ? INTEGER : NUMBER;
@@ -294,36 +235,6 @@ function numeric(type: 'number' | 'integer', schema: Schema, path: string): Rule
   if (rule === undefined)
     throw new Problem(`${path}: no ${type} of at most 15 digits, and 4 after the point, is within its bounds`);
   return rule;
-}
-
-/** Characters as they stand in a JSON string. */
-function escapedChars(ranges: readonly CharRange[]): Rule {
-  const wanted = normalise(ranges);
-  const direct = complement([...complement(wanted), ...ESCAPED]);
-  const escapes = ESCAPED.flatMap(([low, high]) => Array.from({ length: high - low + 1 }, (_, i) => low + i))
-    .filter((code) => wanted.some(([low, high]) => code >= low && code <= high))
-    .map((code) => literal(JSON.stringify(String.fromCharCode(code)).slice(1, -1)));
-  return choice(chars(direct), ...escapes);
-}
-
-/** Member names that are none of `names`, and none of them spelled with escapes. */
-function nameOtherThan(names: readonly string[]): Rule {
-  const anything = repeat(CHAR, 0, Number.POSITIVE_INFINITY);
-  if (names.length === 0) return anything;
-  const follow = new Map<number, string[]>();
-  for (const name of names) {
-    const [char] = name;
-    const code = char?.codePointAt(0);
-    if (char !== undefined && code !== undefined)
-      follow.set(code, [...(follow.get(code) ?? []), name.slice(char.length)]);
-  }
-  const taken = [...follow.keys()].map((code): CharRange => [code, code]);
-  const other = sequence(chars(complement([...taken, ...ESCAPED])), anything);
-  const options = [...follow]
-    .filter(([code]) => !ESCAPED.some(([low, high]) => code >= low && code <= high))
-    .map(([code, tails]) => sequence(chars([[code, code]]), nameOtherThan(tails)));
-  // The name that ends here is taken by the one that ends here.
-  return names.includes('') ? choice(other, ...options) : choice(literal(''), other, ...options);
 }
 
 function typesOf(schema: Schema, keywords: readonly string[], path: string): TypeName[] {
@@ -340,63 +251,9 @@ function typesOf(schema: Schema, keywords: readonly string[], path: string): Typ
   return implied === undefined ? [] : [implied];
 }
 
-function bounds(schema: Schema, what: 'Items' | 'Length', path: string): [min: number, max: number] {
-  const [min, max] = [schema[`min${what}`] ?? 0, schema[`max${what}`] ?? Number.POSITIVE_INFINITY];
-  const isCount = (value: unknown) =>
-    value === Number.POSITIVE_INFINITY || (Number.isSafeInteger(value) && Number(value) >= 0);
-  if (!isCount(min) || !isCount(max) || Number(min) > Number(max))
-    throw new Problem(`${path}: min${what} and max${what} must be counts, in order`);
-  return [Number(min), Number(max)];
-}
-
 function refuseOthers(keywords: readonly string[], known: readonly string[], path: string, where: string): void {
   const other = keywords.find((key) => !known.includes(key));
   if (other !== undefined) throw new Problem(`${path}/${other}: is not supported ${where}`);
 }
 
 /** A value may be valid under one of them only: they must differ in type, or in a required member's constants. */
-function refuseOverlap(options: readonly unknown[], path: string): void {
-  for (const [i, a] of options.entries()) {
-    for (const b of options.slice(i + 1)) {
-      if (!areDisjoint(a, b))
-        throw new Problem(`${path}: its schemas may overlap; use anyOf, or give each its own const`);
-    }
-  }
-}
-
-function areDisjoint(a: unknown, b: unknown): boolean {
-  if (!isSchema(a) || !isSchema(b)) return false;
-  const constants = [constantsOf(a), constantsOf(b)];
-  if (constants[0] !== undefined && constants[1] !== undefined)
-    return !constants[0].some((value) => constants[1]?.includes(value));
-  const [ofA, ofB] = [a, b].map(({ type }) => (type === undefined ? [] : [type].flat()));
-  const overlaps = (x: unknown, y: unknown) =>
-    x === y || [x, y].every((name) => name === 'number' || name === 'integer');
-  if (ofA?.length && ofB?.length && !ofA.some((x) => ofB.some((y) => overlaps(x, y)))) return true;
-  const required = [a, b].map((schema) => (Array.isArray(schema.required) ? schema.required.map(String) : []));
-  const [propertiesA, propertiesB] = [a.properties, b.properties];
-  if (!isSchema(propertiesA) || !isSchema(propertiesB)) return false;
-  return (required[0] ?? []).some((name) => {
-    const [x, y] = [propertiesA[name], propertiesB[name]].map((schema) =>
-      isSchema(schema) ? constantsOf(schema) : undefined,
-    );
-    return required[1]?.includes(name) && x !== undefined && y !== undefined && !x.some((value) => y.includes(value));
-  });
-}
-
-function constantsOf(schema: Schema): string[] | undefined {
-  const values = schema.const !== undefined ? [schema.const] : schema.enum;
-  return Array.isArray(values) ? values.map((value) => JSON.stringify(value)) : undefined;
-}
-
-function isOfType(value: unknown, type: unknown): boolean {
-  if (type === 'null') return value === null;
-  if (type === 'array') return Array.isArray(value);
-  if (type === 'integer') return Number.isInteger(value);
-  if (type === 'object') return isSchema(value);
-  return typeof value === type;
-}
-
-function isSchema(value: unknown): value is Schema {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}

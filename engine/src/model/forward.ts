@@ -4,8 +4,8 @@
  * Knows nothing of how a device computes, of experts (the device applies each row's mixture), or of where tokens come from.
  */
 import type { ModelConfig } from '../checkpoint/config.ts';
-import type { Activations, Device, RopeTable, StepBatch } from '../device/device.ts';
-import type { LayerParams, ModelParams } from './params.ts';
+import type { Activations, Device, LinearLayer, RopeTable, StepBatch } from '../device/device.ts';
+import type { LayerParams, LinearParams, ModelParams } from './params.ts';
 
 /** Activations of one step, allocated once. */
 export interface Workspace<A extends Activations> {
@@ -131,6 +131,10 @@ export function* layerStages<A extends Activations>(
   yield* mlpBlock(device, config, space, layer);
 }
 
+function into<A extends Activations>(out: A, { weight, bias }: LinearParams): LinearLayer<A> {
+  return { out, param: weight, bias };
+}
+
 function* attentionBlock<A extends Activations>(
   device: Device<A>,
   config: ModelConfig,
@@ -141,9 +145,7 @@ function* attentionBlock<A extends Activations>(
 ): Generator<Stage<A>, void, void> {
   device.rmsNorm(space.normed, space.x, layer.inputNorm, config.rmsNormEps);
   yield { params: groupsOf(layer)[0], input: space.normed };
-  device.linear(space.q, space.normed, layer.q.weight, layer.q.bias);
-  device.linear(space.k, space.normed, layer.k.weight, layer.k.bias);
-  device.linear(space.v, space.normed, layer.v.weight, layer.v.bias);
+  device.linears(space.normed, [into(space.q, layer.q), into(space.k, layer.k), into(space.v, layer.v)]);
   if (layer.qNorm !== undefined) device.rmsNorm(space.q, space.q, layer.qNorm, config.rmsNormEps);
   if (layer.kNorm !== undefined) device.rmsNorm(space.k, space.k, layer.kNorm, config.rmsNormEps);
   device.rope(space.q, rope);
@@ -151,7 +153,7 @@ function* attentionBlock<A extends Activations>(
   device.storeKv(kvLayer, space.k, space.v);
   device.attention(space.attended, space.q, kvLayer, config.headDim ** -0.5, config.slidingWindow);
   yield { params: groupsOf(layer)[1], input: space.attended, addedTo: space.x };
-  device.linear(space.projected, space.attended, layer.o.weight, layer.o.bias);
+  device.linears(space.attended, [into(space.projected, layer.o)]);
   device.add(space.x, space.projected);
 }
 
@@ -163,10 +165,9 @@ function* mlpBlock<A extends Activations>(
 ): Generator<Stage<A>, void, void> {
   device.rmsNorm(space.normed, space.x, layer.postNorm, config.rmsNormEps);
   yield { params: groupsOf(layer)[2], input: space.normed };
-  device.linear(space.gate, space.normed, layer.gate.weight, layer.gate.bias);
-  device.linear(space.up, space.normed, layer.up.weight, layer.up.bias);
+  device.linears(space.normed, [into(space.gate, layer.gate), into(space.up, layer.up)]);
   device.swiglu(space.gate, space.gate, space.up);
   yield { params: groupsOf(layer)[3], input: space.gate, addedTo: space.x };
-  device.linear(space.projected, space.gate, layer.down.weight, layer.down.bias);
+  device.linears(space.gate, [into(space.projected, layer.down)]);
   device.add(space.x, space.projected);
 }

@@ -126,7 +126,7 @@ export class LayerWalk {
         this.#device.write(x, chunk.x);
         this.#device.gather(last, x);
         this.#device.rmsNorm(last, last, norm, this.#checkpoint.config.rmsNormEps);
-        this.#device.linear(logits, last, head);
+        this.#device.linears(last, [{ out: logits, param: head }]);
         yield await this.#device.read(logits);
       }
     }

@@ -7,7 +7,7 @@ import type { ModelConfig } from '../checkpoint/config.ts';
 import type { ParamFormat, ParamSpec } from '../device/device.ts';
 
 /** A matrix with its optional bias, as ids in the parameter list. */
-interface LinearParams {
+export interface LinearParams {
   readonly weight: number;
   readonly bias: number | undefined;
 }

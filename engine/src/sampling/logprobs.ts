@@ -2,6 +2,8 @@
  * Log-probabilities: of the model's own distribution, before temperature, penalties and masks (vLLM's default, `raw_logprobs`; OpenAI's, too).
  */
 
+import { softmaxWeights } from '@signpost/kernels';
+
 /** What a token scored, and the likeliest ones in its place, the best first. */
 export interface TokenScore {
   readonly logprob: number;
@@ -40,9 +42,7 @@ export function scoreToken(logits: Float32Array /* (vocab) */, id: number, alter
 
 function logSumExp(logits: Float32Array): number {
   const top = logits[argmax(logits)] ?? 0;
-  let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - top);
-  return top + Math.log(sum);
+  return top + Math.log(softmaxWeights(logits, top, 1, -Number.MAX_VALUE, logits.length));
 }
 
 /** The `count` largest, in order, by insertion: `count` is small. */

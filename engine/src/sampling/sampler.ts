@@ -6,6 +6,7 @@
  * probabilities in order of id, at a number that only the seed, the choice and the token's place in the answer decide: a sequence draws the same
  * whatever shares its batch, and goes on the same after it was preempted or resumed elsewhere.
  */
+import { softmaxEdge, softmaxWeights } from '@signpost/kernels';
 import { argmax } from './logprobs.ts';
 import type { SamplingParams } from './params.ts';
 import { uniform } from './philox.ts';
@@ -136,21 +137,13 @@ export class Sampler {
         cutLogit = logits[cutId] ?? 0;
       }
     }
-    let total = 0;
-    for (let id = 0; id < logits.length; id++) {
-      const logit = logits[id] ?? 0;
-      if (logit < cutLogit || (logit === cutLogit && id > cutId)) continue;
-      const weight = Math.exp((logit - top) / temperature);
-      weights[id] = weight;
-      total += weight;
-    }
+    let total = softmaxWeights(logits, top, temperature, cutLogit, cutId, weights);
     if (topP < 1) {
-      const target = topP * total;
-      const count = gatherLikely(ids, logits, cutLogit, cutId, top, temperature, target, weights);
-      const kept = selectLikeliest(ids, count, logits, target, weights);
+      const [count, before] = softmaxEdge(logits, weights, top, temperature, topP * total, ids);
+      const kept = selectLikeliest(ids, count, logits, topP * total - before, weights);
       cutId = ids[kept - 1] ?? best;
       cutLogit = logits[cutId] ?? 0;
-      total = 0;
+      total = before;
       for (let i = 0; i < kept; i++) total += weights[ids[i] ?? 0] ?? 0;
     }
     let left = u * total;
@@ -171,7 +164,7 @@ export class Sampler {
 /** Of a trained model's distribution the likeliest tokens stand out: they lie within this many temperatures of the top one. */
 const NEAR_TEMPERATURES = 8;
 
-/** Writes ids that are in, in order, of the likeliest ones at least as many as weigh `target` together; returns how many. */
+/** Writes ids that are in, in order, the `least` likeliest of them in any case; returns how many. */
 function gatherLikely(
   ids: Int32Array,
   logits: Float32Array,
@@ -179,20 +172,13 @@ function gatherLikely(
   cutId: number,
   top: number,
   temperature: number,
-  target: number,
-  weights?: Float64Array,
+  least: number,
 ): number {
   for (let near = NEAR_TEMPERATURES; near <= 2 * NEAR_TEMPERATURES; near *= 2) {
     const floor = top - near * temperature;
     if (floor <= cutLogit) break;
     const count = gather(ids, logits, floor, logits.length);
-    let sum = count;
-    if (weights !== undefined) {
-      sum = 0;
-      for (let i = 0; i < count; i++) sum += weights[ids[i] ?? 0] ?? 0;
-    }
-    // More than the target: a sum that only just reaches it may not in another order.
-    if (sum > target) return count;
+    if (count >= least) return count;
   }
   return gather(ids, logits, cutLogit, cutId);
 }

@@ -173,18 +173,12 @@ describe('admission', () => {
 });
 
 describe('an answer', () => {
-  it('says how much of its prompt was cached, and when what happened to it', async () => {
+  it('says how much of its prompt was cached', async () => {
     const prompt = promptOf(77, 50);
     const [first, second] = [await run({ prompt }), await run({ prompt })];
     expect(first[0]).toMatchObject({ kind: 'started', cachedTokens: 0 });
     expect(second[0]).toMatchObject({ kind: 'started', cachedTokens: 48 });
     expect(tokensOf(second)).toEqual(tokensOf(first));
-    const last = first.at(-1);
-    if (last?.kind !== 'finished') throw new Error('the last event is "finished"');
-    const { slottedMs, startedMs, firstTokenMs = Number.NaN, finishedMs } = last.timings;
-    const order = [0, slottedMs, startedMs, firstTokenMs, finishedMs];
-    expect(order).toEqual(order.toSorted((a, b) => a - b));
-    expect(finishedMs).toBeGreaterThan(firstTokenMs);
   });
 
   it.each([

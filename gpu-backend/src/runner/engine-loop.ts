@@ -29,7 +29,6 @@ import type {
   GenerationEvent,
   GenerationRequest,
   RequestEvent,
-  RequestTimings,
   StepStats,
 } from './protocol.ts';
 
@@ -59,12 +58,9 @@ interface Job {
   readonly abort: AbortController;
   /** Once it is known that the answer can be held to its format. */
   sampler: Sampler | undefined;
-  /** By `performance.now()`; what follows counts from here. */
-  readonly submitted: number;
   deadline: NodeJS.Timeout | undefined;
-  slottedMs: number;
-  startedMs: number | undefined;
-  firstTokenMs: number | undefined;
+  /** Whether its first tokens have been computed, or are being. */
+  hasStarted: boolean;
   /** Once its experts are in. */
   admitted?: { readonly sequence: Sequence; readonly lease: Lease };
 }
@@ -106,11 +102,8 @@ export class EngineLoop {
       request,
       abort: new AbortController(),
       sampler: undefined,
-      submitted: performance.now(),
       deadline: undefined,
-      slottedMs: 0,
-      startedMs: undefined,
-      firstTokenMs: undefined,
+      hasStarted: false,
     };
     this.#jobs.set(request.id, job);
     if (request.timeoutMs !== undefined)
@@ -142,7 +135,6 @@ export class EngineLoop {
         lease.release();
         throw error;
       }
-      job.slottedMs = since(job);
       job.admitted = { sequence, lease };
       if (early === undefined) this.#parts.scheduler.add(sequence);
       else if (this.#parts.scheduler.adopt(sequence)) this.#begin(job, sequence, early);
@@ -261,9 +253,9 @@ export class EngineLoop {
   /** The event of a sequence's first step. */
   #start({ id, cachedTokens = 0 }: Sequence): RequestEvent[] {
     const job = this.#jobs.get(id);
-    if (job === undefined || job.startedMs !== undefined) return [];
-    job.startedMs = since(job);
-    return [{ id, event: { kind: 'started', cachedTokens, queuedMs: job.startedMs } }];
+    if (job === undefined || job.hasStarted) return [];
+    job.hasStarted = true;
+    return [{ id, event: { kind: 'started', cachedTokens } }];
   }
 
   /** What a chunk's logits (rows, width) mean for its request. */
@@ -283,7 +275,6 @@ export class EngineLoop {
     const token = job.sampler.next(last);
     sequence.tokens.push(token);
     if (request.stopIds.includes(token)) return yield this.#finish(job, 'stop');
-    job.firstTokenMs ??= since(job);
     yield request.logprobs === undefined
       ? { kind: 'token', token }
       : { kind: 'token', token, score: scoreToken(last, token, request.logprobs) };
@@ -292,7 +283,7 @@ export class EngineLoop {
 
   #finish(job: Job, reason: 'stop' | 'length'): GenerationEvent {
     this.#forget(job);
-    return { kind: 'finished', reason, timings: timingsOf(job) };
+    return { kind: 'finished', reason };
   }
 
   #failById(id: number, error: unknown): void {
@@ -327,15 +318,6 @@ function isWholeSoon({ whole }: Lease): Promise<boolean> {
   return Promise.race([whole.then(is(true), is(true)), turn().then(is(false))]);
 }
 
-function since({ submitted }: Job): number {
-  return performance.now() - submitted;
-}
-
-function timingsOf(job: Job): RequestTimings {
-  const { slottedMs, startedMs = slottedMs, firstTokenMs } = job;
-  return { slottedMs, startedMs, firstTokenMs, finishedMs: since(job) };
-}
-
 function stepTokens(chunks: readonly Chunk[]): Pick<StepStats, 'prefillTokens' | 'decodeTokens' | 'experts'> {
   const experts = new Set<number>();
   const tokens = { prefill: 0, decode: 0 };
@@ -346,13 +328,13 @@ function stepTokens(chunks: readonly Chunk[]): Pick<StepStats, 'prefillTokens' |
   return { prefillTokens: tokens.prefill, decodeTokens: tokens.decode, experts: experts.size };
 }
 
-function deadlineExceeded({ request, admitted, startedMs }: Job): ApiError {
+function deadlineExceeded({ request, admitted, hasStarted }: Job): ApiError {
   const state =
     admitted === undefined
       ? 'while it waited for a slot for its experts'
-      : startedMs === undefined
-        ? 'while it waited for its turn'
-        : `with ${admitted.sequence.generated} of at most ${request.maxTokens} tokens answered`;
+      : hasStarted
+        ? `with ${admitted.sequence.generated} of at most ${request.maxTokens} tokens answered`
+        : 'while it waited for its turn';
   return new ApiError(
     'server_error',
     'deadline_exceeded',

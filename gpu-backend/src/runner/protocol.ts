@@ -99,25 +99,12 @@ export type GenerationEvent =
       readonly kind: 'started';
       /** Tokens, of the prompt and `generated`, that the prefix cache had. */
       readonly cachedTokens: number;
-      /** From submission: for a slot, then for a place in a step. */
-      readonly queuedMs: number;
     }
   /** Scores of the next prompt tokens; a prompt's first token has none. */
   | { readonly kind: 'scored'; readonly scores: readonly (TokenScore | null)[] }
   | { readonly kind: 'token'; readonly token: number; readonly score?: TokenScore }
-  | { readonly kind: 'finished'; readonly reason: 'stop' | 'length'; readonly timings: RequestTimings }
+  | { readonly kind: 'finished'; readonly reason: 'stop' | 'length' }
   | { readonly kind: 'failed'; readonly error: SerialisedError };
-
-/** Milliseconds from a request's submission to the engine. */
-export interface RequestTimings {
-  /** Its experts were in their slots. */
-  readonly slottedMs: number;
-  /** Its first tokens were about to be computed. */
-  readonly startedMs: number;
-  /** Undefined where nothing was generated. */
-  readonly firstTokenMs: number | undefined;
-  readonly finishedMs: number;
-}
 
 /** An ApiError on its way to the other thread. */
 export interface SerialisedError {

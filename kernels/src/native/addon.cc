@@ -32,8 +32,9 @@ std::vector<const KernelTable*> usable_tables() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-    tables.push_back(&kAvx512);
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (avx512 && __builtin_cpu_supports("avx512vnni")) tables.push_back(&kAvx512Vnni);
+  if (avx512) tables.push_back(&kAvx512);
   if (avx2) tables.push_back(&kAvx2);
 #elif defined(__aarch64__)
   tables.push_back(&kNeon);
@@ -153,6 +154,48 @@ Napi::Value sign_pack_matrix(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
+// logits, top, temperature, cut logit, cut index, weights or undefined: their sum
+Napi::Value softmax_weights(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto logits = view<float>(env, info[0], "logits");
+  require(env, logits.length < (1u << 30), "there are too many logits");
+  double numbers[3];
+  for (int i = 0; i < 3; i++) {
+    require(env, info[i + 1].IsNumber(), "top, temperature and cut must be numbers");
+    numbers[i] = info[i + 1].As<Napi::Number>().DoubleValue();
+  }
+  const int cut_index = integer(env, info[4], 0, 1 << 30, "cut index");
+  double* weights = nullptr;
+  if (!info[5].IsUndefined()) {
+    const auto out = view<double>(env, info[5], "weights");
+    require(env, out.length >= logits.length, "there are fewer weights than logits");
+    weights = out.data;
+  }
+  static const KernelTable& kernels = default_table(env);
+  return Napi::Number::New(env, kernels.exponentials(weights, logits.data, static_cast<int>(logits.length), numbers[0], numbers[1], numbers[2], cut_index));
+}
+
+// logits, weights, top, temperature, target, ids: count and what is before, as [number, number]
+Napi::Value softmax_edge(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto logits = view<float>(env, info[0], "logits");
+  const auto weights = view<double>(env, info[1], "weights");
+  const auto ids = view<int32_t>(env, info[5], "ids");
+  require(env, logits.length < (1u << 30) && weights.length >= logits.length && ids.length >= logits.length, "there are fewer weights or ids than logits");
+  double numbers[3];
+  for (int i = 0; i < 3; i++) {
+    require(env, info[i + 2].IsNumber(), "top, temperature and target must be numbers");
+    numbers[i] = info[i + 2].As<Napi::Number>().DoubleValue();
+  }
+  static const KernelTable& kernels = default_table(env);
+  double before = 0;
+  const int count = kernels.gather_edge(ids.data, &before, logits.data, weights.data, static_cast<int>(logits.length), numbers[0], numbers[1], numbers[2]);
+  Napi::Array result = Napi::Array::New(env, 2);
+  result.Set(uint32_t{0}, Napi::Number::New(env, count));
+  result.Set(uint32_t{1}, Napi::Number::New(env, before));
+  return result;
+}
+
 // The sum of a buffer's 64-bit words, read by all threads.
 Napi::Value sum_words(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -206,6 +249,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("mapFile", Napi::Function::New(env, map_file));
   exports.Set("releaseMapped", Napi::Function::New(env, release_mapped));
   exports.Set("signPack", Napi::Function::New(env, sign_pack_matrix));
+  exports.Set("softmaxWeights", Napi::Function::New(env, softmax_weights));
+  exports.Set("softmaxEdge", Napi::Function::New(env, softmax_edge));
   exports.Set("sumWords", Napi::Function::New(env, sum_words));
   exports.Set("weightMemory", Napi::Function::New(env, weight_memory));
   exports.Set("setThreads", Napi::Function::New(env, set_threads));

@@ -15,15 +15,20 @@ inline void require(Napi::Env env, bool condition, const std::string& message) {
   if (!condition) fail(env, message);
 }
 
+// Without making a string of what is right.
+inline void require(Napi::Env env, bool condition, const char* message) {
+  if (!condition) fail(env, message);
+}
+
 inline int integer(Napi::Env env, Napi::Value value, int low, int high, const char* what) {
   const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1e300;
-  require(env, number >= low && number <= high && number == static_cast<int>(number),
-          std::string(what) + " must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
+  if (!(number >= low && number <= high && number == static_cast<int>(number)))
+    fail(env, std::string(what) + " must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
   return static_cast<int>(number);
 }
 
 inline float real(Napi::Env env, Napi::Value value, const char* what) {
-  require(env, value.IsNumber(), std::string(what) + " must be a number");
+  if (!value.IsNumber()) fail(env, std::string(what) + " must be a number");
   return value.As<Napi::Number>().FloatValue();
 }
 
@@ -47,7 +52,7 @@ template <typename T> View<T> view(Napi::Env env, napi_value value, const char* 
   size_t length = 0;
   void* data = nullptr;
   if (is_array) napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr);
-  require(env, is_array && type == type_of<T>(), std::string(what) + " is not the typed array expected");
+  if (!is_array || type != type_of<T>()) fail(env, std::string(what) + " is not the typed array expected");
   return {static_cast<T*>(data), length};
 }
 

@@ -9,18 +9,13 @@
 
 namespace signpost {
 namespace {
-// Work smaller than this is done before another thread has woken up.
-constexpr int kGrainValues = 16 * 1024;
+// Rows of weights that a thread takes to convert: a whole number of tiles.
 constexpr int kGrainRows = 64;
-
-float* row_of(Matrix m, int row) { return m.data + static_cast<size_t>(row) * m.stride; }
 
 float* scratch(std::vector<float>& buffer, size_t size) {
   if (buffer.size() < size) buffer.resize(size);
   return buffer.data();
 }
-
-int row_grain(int cols) { return std::max(1, kGrainValues / std::max(1, cols)); }
 } // namespace
 
 Device::Device(const KernelTable& kernels, std::vector<Param> params_, int slot_count, KvShape kv_)
@@ -75,18 +70,9 @@ bool Device::has_delta(const Mixture& mixture, int param) const {
   return false;
 }
 
-void Device::append_terms(const Mixture& mixture, int param) {
-  for (int t = batch.mixture_start[mixture.batch_row]; t < batch.mixture_start[mixture.batch_row + 1]; t++) {
-    for (const DeltaTerm& term : slots[batch.mixture_slots[t]][param].terms) {
-      terms_.push_back(term);
-      terms_.back().weight = batch.mixture_weights[t];
-    }
-  }
-}
-
 void Device::seen(float* out, int param, const Mixture& mixture, size_t j, int n) const {
   const Param& base = params[param];
-  kernels_.widen(out, static_cast<const char*>(base.data) + j * row_bytes(base.dtype, n), base.dtype, n);
+  kernels_.widen(out, base.data, base.dtype, j, n);
   for (int t = batch.mixture_start[mixture.batch_row]; t < batch.mixture_start[mixture.batch_row + 1]; t++) {
     for (DeltaTerm term : slots[batch.mixture_slots[t]][param].terms) {
       term.weight = batch.mixture_weights[t];
@@ -95,18 +81,18 @@ void Device::seen(float* out, int param, const Mixture& mixture, size_t j, int n
   }
 }
 
-void Device::see_vector(int param) {
+void Device::see_vector(int param, std::vector<float>& buffer, std::vector<const float*>& seen_as) const {
   const Param& base = params[param];
   const size_t n = static_cast<size_t>(base.out);
-  float* widened = scratch(widened_, n * (mixture_count_ + 1));
-  kernels_.widen(widened, base.data, base.dtype, base.out);
-  vectors_.resize(mixture_count_);
+  float* widened = scratch(buffer, n * (mixture_count_ + 1));
+  kernels_.widen(widened, base.data, base.dtype, 0, base.out);
+  seen_as.resize(mixture_count_);
   for (size_t m = 0; m < mixture_count_; m++) {
-    vectors_[m] = widened;
+    seen_as[m] = widened;
     if (!has_delta(mixtures_[m], param)) continue;
     float* own = widened + n * (m + 1);
     seen(own, param, mixtures_[m], 0, base.out);
-    vectors_[m] = own;
+    seen_as[m] = own;
   }
 }
 
@@ -115,15 +101,14 @@ void Device::load(Param& param, Dtype format, const void* data, Dtype dtype) {
   const int columns = param.in == 0 ? param.out : param.in;
   const size_t from = row_bytes(dtype, columns);
   const size_t to = row_bytes(format, columns);
-  // The kernels take scales sixteen at a time, the last row's too.
-  Memory memory(rows * to + 64);
-  Pool::instance().each(rows, kGrainRows, [&](int begin, int end) {
+  const int tiles = is_quantized(format) ? tiles_of(rows) : 0;
+  Memory memory(tiles > 0 ? tiles * tile_bytes(format, columns) : rows * to);
+  Pool::instance().each(tiles > 0 ? tiles * kTileSigns : rows, kGrainRows, [&](int begin, int end) {
     for (int j = begin; j < end; j++) {
-      const char* row = static_cast<const char*>(data) + j * from;
-      char* out = memory.as<char>() + j * to;
-      if (format == dtype) std::copy_n(row, to, out);
-      else if (format == Dtype::F32) kernels_.widen(reinterpret_cast<float*>(out), row, dtype, columns);
-      else kernels_.quantize(out, format, row, dtype, columns);
+      const char* row = j < rows ? static_cast<const char*>(data) + j * from : nullptr;
+      if (tiles > 0) kernels_.quantize(memory.as<char>(), format, j, row, dtype, columns);
+      else if (format == dtype) std::copy_n(row, to, memory.as<char>() + j * to);
+      else kernels_.widen(reinterpret_cast<float*>(memory.as<char>() + j * to), row, dtype, 0, columns);
     }
   });
   param.memory = std::move(memory);
@@ -162,7 +147,7 @@ void Device::add_exact(Delta& delta, const Param& param, const uint16_t* exact) 
 
 void Device::add_rows(Delta& delta, const uint16_t* rows, size_t count, int in) const {
   delta.added.resize(count * in);
-  for (size_t j = 0; j < count; j++) kernels_.widen(delta.added.data() + j * in, rows + j * in, Dtype::BF16, in);
+  for (size_t j = 0; j < count; j++) kernels_.widen(delta.added.data() + j * in, rows, Dtype::BF16, j, in);
 }
 
 const std::vector<float>* Device::added(int row, int param) const {
@@ -192,7 +177,7 @@ void Device::embed(Matrix out, int param) {
 
 void Device::rms_norm(Matrix out, Matrix x, int param, float eps) {
   const int n = params[param].out;
-  see_vector(param);
+  see_vector(param, widened_, vectors_);
   Pool::instance().each(rows(), row_grain(x.cols), [&](int begin, int end) {
     for (int r = begin; r < end; r++) {
       for (int at = 0; at < x.cols; at += n) {
@@ -204,99 +189,8 @@ void Device::rms_norm(Matrix out, Matrix x, int param, float eps) {
   });
 }
 
-void Device::collect_groups(int param, int bias) {
-  groups_.clear();
-  terms_.clear();
-  first_term_.clear();
-  plain_rows_.clear();
-  plain_bias_.clear();
-  for (size_t m = 0; m < mixture_count_; m++) {
-    const Mixture& mixture = mixtures_[m];
-    const float* own_bias = bias < 0 ? nullptr : vectors_[m];
-    bool is_exact = false;
-    if (has_delta(mixture, param)) {
-      first_term_.push_back(terms_.size());
-      append_terms(mixture, param);
-      for (size_t t = first_term_.back(); t < terms_.size(); t++) is_exact = is_exact || terms_[t].exact != nullptr;
-      const int terms = static_cast<int>(terms_.size() - first_term_.back());
-      groups_.push_back({mixture.rows.data(), static_cast<int>(mixture.rows.size()), nullptr, terms, is_exact, own_bias, 0, 0, nullptr, nullptr});
-    }
-    if (is_exact) continue;
-    plain_rows_.insert(plain_rows_.end(), mixture.rows.begin(), mixture.rows.end());
-    plain_bias_.insert(plain_bias_.end(), mixture.rows.size(), own_bias);
-  }
-  for (size_t g = 0; g < groups_.size(); g++) groups_[g].terms = terms_.data() + first_term_[g];
-}
-
-void Device::prepare_inputs(Matrix x) {
-  preparations_.clear();
-  const size_t padded = (static_cast<size_t>(x.cols) + 31) / 32 * 32;
-  const size_t lanes = kernels_.lanes;
-  const size_t table_floats = padded / 4 * 16;
-  size_t floats = 0;
-  for (size_t g = 0; g < groups_.size(); g++) {
-    RowGroup& group = groups_[g];
-    scales_.clear();
-    for (int t = 0; t < group.term_count; t++) {
-      DeltaTerm& term = terms_[first_term_[g] + t];
-      if (term.tiles == nullptr) continue;
-      term.input = static_cast<int>(std::find(scales_.begin(), scales_.end(), term.col_scale) - scales_.begin());
-      if (term.input == static_cast<int>(scales_.size())) scales_.push_back(term.col_scale);
-    }
-    group.inputs = static_cast<int>(scales_.size());
-    const int last = group.row_count % kernels_.lanes;
-    group.lane_rows = last >= kernels_.least_lane_rows ? group.row_count : group.row_count - last;
-    for (const float* scale : scales_)
-      for (int r = 0; r < group.lane_rows; r += kernels_.lanes, floats += padded * lanes)
-        preparations_.push_back({g, scale, r, std::min(kernels_.lanes, group.lane_rows - r), floats});
-    for (int r = group.lane_rows; r < group.row_count; r++)
-      for (const float* scale : scales_) {
-        preparations_.push_back({g, scale, r, 1, floats});
-        floats += table_floats;
-      }
-  }
-  if (prepared_.bytes() < floats * sizeof(float)) prepared_ = Memory(floats * sizeof(float));
-  float* prepared = prepared_.as<float>();
-  size_t at = 0;
-  for (RowGroup& group : groups_) {
-    group.columns = prepared + at;
-    at += group.inputs * ((group.lane_rows + lanes - 1) / lanes) * padded * lanes;
-    group.tables = prepared + at;
-    at += static_cast<size_t>(group.row_count - group.lane_rows) * group.inputs * table_floats;
-  }
-  Pool::instance().each(static_cast<int>(preparations_.size()), row_grain(x.cols * 4), [&](int begin, int end) {
-    for (int p = begin; p < end; p++) {
-      const Preparation& one = preparations_[p];
-      const RowGroup& group = groups_[one.group];
-      const int* rows = group.rows + one.first;
-      if (one.first < group.lane_rows) kernels_.sign_columns(prepared + one.at, x.data, x.stride, rows, one.rows, one.col_scale, x.cols);
-      else kernels_.sign_tables(prepared + one.at, row_of(x, *rows), one.col_scale, x.cols);
-    }
-  });
-}
-
-void Device::linear(Matrix out, Matrix x, int param, int bias) {
-  const Param& w = params[param];
-  if (bias >= 0) see_vector(bias);
-  collect_groups(param, bias);
-  if (!groups_.empty()) prepare_inputs(x);
-  const LinearJob job = {w.data,      w.dtype,    x.data, x.stride, w.in, out.data, out.stride, plain_rows_.data(), plain_bias_.data(), static_cast<int>(plain_rows_.size()),
-                         groups_.data(), static_cast<int>(groups_.size())};
-  Pool::instance().each(w.out, kTileSigns, [&](int begin, int end) { kernels_.linear(job, begin, end); });
-  const int pieces = (w.out + kLaneOutputs - 1) / kLaneOutputs;
-  for (const RowGroup& group : groups_) {
-    const int blocks = (group.lane_rows + kernels_.lanes - 1) / kernels_.lanes;
-    Pool::instance().each(blocks * pieces, 1, [&](int begin, int end) {
-      for (int unit = begin; unit < end; unit++) {
-        const int first = unit % pieces * kLaneOutputs;
-        kernels_.lane_signs(job, group, unit / pieces, first, std::min(kLaneOutputs, w.out - first));
-      }
-    });
-  }
-}
-
 void Device::head(Matrix out, Matrix x, int param) {
-  linear(out, x, param, -1);
+  linears(x, {{out, param, -1}});
   const int outputs = params[param].out;
   Pool::instance().each(out.cols - outputs, row_grain(x.cols), [&](int begin, int end) {
     for (int r = 0; r < rows(); r++) {

@@ -40,6 +40,21 @@ struct Matrix {
   int capacity;
 };
 
+// out = W x + b; `bias` may be -1.
+struct Linear {
+  Matrix out;
+  int param;
+  int bias;
+};
+
+inline float* row_of(Matrix m, int row) { return m.data + static_cast<size_t>(row) * m.stride; }
+
+// Work smaller than this is done before another thread has woken up.
+constexpr int kGrainValues = 16 * 1024;
+inline int row_grain(int cols) {
+  return cols >= kGrainValues ? 1 : kGrainValues / (cols < 1 ? 1 : cols);
+}
+
 struct Batch {
   int rows = 0;
   std::vector<int32_t> tokens, positions, sequence; // (rows)
@@ -87,7 +102,8 @@ public:
   void begin();
   void embed(Matrix out, int param);
   void rms_norm(Matrix out, Matrix x, int param, float eps);
-  void linear(Matrix out, Matrix x, int param, int bias);
+  // Layers of one input: what their experts' signs and integer weights need of it is prepared once, and threads share the outputs of all.
+  void linears(Matrix x, const std::vector<Linear>& layers);
   void head(Matrix out, Matrix x, int param);
   void rope(Matrix x, const float* cos, const float* sin, int head_dim);
   void store_kv(int layer, Matrix keys, Matrix values);
@@ -108,15 +124,37 @@ private:
   void regroup();
   bool same_mixture(int batch_row, int other) const;
   bool has_delta(const Mixture& mixture, int param) const;
-  void append_terms(const Mixture& mixture, int param);
+  void append_terms(std::vector<DeltaTerm>& terms, const Mixture& mixture, int param) const;
   // Values of row j of a parameter (or all of a vector, j = 0) as a mixture sees them, into `out` (n).
   void seen(float* out, int param, const Mixture& mixture, size_t j, int n) const;
-  // Each mixture's view of a vector parameter, in `vectors_`: the base's where it adds nothing.
-  void see_vector(int param);
-  // Rows with the same view of a matrix and its bias, in `groups_` and `plain_rows_`.
-  void collect_groups(int param, int bias);
-  // What the groups' signs are applied to, in `prepared_`.
-  void prepare_inputs(Matrix x);
+  // Where in `prepared_` a group's inputs are; see RowGroup.
+  struct Prepared {
+    size_t columns, tables;
+  };
+  // What one linear layer of a step is computed from.
+  struct Layer {
+    int param;
+    std::vector<float> widened;
+    std::vector<const float*> bias; // (mixtures)
+    std::vector<int> plain_rows;
+    std::vector<const float*> plain_bias; // (plain rows)
+    std::vector<DeltaTerm> terms;
+    std::vector<size_t> first_term; // (groups)
+    std::vector<RowGroup> groups;
+    std::vector<Prepared> prepared; // (groups)
+    LinearJob job;
+  };
+
+  // Each mixture's view of a vector parameter, in `seen`: the base's where it adds nothing.
+  void see_vector(int param, std::vector<float>& widened, std::vector<const float*>& seen) const;
+  // Rows with the same view of a matrix and its bias.
+  void collect_groups(Layer& layer, int param, int bias);
+  // The rows as integers, in `rounded_`, for weights of `dtype`.
+  const char* round_inputs(Matrix x, Dtype dtype);
+  // What the signs of the first `count` of `layers_` are applied to, in `prepared_`.
+  void prepare_inputs(Matrix x, size_t count);
+  // Where the rows of a group of layer `l` have been prepared for a layer before it; null where they haven't.
+  const Prepared* prepared_like(size_t l, const RowGroup& group) const;
 
   const KernelTable& kernels_;
   Cache keys_, values_; // (layers, blocks, kv_heads, block_tokens, head_dim)
@@ -127,20 +165,16 @@ private:
 
   // Scratch of one op; kept so that a step allocates nothing once it has run.
   struct Preparation {
-    size_t group;
+    const RowGroup* group;
     const float* col_scale;
     int first; // row of the group
     int rows;  // 1 for tables, more than one for lanes
     size_t at; // in `prepared_`
   };
   std::vector<float> widened_, scores_;
-  Memory prepared_;
+  Memory prepared_, rounded_;
   std::vector<const float*> vectors_; // (mixtures)
-  std::vector<int> plain_rows_;
-  std::vector<const float*> plain_bias_; // (plain rows)
-  std::vector<DeltaTerm> terms_;
-  std::vector<size_t> first_term_; // (groups)
-  std::vector<RowGroup> groups_;
+  std::vector<Layer> layers_;         // the first ones are in use
   std::vector<Preparation> preparations_;
   std::vector<const float*> scales_; // distinct column scales of a group
 };

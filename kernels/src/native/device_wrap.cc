@@ -25,7 +25,7 @@ public:
                        {InstanceMethod<&DeviceWrap::load_param>("loadParam"), InstanceMethod<&DeviceWrap::param_bytes>("paramBytes"), InstanceMethod<&DeviceWrap::add_plane>("addPlane"),
                         InstanceMethod<&DeviceWrap::add_exact>("addExact"), InstanceMethod<&DeviceWrap::add_rows>("addRows"), InstanceMethod<&DeviceWrap::clear_param>("clearParam"),
                         InstanceMethod<&DeviceWrap::begin>("begin"), InstanceMethod<&DeviceWrap::embed>("embed"),
-                        InstanceMethod<&DeviceWrap::rms_norm>("rmsNorm"), InstanceMethod<&DeviceWrap::linear>("linear"), InstanceMethod<&DeviceWrap::head>("head"),
+                        InstanceMethod<&DeviceWrap::rms_norm>("rmsNorm"), InstanceMethod<&DeviceWrap::linears>("linears"), InstanceMethod<&DeviceWrap::head>("head"),
                         InstanceMethod<&DeviceWrap::rope>("rope"), InstanceMethod<&DeviceWrap::store_kv>("storeKv"),
                         InstanceMethod<&DeviceWrap::attention>("attention"), InstanceMethod<&DeviceWrap::swiglu>("swiglu"),
                         InstanceMethod<&DeviceWrap::add>("add"), InstanceMethod<&DeviceWrap::gather>("gather"),
@@ -71,7 +71,7 @@ private:
   int index_of(const Param& param) { return static_cast<int>(&param - device().params.data()); }
   const Param& loaded(Napi::Env env, Napi::Value value) {
     const Param& param = param_at(env, value);
-    require(env, param.data != nullptr, "parameter " + std::to_string(index_of(param)) + " is not loaded");
+    if (param.data == nullptr) fail(env, "parameter " + std::to_string(index_of(param)) + " is not loaded");
     return param;
   }
   Delta& delta_at(Napi::Env env, Napi::Value slot, Napi::Value param) {
@@ -90,8 +90,7 @@ private:
     const int width = integer(env, cols, 1, 1 << 28, "cols");
     const int stride = (width + 31) / 32 * 32;
     const Matrix m = {values.data, width, stride, static_cast<int>(values.length / stride)};
-    require(env, m.capacity >= device().rows(),
-            std::string(what) + " has room for " + std::to_string(m.capacity) + " rows, the step has " + std::to_string(device().rows()));
+    if (m.capacity < device().rows()) fail(env, std::string(what) + " has room for " + std::to_string(m.capacity) + " rows, the step has " + std::to_string(device().rows()));
     return m;
   }
 
@@ -215,21 +214,25 @@ private:
     device().rms_norm(out, x, index_of(param), real(env, info[4], "a factor"));
   }
 
-  // out, cols, x, cols, param, bias or -1
-  void linear(const Napi::CallbackInfo& info) {
+  // x, cols, then for each layer: out, cols, param, bias or -1
+  void linears(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    const Matrix out = matrix(env, info[0], info[1], "out");
-    const Matrix x = matrix(env, info[2], info[3], "x");
-    const Param& param = loaded(env, info[4]);
-    require(env, param.out == out.cols && param.in == x.cols,
-            "parameter " + std::to_string(index_of(param)) + " is (" + std::to_string(param.out) + ", " + std::to_string(param.in) + "), the activations are " + std::to_string(x.cols) + " to " + std::to_string(out.cols));
-    require(env, out.data != x.data, "linear can't work in place");
-    const int bias = integer(env, info[5], -1, static_cast<int>(device().params.size()) - 1, "bias");
-    if (bias >= 0) {
-      const Param& b = loaded(env, info[5]);
-      require(env, b.in == 0 && b.out == out.cols, "the bias doesn't fit the output");
+    const Matrix x = matrix(env, info[0], info[1], "x");
+    layers_.clear();
+    for (size_t at = 2; at < info.Length(); at += 4) {
+      const Matrix out = matrix(env, info[at], info[at + 1], "out");
+      const Param& param = loaded(env, info[at + 2]);
+      if (param.out != out.cols || param.in != x.cols)
+        fail(env, "parameter " + std::to_string(index_of(param)) + " is (" + std::to_string(param.out) + ", " + std::to_string(param.in) + "), the activations are " + std::to_string(x.cols) + " to " + std::to_string(out.cols));
+      require(env, out.data != x.data, "linear can't work in place");
+      const int bias = integer(env, info[at + 3], -1, static_cast<int>(device().params.size()) - 1, "bias");
+      if (bias >= 0) {
+        const Param& b = loaded(env, info[at + 3]);
+        require(env, b.in == 0 && b.out == out.cols, "the bias doesn't fit the output");
+      }
+      layers_.push_back({out, index_of(param), bias});
     }
-    device().linear(out, x, index_of(param), bias);
+    device().linears(x, layers_);
   }
 
   // out, cols, x, cols, param
@@ -258,7 +261,7 @@ private:
     require(env, head_dim % 2 == 0 && x.cols % head_dim == 0, "heads don't divide x's columns");
     require(env, cos.length == sin.length, "cos and sin differ in length");
     for (int position : device().batch.positions)
-      require(env, (static_cast<size_t>(position) + 1) * (head_dim / 2) <= cos.length, "position " + std::to_string(position) + " is beyond the rope table");
+      if ((static_cast<size_t>(position) + 1) * (head_dim / 2) > cos.length) fail(env, "position " + std::to_string(position) + " is beyond the rope table");
     device().rope(x, cos.data, sin.data, head_dim);
   }
 
@@ -304,6 +307,7 @@ private:
     device().gather({values.data, x.cols, x.stride, static_cast<int>(values.length / x.stride)}, x);
   }
 
+  std::vector<Linear> layers_; // of the call under way
   std::unique_ptr<Device> device_; // null once closed
 };
 

@@ -6,8 +6,12 @@
 #include "linear.h"
 #include "planes.h"
 #include "quantize.h"
+#include "softmax.h"
 
-#if defined(SIGNPOST_AVX512)
+#if defined(SIGNPOST_VNNI)
+#define TABLE kAvx512Vnni
+#define TABLE_NAME "avx512-vnni"
+#elif defined(SIGNPOST_AVX512)
 #define TABLE kAvx512
 #define TABLE_NAME "avx512"
 #elif defined(SIGNPOST_AVX2)
@@ -25,8 +29,8 @@ namespace signpost {
 
 extern const KernelTable TABLE;
 const KernelTable TABLE = {
-    TABLE_NAME, kLanes, kLeastLaneRows, linear, lane_signs, sign_tables, sign_columns, attention, dot, scale_by, add, swiglu, rotate, widen, quantize, apply_term, difference,
-    pack_row, subtract_plane, sum_squares, add_products, add_scaled, sum_words,
+    TABLE_NAME, kLanes, kLeastLaneRows, linear, lane_signs, integers, sign_tables, sign_columns, attention, dot, scale_by, add, swiglu, rotate, widen, quantize, apply_term, difference,
+    pack_row, subtract_plane, sum_squares, add_products, add_scaled, exponentials, gather_edge, sum_words,
 };
 
 } // namespace signpost

@@ -6,27 +6,31 @@
 
 namespace signpost {
 
-// Q8 and Q4 are ours: values in groups of 32 columns (zeros after the last), each with an F16 scale; see weights.h.
+// Q8 and Q4 are ours: values in groups of 32 columns (zeros after the last), each with an F16 scale; see integers.h.
 enum class Dtype : int { BF16 = 0, F16 = 1, F32 = 2, Q8 = 3, Q4 = 4 };
 
-// Bytes from one row of a matrix to the next.
-static inline size_t row_bytes(Dtype dtype, size_t in) {
-  const size_t groups = (in + 31) / 32;
-  switch (dtype) {
-    case Dtype::F32: return in * 4;
-    // Rows begin at multiples of 16, so that no load of values meets two cache lines.
-    case Dtype::Q8: return (groups * 34 + 15) / 16 * 16;
-    case Dtype::Q4: return (groups * 18 + 15) / 16 * 16;
-    default: return in * 2;
-  }
-}
+static constexpr int kGroupColumns = 32;
+static inline bool is_quantized(Dtype dtype) { return dtype == Dtype::Q8 || dtype == Dtype::Q4; }
+static inline int groups_of(int in) { return (in + kGroupColumns - 1) / kGroupColumns; }
+
+// Bytes from one row of a matrix that isn't quantised to the next.
+static inline size_t row_bytes(Dtype dtype, size_t in) { return in * (dtype == Dtype::F32 ? 4 : 2); }
 
 // Outputs of a tile of signs: a tile's words stand as (ceil(in / 32), kTileSigns), so that one load has a word of each output.
 static constexpr int kTileSigns = 16;
+static inline int tiles_of(int out) { return (out + kTileSigns - 1) / kTileSigns; }
 static inline size_t tiled_words(size_t out, size_t in) { return (out + kTileSigns - 1) / kTileSigns * kTileSigns * ((in + 31) / 32); }
 
+// A tile of a quantised matrix: values, then scales. Tiles begin at cache lines.
+static inline size_t tile_bytes(Dtype dtype, int in) {
+  const size_t group = kTileSigns * (dtype == Dtype::Q8 ? kGroupColumns + 2 : kGroupColumns / 2 + 2);
+  return (groups_of(in) * group + 63) / 64 * 64;
+}
+// A row of activations as `integers` makes it.
+static inline size_t integer_bytes(int in) { return (static_cast<size_t>(groups_of(in)) * (2 * kGroupColumns + 8) + 63) / 64 * 64; }
+
 // Outputs whose sums stay near while the tables of `lanes` rows change; the tables are made anew for each so many.
-static constexpr int kLaneOutputs = 512;
+static constexpr int kLaneOutputs = 256;
 
 // One part of what a mixture adds to a matrix (out, in): a 1-bit plane, or an exact difference.
 struct DeltaTerm {
@@ -60,10 +64,11 @@ struct LinearJob {
   Dtype dtype;   // all but F16
   const float* x; // (rows, x_stride), zeros from in to the next multiple of 32
   int x_stride;
+  const char* integers; // (rows, integer_bytes(in)) where w is quantised
   int in;
   float* y;
   int y_stride;
-  // Rows that share the base's weights: all but those of exact groups.
+  // Rows that share the base's weights: all but those of exact groups, of which quantised weights are apart.
   const int* plain_rows;          // (plain_count)
   const float* const* plain_bias; // (plain_count) of null or (out)
   int plain_count;
@@ -104,6 +109,8 @@ struct KernelTable {
   void (*linear)(const LinearJob&, int begin, int end);
   // Then the signs of the block-th `lanes` lane rows of a group, for up to kLaneOutputs outputs from a multiple of kTileSigns on.
   void (*lane_signs)(const LinearJob&, const RowGroup&, int block, int first, int outputs);
+  // A row x (in) as `LinearJob::integers` has it for weights that are `zero` more than they mean.
+  void (*integers)(char* out, const float* x, int in, int zero);
   // A row x (in) as `RowGroup::tables` has it; `col_scale` may be null.
   void (*sign_tables)(float* tables, const float* x, const float* col_scale, int in);
   // Up to `lanes` rows as `RowGroup::columns` has them, zeros for those beyond `count`.
@@ -116,9 +123,10 @@ struct KernelTable {
   void (*swiglu)(float* out, const float* gate, const float* up, int n);
   // x[i], x[i + half] rotated by cos[i], sin[i].
   void (*rotate)(float* x, const float* cos, const float* sin, int half);
-  void (*widen)(float* out, const void* data, Dtype dtype, int n);
-  // One row of a matrix in groups of 32, from n values of BF16, F16 or F32.
-  void (*quantize)(void* row, Dtype format, const void* data, Dtype dtype, int n);
+  // Row j of a matrix of n columns, or a vector of n values (j = 0).
+  void (*widen)(float* out, const void* data, Dtype dtype, size_t j, int n);
+  // Row j of a matrix in tiles, from n values of BF16, F16 or F32, or zeros where `data` is null.
+  void (*quantize)(void* matrix, Dtype format, size_t j, const void* data, Dtype dtype, int n);
   // out += weight · difference, for row j of a matrix (or a whole vector, j = 0) of n columns.
   void (*apply_term)(float* out, const DeltaTerm& term, size_t j, int n);
   // d = tuned − base (float32) of one row.
@@ -132,6 +140,10 @@ struct KernelTable {
   void (*add_products)(float* out, const float* const* x, const float* a, int count, int n);
   // out += a · x; not fused.
   void (*add_scaled)(float* out, const float* x, float a, int n);
+  // Softmax's weights of a vocabulary, and their sum; see softmax.h.
+  double (*exponentials)(double* out, const float* x, int n, double top, double temperature, double cut, int cut_index);
+  // Of tokens by how likely they are, those around which `weights` come to `target`: their ids, in order, how many, and what all likelier ones weigh.
+  int (*gather_edge)(int* ids, double* before, const float* x, const double* weights, int n, double top, double temperature, double target);
   uint64_t (*sum_words)(const uint64_t* words, size_t n);
 };
 
@@ -139,6 +151,7 @@ extern const KernelTable kPortable;
 #if defined(__x86_64__) || defined(_M_X64)
 extern const KernelTable kAvx2;
 extern const KernelTable kAvx512;
+extern const KernelTable kAvx512Vnni;
 #elif defined(__aarch64__)
 extern const KernelTable kNeon;
 #endif

@@ -1,9 +1,9 @@
 // Base matmul with deltas. Included by kernels.cc alone.
 //
 // All rows share the base's weights; what a mixture's 1-bit planes add is computed apart, from the signs (signs.h), and an exact difference is
-// added to the weights of its rows alone.
+// added to the weights of its rows alone, or where those are quantised computed apart, too.
 //
-// Every sum has one order: lane l of the only accumulator takes elements l, l + lanes, … of the row (zeros after the last), and the lanes
+// Every sum has one order. Of quantised weights it is that of integers.h; of others lane l of the only accumulator takes elements l, l + lanes, … of the row (zeros after the last), and the lanes
 // are added by `reduce`; then bias, then the mixture's planes one after the other. It does not depend on how many rows or outputs are computed
 // together, nor on which of the two paths below does it.
 #pragma once
@@ -25,8 +25,11 @@ constexpr int kTileSums = kRegisters == 32 ? 24 : 10;
 constexpr int kTileOutputs = 4;
 // Rows of a tile that takes its weights straight from memory: each pays for widening them.
 constexpr int kDirectTileRows = kRegisters == 32 ? 6 : 4;
-// More rows than this don't pay for widening a quantised weight again for each tile.
-constexpr int kMostScaledRows = 16;
+// Rows of quantised weights: sums beside the weights of a group; and rows that stay in the second-level cache while all weights pass by.
+constexpr int kIntegerTileRows = kRegisters == 32 ? 8 : 4;
+constexpr size_t kIntegerBlockBytes = 512 * 1024;
+// A tile reads one stream.
+constexpr size_t kIntegerAhead = 4096;
 // Outputs of which all rows are computed before the next.
 constexpr int kSpanOutputs = kMostTiles * kTileSigns;
 // What is fetched ahead of use: far enough for memory, near enough for the second-level cache.
@@ -37,6 +40,11 @@ constexpr size_t kTilesAhead = 2;
 constexpr int kPanelColumns = 1024;
 constexpr int kPanelRows = kRegisters == 32 ? 6 : 2;
 constexpr int kBlockRows = 96;
+
+// No weights but an exact difference: it is added to what has been computed.
+struct None {
+  static constexpr bool kIsNone = true;
+};
 
 // Rows that see the same weights: the base's, or those of one exact group. Where `bias` is null, `biases` has each row's own.
 struct Rows {
@@ -71,46 +79,27 @@ template <typename F, int kOutputs, int kRows> inline void direct_tile(const Lin
   // The weights of rows computed before are in a cache.
   const size_t ahead = is_first ? kTilesAhead * kOutputs * stride : 0;
   Vec sums[kRows][kTileOutputs] = {};
-  // Vector v of a chunk.
-  const auto step = [&](int v, const char* const* chunk, const float(*scales)[kChunkGroups], size_t column) __attribute__((always_inline)) {
+  const auto step = [&](int v) __attribute__((always_inline)) {
     Vec values[kOutputs];
-    for (int o = 0; o < kOutputs; o++) values[o] = F::at(chunk[o], F::kScaled ? scales[o] : nullptr, v);
+    for (int o = 0; o < kOutputs; o++) values[o] = F::at(weights[o], v);
     for (int r = 0; r < kRows; r++) {
-      const Vec value = load(x[r] + column + v * kLanes);
+      const Vec value = load(x[r] + v * kLanes);
       for (int o = 0; o < kOutputs; o++) sums[r][o] = fma(values[o], value, sums[r][o]);
     }
   };
-  const int whole = whole_vectors<F>(job.in);
-  float scales[F::kScaled ? kOutputs : 1][kChunkGroups];
-  for (int from = 0; from < whole; from += F::kScaled ? kChunkVectors : whole) {
-    const int end = F::kScaled && whole - from > kChunkVectors ? from + kChunkVectors : whole;
-    const char* chunk[kOutputs];
-    for (int o = 0; o < kOutputs; o++) {
-      chunk[o] = weights[o] + static_cast<size_t>(from) * F::kVectorBytes;
-      if constexpr (F::kScaled) {
-        const int groups = (end - from) * kLanes / kGroupColumns + 1;
-        const char* halves = scales_of<F>(weights[o], job.in) + from * kLanes / kGroupColumns * 2;
-        for (int at = 0; at < groups * 2; at += 64) __builtin_prefetch(halves + at + ahead, 0, 2);
-        widen_scales(scales[o], halves, groups < kChunkGroups ? groups : kChunkGroups);
-      }
-    }
-    const size_t column = static_cast<size_t>(from) * kLanes;
-    constexpr int kLineVectors = 64 / F::kVectorBytes;
-    const int lines = (end - from) / kLineVectors;
-    for (int line = 0; line < lines; line++) {
-      for (int o = 0; o < kOutputs; o++) __builtin_prefetch(chunk[o] + line * size_t{64} + ahead, 0, 2);
-      // Counted from the line's beginning, so that a vector's place in its group is known when this is compiled.
+  const int whole = job.in / kLanes;
+  constexpr int kLineVectors = 64 / F::kVectorBytes;
+  const int lines = whole / kLineVectors;
+  for (int line = 0; line < lines; line++) {
+    for (int o = 0; o < kOutputs; o++) __builtin_prefetch(weights[o] + line * size_t{64} + ahead, 0, 2);
 #pragma GCC unroll 16
-      for (int i = 0; i < kLineVectors; i++) step(line * kLineVectors + i, chunk, scales, column);
-    }
-    for (int v = lines * kLineVectors; v < end - from; v++) step(v, chunk, scales, column);
+    for (int i = 0; i < kLineVectors; i++) step(line * kLineVectors + i);
   }
-  if constexpr (!F::kScaled) {
-    if (const int left = job.in - whole * kLanes; left > 0) {
-      for (int o = 0; o < kOutputs; o++) {
-        const Vec value = load_tail<F>(weights[o], whole, left);
-        for (int r = 0; r < kRows; r++) sums[r][o] = fma(value, load(x[r] + whole * kLanes), sums[r][o]);
-      }
+  for (int v = lines * kLineVectors; v < whole; v++) step(v);
+  if (const int left = job.in - whole * kLanes; left > 0) {
+    for (int o = 0; o < kOutputs; o++) {
+      const Vec value = load_tail<F>(weights[o], whole, left);
+      for (int r = 0; r < kRows; r++) sums[r][o] = fma(value, load(x[r] + whole * kLanes), sums[r][o]);
     }
   }
   for (int r = 0; r < kRows; r++) {
@@ -156,14 +145,14 @@ template <typename F> void direct_tiles(const LinearJob& job, const Rows& all, i
   }
 }
 
-// ---- many rows of quantised weights, or an exact difference: weights first into a panel ----
+// ---- an exact difference: weights first into a panel ----
 
 // Part of output j's weights, from column `from` on, changed in place by an exact difference.
 inline void add_exact(float* row, const DeltaTerm& term, size_t j, int in, int from, int vectors) {
   const char* exact = reinterpret_cast<const char*>(term.exact + j * in + from);
   const Vec weight = splat(term.weight);
   const int whole = (in - from) / kLanes < vectors ? (in - from) / kLanes : vectors;
-  for (int v = 0; v < whole; v++) store(row + v * kLanes, fma(weight, Brains::at(exact, nullptr, v), load(row + v * kLanes)));
+  for (int v = 0; v < whole; v++) store(row + v * kLanes, fma(weight, Brains::at(exact, v), load(row + v * kLanes)));
   if (whole < vectors) store(row + whole * kLanes, fma(weight, load_tail<Brains>(exact, whole, in - from - whole * kLanes), load(row + whole * kLanes)));
 }
 
@@ -171,8 +160,8 @@ template <typename F> inline void fill_panel(float* panel, const LinearJob& job,
   const size_t stride = row_bytes(job.dtype, job.in);
   for (int o = 0; o < outputs; o++) {
     float* row = panel + o * kPanelColumns;
-    widen_row<F>(row, static_cast<const char*>(job.w) + (j + o) * stride, job.in, first, vectors, kTileSigns * stride);
-    if (rows.exact == nullptr) continue;
+    if constexpr (F::kIsNone) std::memset(row, 0, vectors * sizeof(Vec));
+    else widen_row<F>(row, static_cast<const char*>(job.w) + (j + o) * stride, job.in, first, vectors, kTileSigns * stride);
     for (int t = 0; t < rows.exact->term_count; t++)
       if (rows.exact->terms[t].exact != nullptr) add_exact(row, rows.exact->terms[t], static_cast<size_t>(j + o), job.in, first * kLanes, vectors);
   }
@@ -237,7 +226,10 @@ template <typename F> void panel_block(const LinearJob& job, const Rows& rows, i
   for (int r = 0; r < rows.count; r++) {
     float sums[kTileSigns];
     for (int o = 0; o < kTileSigns; o += 4) reduce4(saved + r * kTileSigns + o, sums + o);
-    finish(job, rows, r, j, sums, outputs);
+    if constexpr (F::kIsNone) {
+      float* y = job.y + static_cast<size_t>(rows.rows[r]) * job.y_stride + j;
+      for (int o = 0; o < outputs; o++) y[o] += sums[o];
+    } else finish(job, rows, r, j, sums, outputs);
   }
 }
 
@@ -248,7 +240,36 @@ template <typename F> void panels(const LinearJob& job, const Rows& all, int beg
   }
 }
 
+// ---- quantised weights ----
+
+template <typename F, int kRows> void integer_rows(const LinearJob& job, const Rows& rows, int j, int outputs, bool is_first) {
+  const size_t bytes = integer_bytes(job.in);
+  const char* x[kRows];
+  for (int r = 0; r < kRows; r++) x[r] = job.integers + rows.rows[r] * bytes;
+  Vec sums[kRows][kTileVectors];
+  const char* tile = static_cast<const char*>(job.w) + j / kTileSigns * tile_bytes(F::kDtype, job.in);
+  integer_tile<F, kRows>(tile, groups_of(job.in), x, is_first ? kIntegerAhead : 0, sums);
+  for (int r = 0; r < kRows; r++) finish(job, rows, r, j, reinterpret_cast<const float*>(sums[r]), outputs);
+}
+
+template <typename F, int kRows> void integer_rows_of(int size, const LinearJob& job, const Rows& rows, int j, int outputs, bool is_first) {
+  if constexpr (kRows > 1)
+    if (size < kRows) return integer_rows_of<F, kRows - 1>(size, job, rows, j, outputs, is_first);
+  integer_rows<F, kRows>(job, rows, j, outputs, is_first);
+}
+
+// A tile's outputs of some rows.
+template <typename F> void integer_block(const LinearJob& job, const Rows& all, int j, int outputs) {
+  for (int first = 0; first < all.count;) {
+    const int size = tile_size(all.count - first, kIntegerTileRows);
+    integer_rows_of<F, kIntegerTileRows>(size, job, all.from(first, size), j, outputs, first == 0);
+    first += size;
+  }
+}
+
 // ---- all of it ----
+
+inline int tile_outputs(int left) { return left < kTileSigns ? left : kTileSigns; }
 
 template <typename F> void linear_of(const LinearJob& job, int begin, int end) {
   for (int g = 0; g < job.group_count; g++) {
@@ -256,21 +277,35 @@ template <typename F> void linear_of(const LinearJob& job, int begin, int end) {
     if (group.is_exact) panels<F>(job, {group.rows, group.row_count, group.bias, nullptr, &group}, begin, end);
   }
   const Rows plain = {job.plain_rows, job.plain_count, nullptr, job.plain_bias, nullptr};
-  const bool is_direct = !F::kScaled || plain.count <= kMostScaledRows;
-  if (!is_direct) panels<F>(job, plain, begin, end);
   for (int j = begin; j < end; j += kSpanOutputs) {
     const int outputs = end - j < kSpanOutputs ? end - j : kSpanOutputs;
-    if (is_direct)
-      for (int o = 0; o < outputs; o += kTileSigns) direct_tiles<F>(job, plain, j + o, outputs - o < kTileSigns ? outputs - o : kTileSigns);
+    for (int o = 0; o < outputs; o += kTileSigns) direct_tiles<F>(job, plain, j + o, tile_outputs(outputs - o));
     add_signs(job, j, outputs);
   }
+}
+
+template <typename F> void quantized_linear(const LinearJob& job, int begin, int end) {
+  const Rows plain = {job.plain_rows, job.plain_count, nullptr, job.plain_bias, nullptr};
+  const int most = static_cast<int>(kIntegerBlockBytes / integer_bytes(job.in));
+  const int rows = tile_size(plain.count, most < kIntegerTileRows ? kIntegerTileRows : most);
+  for (int first = 0; first < plain.count; first += rows) {
+    const Rows block = plain.from(first, plain.count - first < rows ? plain.count - first : rows);
+    for (int j = begin; j < end; j += kTileSigns) {
+      integer_block<F>(job, block, j, tile_outputs(end - j));
+    }
+  }
+  for (int g = 0; g < job.group_count; g++) {
+    const RowGroup& group = job.groups[g];
+    if (group.is_exact) panels<None>(job, {group.rows, group.row_count, nullptr, nullptr, &group}, begin, end);
+  }
+  for (int j = begin; j < end; j += kSpanOutputs) add_signs(job, j, end - j < kSpanOutputs ? end - j : kSpanOutputs);
 }
 
 void linear(const LinearJob& job, int begin, int end) {
   switch (job.dtype) {
     case Dtype::BF16: return linear_of<Brains>(job, begin, end);
-    case Dtype::Q8: return linear_of<Bytes>(job, begin, end);
-    case Dtype::Q4: return linear_of<Nibbles>(job, begin, end);
+    case Dtype::Q8: return quantized_linear<Bytes>(job, begin, end);
+    case Dtype::Q4: return quantized_linear<Nibbles>(job, begin, end);
     default: return linear_of<Floats>(job, begin, end);
   }
 }

@@ -99,10 +99,10 @@ void Pool::run(int count, int grain, Body body, void* context) {
 }
 
 void Pool::wake_workers() {
-  {
-    std::lock_guard<std::mutex> lock(sleep_);
-    generation_.fetch_add(1, std::memory_order_release);
-  }
+  // In one order with what a worker does before it sleeps: it sees the new generation, or is seen here.
+  generation_.fetch_add(1, std::memory_order_seq_cst);
+  if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+  { std::lock_guard<std::mutex> lock(sleep_); } // Who is about to sleep does so, or has looked again.
   wake_.notify_all();
 }
 
@@ -143,7 +143,9 @@ void Pool::work(int index, uint64_t seen) {
         continue;
       }
       std::unique_lock<std::mutex> lock(sleep_);
-      wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+      sleepers_.fetch_add(1, std::memory_order_seq_cst);
+      wake_.wait(lock, [&] { return generation_.load(std::memory_order_seq_cst) != seen; });
+      sleepers_.fetch_sub(1, std::memory_order_relaxed);
     }
     seen = generation_.load(std::memory_order_acquire);
     if (index >= kept_.load()) return;

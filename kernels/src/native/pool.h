@@ -44,6 +44,7 @@ private:
   std::condition_variable wake_;
   std::vector<std::thread> workers_;
   std::atomic<int> threads_{1};
+  std::atomic<int> sleepers_{0}; // workers in `wake_`, or about to be
   // A line each: they are written from all sides.
   alignas(64) std::atomic<uint64_t> generation_{0};
   alignas(64) std::atomic<int> next_{0};

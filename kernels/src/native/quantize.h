@@ -1,10 +1,10 @@
-// Quantising a row of weights; see weights.h for how it is laid out. Included by kernels.cc alone.
+// Quantising a row of weights; see integers.h for how it is laid out. Included by kernels.cc alone.
 //
 // Plain code: every instruction set, and the reference device's TypeScript, makes the same bytes.
 #pragma once
 #include "elementwise.h"
 #include "kernels.h"
-#include "weights.h"
+#include "integers.h"
 
 namespace signpost {
 namespace {
@@ -30,38 +30,44 @@ inline float round_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
 // Also of NaN, for which it is `low`.
 inline int clamp(float x, int low, int high) { return !(x >= static_cast<float>(low)) ? low : x > static_cast<float>(high) ? high : static_cast<int>(x); }
 
-// The scale is chosen so that the value furthest from zero is kept: as ±127, or as −8.
-inline void quantize_group(char* values, uint16_t* scale, Dtype format, const float* w) {
+// 32 values w as whole numbers of steps that are never negative. The scale is chosen so that the value furthest from zero is kept: as ±127, or as −8.
+template <typename F> inline void quantize_group(uint8_t* values, uint16_t* scale, const float* w) {
+  constexpr bool kIsBytes = F::kDtype == Dtype::Q8;
+  constexpr int kLeast = kIsBytes ? -127 : -8;
+  constexpr int kMost = kIsBytes ? 127 : 7;
   float furthest = 0;
   for (int i = 0; i < kGroupColumns; i++)
     if ((w[i] < 0 ? -w[i] : w[i]) > (furthest < 0 ? -furthest : furthest)) furthest = w[i];
-  const bool is_bytes = format == Dtype::Q8;
-  *scale = f32_to_f16(is_bytes ? (furthest < 0 ? -furthest : furthest) / 127.0f : furthest / -8.0f);
+  *scale = f32_to_f16(kIsBytes ? (furthest < 0 ? -furthest : furthest) / 127.0f : furthest / -8.0f);
   const float width = f16_to_f32(*scale);
   const float inverse = width == 0 ? 0 : 1.0f / width;
-  if (is_bytes) {
-    for (int i = 0; i < kGroupColumns; i++) values[i] = static_cast<char>(clamp(round_even(w[i] * inverse), -127, 127));
-    return;
-  }
-  constexpr int kHalf = kGroupColumns / 2;
-  for (int i = 0; i < kHalf; i++) {
-    const int low = clamp(round_even(w[i] * inverse), -kNibbleZero, 7) + kNibbleZero;
-    const int high = clamp(round_even(w[i + kHalf] * inverse), -kNibbleZero, 7) + kNibbleZero;
-    values[i] = static_cast<char>(low | (high << 4));
-  }
+  for (int i = 0; i < kGroupColumns; i++) values[i] = static_cast<uint8_t>(clamp(round_even(w[i] * inverse), kLeast, kMost) + F::kZero);
 }
 
-void quantize(void* row, Dtype format, const void* data, Dtype dtype, int n) {
-  const int groups = (n + kGroupColumns - 1) / kGroupColumns;
-  char* values = static_cast<char*>(row);
-  const int group_bytes = format == Dtype::Q8 ? Bytes::kGroupBytes : Nibbles::kGroupBytes;
-  uint16_t* scales = reinterpret_cast<uint16_t*>(values + static_cast<size_t>(groups) * group_bytes);
+template <typename F> inline void quantize_row(char* matrix, size_t j, const void* data, Dtype dtype, int n) {
+  const int groups = groups_of(n);
+  char* tile = matrix + j / kTileSigns * tile_bytes(F::kDtype, n);
+  const int o = static_cast<int>(j % kTileSigns);
+  uint16_t* scales = reinterpret_cast<uint16_t*>(tile + static_cast<size_t>(groups) * F::kGroupBytes);
   for (int g = 0; g < groups; g++) {
     float w[kGroupColumns] = {};
     const int count = n - g * kGroupColumns < kGroupColumns ? n - g * kGroupColumns : kGroupColumns;
-    for (int i = 0; i < count; i++) w[i] = value_at(data, dtype, g * kGroupColumns + i);
-    quantize_group(values + static_cast<size_t>(g) * group_bytes, scales + g, format, w);
+    for (int i = 0; data != nullptr && i < count; i++) w[i] = value_at(data, dtype, g * kGroupColumns + i);
+    uint8_t values[kGroupColumns];
+    quantize_group<F>(values, scales + g * kTileSigns + o, w);
+    char* group = tile + static_cast<size_t>(g) * F::kGroupBytes;
+    // A byte's low half is written before its high one.
+    for (int c = 0; c < kGroupColumns; c++) {
+      char& byte = group[F::byte_of(o, c)];
+      byte = static_cast<char>(F::is_high(c) ? byte | values[c] << 4 : values[c]);
+    }
   }
+}
+
+void quantize(void* matrix, Dtype format, size_t j, const void* data, Dtype dtype, int n) {
+  char* tiles = static_cast<char*>(matrix);
+  if (format == Dtype::Q8) quantize_row<Bytes>(tiles, j, data, dtype, n);
+  else quantize_row<Nibbles>(tiles, j, data, dtype, n);
 }
 
 } // namespace

@@ -6,6 +6,7 @@
 //  - tables of `kLanes` rows, 16 vectors of sums each; all rows of an output look up the same.
 // Both add the same numbers in the same order, so a row has the same bits either way: eight columns' (T_lo + T_hi), column after column.
 #pragma once
+#include "integers.h"
 #include "kernels.h"
 #include "simd.h"
 
@@ -17,8 +18,6 @@ constexpr int kTableColumns = 4;
 constexpr int kWordTables = 32 / kTableColumns;
 // A look-up of kLanes rows takes as long for one of them as for all.
 constexpr int kLeastLaneRows = kLanes == 16 ? 12 : kLanes == 8 ? 4 : 2;
-// Vectors that hold a word of each output of a tile.
-constexpr int kTileVectors = kTileSigns / kLanes;
 // Tiles looked up together: a table is loaded once for all of them.
 constexpr int kMostTiles = kLanes == 16 ? 4 : kLanes == 8 ? 2 : 1;
 
@@ -48,13 +47,29 @@ void sign_tables(float* tables, const float* x, const float* col_scale, int in) 
 }
 
 void sign_columns(float* columns, const float* x, size_t x_stride, const int* rows, int count, const float* col_scale, int in) {
-  const int padded = static_cast<int>(sign_words(in)) * 32;
-  for (int lane = 0; lane < kLanes; lane++) {
-    const float* from = lane < count ? x + static_cast<size_t>(rows[lane]) * x_stride : nullptr;
-    for (int i = 0; i < padded; i++) {
-      const float value = from == nullptr || i >= in ? 0.0f : from[i];
-      columns[static_cast<size_t>(i) * kLanes + lane] = col_scale == nullptr || i >= in ? value : value * col_scale[i];
+  const int words = static_cast<int>(sign_words(in));
+  alignas(64) float values[kLanes][32];
+  for (int w = 0; w < words; w++, columns += 32 * kLanes) {
+    const int begin = w * 32;
+    const int left = in - begin < 32 ? in - begin : 32;
+    for (int lane = 0; lane < kLanes; lane++) {
+      if (lane < count) std::memcpy(values[lane], x + static_cast<size_t>(rows[lane]) * x_stride + begin, left * sizeof(float));
+      for (int i = lane < count ? left : 0; i < 32; i++) values[lane][i] = 0.0f;
+      for (int i = 0; lane < count && col_scale != nullptr && i < left; i++) values[lane][i] *= col_scale[begin + i];
     }
+#if defined(SIGNPOST_AVX512) || defined(SIGNPOST_AVX2)
+    for (int lane = 0; lane < kLanes; lane += 4) {
+      for (int i = 0; i < 32; i += 4) {
+        __m128 four[4];
+        for (int l = 0; l < 4; l++) four[l] = _mm_load_ps(values[lane + l] + i);
+        _MM_TRANSPOSE4_PS(four[0], four[1], four[2], four[3]);
+        for (int c = 0; c < 4; c++) _mm_storeu_ps(columns + (i + c) * kLanes + lane, four[c]);
+      }
+    }
+#else
+    for (int i = 0; i < 32; i++)
+      for (int lane = 0; lane < kLanes; lane++) columns[i * kLanes + lane] = values[lane][i];
+#endif
   }
 }
 
@@ -145,19 +160,24 @@ void add_signs(const LinearJob& job, int j, int outputs) {
 
 // ---- kLanes rows of one mixture ----
 
+// Where a table has the sum of nibble kNibble of `bits`: a shift and a mask, in bytes.
+template <int kNibble> inline const float* sum_of(const float* tables, uint32_t bits) {
+  constexpr int kShift = 4 * kNibble - (kLanes == 16 ? 6 : kLanes == 8 ? 5 : 4);
+  const uint32_t at = (kShift < 0 ? bits << (kShift < 0 ? -kShift : 0) : bits >> (kShift < 0 ? 0 : kShift)) & (15u * kLanes * 4);
+  return reinterpret_cast<const float*>(reinterpret_cast<const char*>(tables + kNibble * kTableSums * kLanes) + at);
+}
+
 // Adds to `sums` (outputs, kLanes) what 32 columns give.
 inline void look_up_lanes(float* sums, const uint32_t* words, size_t tile_words, int outputs, const float* tables) {
-  constexpr int kTable = kTableSums * kLanes;
   for (int first = 0; first < outputs; first += kTileSigns, words += tile_words) {
     const int count = outputs - first < kTileSigns ? outputs - first : kTileSigns;
     for (int o = 0; o < count; o++, sums += kLanes) {
       const uint32_t bits = words[o];
       Vec sum = load(sums);
-      for (int k = 0; k < kWordTables; k += 2) {
-        const float* low = tables + k * kTable + ((bits >> (4 * k)) & 15) * kLanes;
-        const float* high = tables + (k + 1) * kTable + ((bits >> (4 * k + 4)) & 15) * kLanes;
-        sum += load(low) + load(high);
-      }
+      sum += load(sum_of<0>(tables, bits)) + load(sum_of<1>(tables, bits));
+      sum += load(sum_of<2>(tables, bits)) + load(sum_of<3>(tables, bits));
+      sum += load(sum_of<4>(tables, bits)) + load(sum_of<5>(tables, bits));
+      sum += load(sum_of<6>(tables, bits)) + load(sum_of<7>(tables, bits));
       store(sums, sum);
     }
   }

@@ -6,6 +6,7 @@ import type {
   Activations,
   Device,
   DeviceConfig,
+  LinearLayer,
   ParamDelta,
   ParamDtype,
   ParamFormat,
@@ -97,8 +98,10 @@ export class CpuDevice implements Device<CpuActivations> {
     this.#native.rmsNorm(out.data, x.data, x.cols, param, eps);
   }
 
-  linear(out: CpuActivations, x: CpuActivations, param: number, bias = -1): void {
-    this.#native.linear(out.data, out.cols, x.data, x.cols, param, bias);
+  linears(x: CpuActivations, layers: readonly LinearLayer<CpuActivations>[]): void {
+    const flat: (Float32Array | number)[] = [];
+    for (const { out, param, bias = -1 } of layers) flat.push(out.data, out.cols, param, bias);
+    this.#native.linears(x.data, x.cols, ...flat);
   }
 
   head(out: CpuActivations, x: CpuActivations, param: number): void {

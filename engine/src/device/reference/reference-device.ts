@@ -8,6 +8,7 @@ import type {
   Activations,
   Device,
   DeviceConfig,
+  LinearLayer,
   ParamDelta,
   ParamDtype,
   ParamFormat,
@@ -139,7 +140,11 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     });
   }
 
-  linear(out: ReferenceActivations, x: ReferenceActivations, param: number, bias?: number): void {
+  linears(x: ReferenceActivations, layers: readonly LinearLayer<ReferenceActivations>[]): void {
+    for (const { out, param, bias } of layers) this.#linear(out, x, param, bias);
+  }
+
+  #linear(out: ReferenceActivations, x: ReferenceActivations, param: number, bias: number | undefined): void {
     const { out: outputs, inDim } = this.#shape(param);
     if (outputs !== out.cols || inDim !== x.cols)
       throw new RangeError(
