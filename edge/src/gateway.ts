@@ -226,7 +226,7 @@ export class Gateway {
     return {
       beats: fleet.current(waitUntil) ?? [],
       catalogue: catalogue.current(waitUntil),
-      networkMs: (region) => this.#health.of(region).networkMs,
+      networkMs: (region) => this.#health.of(region).networkMs(Date.now()),
     };
   }
 

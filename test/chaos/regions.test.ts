@@ -82,7 +82,7 @@ beforeAll(async () => {
   await Promise.all(regions.map((region) => region.start()));
   doors = await Promise.all(regions.map((region) => Door.open(() => region.url)));
   edge = await startEdge({
-    regions: NAMES.map((name, i) => ({ name, url: doors[i]?.url ?? '', latitude: 50 - 20 * i, longitude: 10 })),
+    regions: NAMES.map((name, i) => ({ name, url: doors[i]?.url ?? '', latitude: 50 - 45 * i, longitude: 10 })),
     place: { latitude: '50', longitude: '10' },
     variables: { CONNECT_TIMEOUT_MS: '3000', IDLE_TIMEOUT_MS: '3000' },
     onLog: ({ message }) => log.push(message),

@@ -68,6 +68,15 @@ describe('what an isolate knows of its regions', () => {
     expect(health.ordered(regions, 0).map(({ name }) => name)).toEqual(['a', 'b', 'c']);
   });
 
+  it('takes the least of the last half minute for the network, and then knows nothing', () => {
+    const region = new FleetHealth().of('a');
+    expect(region.networkMs(0)).toBeUndefined();
+    region.measured(100, 60, 0);
+    region.measured(900, 100, 1_000);
+    region.measured(50, 60, 40_000);
+    expect([region.networkMs(1_000), region.networkMs(30_500), region.networkMs(31_001)]).toEqual([40, 800, undefined]);
+  });
+
   it('knows after ten answers how long a first token usually takes at most', () => {
     const region = new FleetHealth().of('a');
     for (let i = 0; i < 9; i++) region.took(1_000);

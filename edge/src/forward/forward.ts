@@ -142,7 +142,7 @@ async function attempt(
     else {
       health.of(region.name).took(Date.now() - started);
       const own = ownMs(answer.headers);
-      if (own !== undefined) health.of(region.name).measured(answer.headersMs, own);
+      if (own !== undefined) health.of(region.name).measured(answer.headersMs, own, Date.now());
     }
     return answer;
   } catch (error) {

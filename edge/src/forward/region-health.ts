@@ -6,25 +6,29 @@ import { Breaker, type BreakerState } from './breaker.ts';
 const SAMPLES = 100;
 /** Of fewer samples no percentile is made. */
 const MIN_SAMPLES = 10;
-/** The newest sample's share of the network's mean (exponentially weighted). */
-const NEWEST = 0.2;
+const NETWORK_WINDOW_MS = 30_000;
 /** However quick a region is: a second request costs it, or another, as much as the first. */
 const MIN_HEDGE_MS = 50;
 
 class RegionHealth {
   readonly breaker = new Breaker();
   readonly #firstTokenMs: number[] = [];
-  #networkMs: number | undefined;
+  /** Of the last window, oldest first. */
+  readonly #network: { readonly at: number; readonly ms: number }[] = [];
 
-  /** There and back, as measured; undefined before the first answer. */
-  get networkMs(): number | undefined {
-    return this.#networkMs;
+  /**
+   * There and back, as measured: the least of the last window, since what comes on top is the region's being busy, which its queue tells (the window of BBR,
+   * Cardwell et al., CACM 60(2), 2017). Undefined where there is no measurement so new: a region that nobody was sent to may be quick again.
+   */
+  networkMs(now: number): number | undefined {
+    const recent = this.#network.filter(({ at }) => now - at < NETWORK_WINDOW_MS);
+    return recent.length === 0 ? undefined : Math.min(...recent.map(({ ms }) => ms));
   }
 
   /** A request took `ms` to its first byte, of which the region says that `ownMs` were its own. */
-  measured(ms: number, ownMs: number): void {
-    const sample = Math.max(0, ms - ownMs);
-    this.#networkMs = this.#networkMs === undefined ? sample : this.#networkMs + NEWEST * (sample - this.#networkMs);
+  measured(ms: number, ownMs: number, now: number): void {
+    this.#network.push({ at: now, ms: Math.max(0, ms - ownMs) });
+    if (this.#network.length > SAMPLES) this.#network.shift();
   }
 
   took(ms: number): void {
@@ -60,7 +64,8 @@ export class FleetHealth {
     region: string,
     now: number,
   ): { readonly breaker: BreakerState; readonly hedge_after_ms: number | null; readonly network_ms: number | null } {
-    const { breaker, hedgeAfterMs, networkMs } = this.of(region);
+    const { breaker, hedgeAfterMs } = this.of(region);
+    const networkMs = this.of(region).networkMs(now);
     return { breaker: breaker.state(now), hedge_after_ms: hedgeAfterMs ?? null, network_ms: networkMs ?? null };
   }
 }
