@@ -73,8 +73,9 @@ describe('what an isolate knows of its regions', () => {
     expect(region.networkMs(0)).toBeUndefined();
     region.measured(100, 60, 0);
     region.measured(900, 100, 1_000);
-    region.measured(50, 60, 40_000);
     expect([region.networkMs(1_000), region.networkMs(30_500), region.networkMs(31_001)]).toEqual([40, 800, undefined]);
+    region.measured(50, 60, 40_000);
+    expect(region.networkMs(40_000)).toBe(0);
   });
 
   it('knows after ten answers how long a first token usually takes at most', () => {
