@@ -32,28 +32,31 @@ class Door {
   /** Takes a request in place of the region; false passes it on. */
   intercept: (request: IncomingMessage, response: ServerResponse) => boolean = () => false;
 
-  private constructor(server: Server, region: () => string) {
+  private constructor(server: Server, region: () => string, delayMs: number) {
     this.#server = server;
     this.#region = region;
     server.on('request', (request: IncomingMessage, response: ServerResponse) => {
       if (this.intercept(request, response)) return;
-      const { method, url, headers } = request;
-      const passed = httpRequest(`${this.#region()}${url}`, { method, headers }, (answer) => {
-        response.writeHead(answer.statusCode ?? 502, answer.headers);
-        answer.pipe(response);
-        answer.once('error', () => response.destroy());
-        answer.once('aborted', () => response.destroy());
-      });
-      passed.once('error', () => response.destroy());
-      response.once('close', () => passed.destroy());
-      request.pipe(passed);
+      // As far away as it says it is: what the edge measures takes geography's place.
+      setTimeout(() => {
+        const { method, url, headers } = request;
+        const passed = httpRequest(`${this.#region()}${url}`, { method, headers }, (answer) => {
+          response.writeHead(answer.statusCode ?? 502, answer.headers);
+          answer.pipe(response);
+          answer.once('error', () => response.destroy());
+          answer.once('aborted', () => response.destroy());
+        });
+        passed.once('error', () => response.destroy());
+        response.once('close', () => passed.destroy());
+        request.pipe(passed);
+      }, delayMs);
     });
   }
 
-  static async open(region: () => string): Promise<Door> {
+  static async open(region: () => string, delayMs: number): Promise<Door> {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
-    return new Door(server, region);
+    return new Door(server, region, delayMs);
   }
 
   get url(): string {
@@ -80,7 +83,7 @@ beforeAll(async () => {
     (name) => new Region(['--base', DEMO_BASE, '--store', store, '--region', name, '--threads', '1'], {}),
   );
   await Promise.all(regions.map((region) => region.start()));
-  doors = await Promise.all(regions.map((region) => Door.open(() => region.url)));
+  doors = await Promise.all(regions.map((region, i) => Door.open(() => region.url, 80 * i)));
   edge = await startEdge({
     regions: NAMES.map((name, i) => ({ name, url: doors[i]?.url ?? '', latitude: 50 - 45 * i, longitude: 10 })),
     place: { latitude: '50', longitude: '10' },
@@ -166,7 +169,8 @@ describe('64 streams', () => {
   it('are answered by the nearest region while all is well', async () => {
     const streams = await all();
     await expectUndisturbed(streams);
-    expect(new Set(streams.map(({ region }) => region))).toEqual(new Set(['near']));
+    // Some may have been raced with the next one.
+    expect(streams.filter(({ region }) => region === 'near').length).toBeGreaterThan(STREAMS / 2);
     expect(resumed()).toBe(0);
   });
 
