@@ -79,6 +79,7 @@ const TRANSIENT_NAMES = new Set([
   'ServiceUnavailable',
   'SlowDown',
   'TimeoutError',
+  'HTTPParserError',
 ]);
 
 /**
@@ -169,7 +170,7 @@ export async function collect(
   return data;
 }
 
-/** `HPE_…`: what came is no HTTP. */
+/** `HPE_…`: what came is no HTTP. (Node 24's fetch leaves the code out.) */
 function isTransientCode(code: string): boolean {
   return TRANSIENT_CODES.has(code) || code.startsWith('HPE_');
 }
