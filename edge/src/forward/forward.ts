@@ -63,7 +63,8 @@ export async function forward(
       onEnd: (region, outcome) => {
         const { breaker } = options.health.of(region);
         if (outcome === 'whole') breaker.succeed();
-        else if (!gone.signal.aborted) breaker.fail(Date.now());
+        else if (gone.signal.aborted) breaker.forget();
+        else breaker.fail(Date.now());
       },
     },
     (reason) => gone.abort(reason),
@@ -111,7 +112,8 @@ async function firstAnswer(
           name: region.name,
           // An answer that isn't streamed is one piece of work: two of them would cost twice, whoever is first.
           hedgeAfterMs: request.delivery === 'stream' ? hedgeAfterMs : undefined,
-          run: (own) => attempt(request, region, options, own),
+          // Who has won is no longer the race's to end, but goes with its app all the same.
+          run: (own) => attempt(request, region, options, AbortSignal.any([own, signal])),
         };
       }),
       signal,

@@ -16,11 +16,12 @@ export function parseRulesText(text: string, where: string, regions?: readonly s
     throw new Problem(`${where}: not YAML: ${cause instanceof Error ? cause.message : cause}`, { cause });
   }
   const rules = parseRoutingRules(value, where);
-  for (const { name, then } of regions === undefined ? [] : rules.rules) {
-    const unknown = 'regions' in then ? then.regions?.find((region) => !regions?.includes(region)) : undefined;
+  if (regions === undefined) return rules;
+  for (const { name, then } of rules.rules) {
+    const unknown = 'regions' in then ? then.regions?.find((region) => !regions.includes(region)) : undefined;
     if (unknown !== undefined)
       throw new Problem(
-        `${where}: rule "${name}" names region "${unknown}", which is not configured (REGIONS has ${regions?.join(', ')})`,
+        `${where}: rule "${name}" names region "${unknown}", which is not configured (REGIONS has ${regions.join(', ')})`,
       );
   }
   return rules;
