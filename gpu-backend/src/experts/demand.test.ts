@@ -1,9 +1,7 @@
-import type { Digest } from '@signpost/contracts';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Demand } from './demand.ts';
-
-const digestOf = (name: number) => String(name).padStart(64, '0') as Digest;
+import { digestOf } from './fixtures.ts';
 
 it('counts each request half after every half-life of further ones', () => {
   fc.assert(

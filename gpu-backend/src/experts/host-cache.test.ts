@@ -1,18 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import type { Digest, ExpertVersion } from '@signpost/contracts';
+import type { Digest } from '@signpost/contracts';
 import type { VerifiedReadOptions } from '@signpost/store';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { versionOf } from './fixtures.ts';
 import { HostCache, type HostFile } from './host-cache.ts';
 
-const version = (name: number, bytes = 10): ExpertVersion => ({
-  digest: String(name).padStart(64, '0') as Digest,
-  base: '0'.repeat(64) as Digest,
-  key: `experts/${name}`,
-  bytes,
-  method: 'sign',
-  published: '2026-01-01T00:00:00Z',
-});
+const version = (name: number, bytes = 10) => versionOf(name, bytes);
 const never = new AbortController().signal;
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 

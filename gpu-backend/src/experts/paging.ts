@@ -2,7 +2,6 @@
  * The tiers put together: slots over the host cache over the disk and the store, with what is brought in ahead, and what an operator may do by hand.
  */
 import { ApiError, type Digest, type ExpertVersion } from '@signpost/contracts';
-import { abortable } from '@signpost/engine';
 import { Demand, type Usage } from './demand.ts';
 import type { DiskCacheState } from './disk-cache.ts';
 import type { HostCacheState } from './host-cache.ts';
@@ -69,8 +68,7 @@ export class Paging {
   async load(version: ExpertVersion, timeoutMs: number): Promise<void> {
     const signal = AbortSignal.timeout(timeoutMs);
     try {
-      const lease = await this.residency.acquire([version], signal);
-      await abortable(lease.whole, signal).finally(() => lease.release());
+      await this.residency.bringIn(version, signal);
     } catch (cause) {
       if (!signal.aborted) throw cause;
       throw new ApiError(

@@ -1,17 +1,9 @@
-import type { Digest, ExpertVersion } from '@signpost/contracts';
+import type { Digest } from '@signpost/contracts';
 import { describe, expect, it } from 'vitest';
+import { versionOf as version } from './fixtures.ts';
 import { Prefetcher } from './prefetch.ts';
 import { Residency } from './residency.ts';
 
-const digestOf = (name: number) => String(name).padStart(64, '0') as Digest;
-const version = (name: number): ExpertVersion => ({
-  digest: digestOf(name),
-  base: digestOf(0),
-  key: `experts/${name}`,
-  bytes: 1,
-  method: 'sign',
-  published: '2026-01-01T00:00:00Z',
-});
 const never = new AbortController().signal;
 const nameOf = ({ digest }: { readonly digest: Digest }) => Number(digest);
 

@@ -14,7 +14,7 @@ export interface Standing {
 }
 
 export interface PrefetcherOptions {
-  readonly residency: Pick<Residency, 'acquire' | 'has' | 'loadAhead' | 'pin'>;
+  readonly residency: Pick<Residency, 'bringIn' | 'has' | 'loadAhead' | 'pin'>;
   /** Brings a file into memory, if there is room. */
   readonly warm: (version: ExpertVersion, signal: AbortSignal) => Promise<unknown>;
   /** Told of an expert that can't be brought in. */
@@ -87,7 +87,7 @@ export class Prefetcher {
     const { residency } = this.#options;
     const isDue = ({ digest }: ExpertVersion) => (this.#attempts.get(digest)?.at ?? 0) <= performance.now();
     const pinned = this.#standing.pinned.find((version) => !residency.has(version.digest) && isDue(version));
-    if (pinned !== undefined) return { version: pinned, bring: () => this.#fill(pinned) };
+    if (pinned !== undefined) return { version: pinned, bring: () => residency.bringIn(pinned, this.#never) };
     const [hint] = this.#hints.values();
     if (hint !== undefined) {
       this.#hints.delete(hint.digest);
@@ -102,15 +102,6 @@ export class Prefetcher {
       this.#preloaded.add(preload.digest);
     };
     return { version: preload, bring };
-  }
-
-  async #fill(version: ExpertVersion): Promise<void> {
-    const lease = await this.#options.residency.acquire([version], this.#never);
-    try {
-      await lease.whole;
-    } finally {
-      lease.release();
-    }
   }
 
   async #ahead(version: ExpertVersion): Promise<void> {

@@ -1,18 +1,10 @@
 import { ApiError, type Digest, type ExpertVersion } from '@signpost/contracts';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { digestOf, versionOf as version } from './fixtures.ts';
 import { type Lease, MAX_OVERTAKES, Residency } from './residency.ts';
 import { SlotTable } from './slot-table.ts';
 
-const digestOf = (name: number) => String(name).padStart(64, '0') as Digest;
-const version = (name: number): ExpertVersion => ({
-  digest: digestOf(name),
-  base: digestOf(0),
-  key: `experts/${name}`,
-  bytes: 1,
-  method: 'sign',
-  published: '2026-01-01T00:00:00Z',
-});
 const never = new AbortController().signal;
 const settled = async () => {
   for (let turn = 0; turn < 20; turn++) await Promise.resolve();

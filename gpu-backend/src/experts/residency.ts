@@ -5,6 +5,7 @@
  * Knows slots and loading, not tokens. A full slot table makes requests wait, in order; it never fails one.
  */
 import { ApiError, type Digest, type ExpertVersion } from '@signpost/contracts';
+import { abortable } from '@signpost/engine';
 import { Demand } from './demand.ts';
 import { type SlotState, SlotTable } from './slot-table.ts';
 
@@ -126,6 +127,12 @@ export class Residency {
       return lease;
     }
     return this.#wait(versions, signal);
+  }
+
+  /** Brings an expert into a slot as a request for it would, and leaves it there. @throws as `acquire` and the lease's `whole`; the `signal`'s reason when it aborts. */
+  async bringIn(version: ExpertVersion, signal: AbortSignal): Promise<void> {
+    const lease = await this.acquire([version], signal);
+    await abortable(lease.whole, signal).finally(() => lease.release());
   }
 
   /** Keeps these in their slots from when they get there, in place of those pinned before. Who now waits for more slots than are left is refused. */

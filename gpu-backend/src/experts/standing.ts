@@ -113,14 +113,7 @@ export class StandingOrders {
     const { catalogue, slots, keep, onProblem } = this.#options;
     const problems: string[] = [];
     const lookedUp = (names: readonly string[]) =>
-      names.flatMap((name) => {
-        try {
-          return this.#lookUp(name);
-        } catch (error) {
-          problems.push(`"${name}" can't be kept at hand: ${error instanceof Error ? error.message : error}`);
-          return [];
-        }
-      });
+      names.flatMap((name) => this.#found(name, (why) => problems.push(`"${name}" can't be kept at hand: ${why}`)));
     const pinned = distinct(lookedUp(this.pins));
     if (pinned.length >= slots)
       problems.push(`${pinned.length} experts are pinned, of ${slots} slots; the last ones are not kept`);
@@ -137,13 +130,14 @@ export class StandingOrders {
     keep(standing);
   }
 
-  /** As `#lookUp`, nothing where it stands for nothing. */
-  #found(name: string): ExpertVersion[] {
+  /** As `#lookUp`, nothing where it stands for nothing; `told` why. */
+  #found(name: string, told: (why: string) => void = () => undefined): ExpertVersion[] {
     try {
       return this.#lookUp(name);
     } catch (error) {
-      if (error instanceof Problem) return [];
-      throw error;
+      if (!(error instanceof Problem)) throw error;
+      told(error.message);
+      return [];
     }
   }
 
