@@ -43,4 +43,26 @@ describe('router features', () => {
     const begun = 'word '.repeat(Math.ceil(MAX_CHARS / 5));
     expect(hashesOf(`${begun} and more of it`)).toEqual(hashesOf(begun.slice(0, MAX_CHARS)));
   });
+
+  it('are what their definition says, for any text', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string({ maxLength: 400 }), fc.string({ unit: 'grapheme', maxLength: 400 })), (text) => {
+        expect(hashesOf(text)).toEqual(hashesByDefinition(text));
+      }),
+      { numRuns: 1_000 },
+    );
+  });
 });
+
+/** Plainly, and slowly. */
+function hashesByDefinition(text: string): number[] {
+  const found = text.toLowerCase().match(/\p{L}+|\p{N}+|[^\s\p{L}\p{N}]/gu) ?? [];
+  const words = found.slice(0, 200).map((word) => (/^\p{N}/u.test(word) ? '0' : word));
+  const pairs = words.slice(1).map((word, i) => `${words[i]} ${word}`);
+  const hashes = [...words, ...pairs].map((word) => {
+    let hash = 0x811c9dc5;
+    for (let i = 0; i < word.length; i++) hash = Math.imul(hash ^ word.charCodeAt(i), 0x01000193);
+    return 1 + ((hash >>> 0) % (HASH_BUCKETS - 1));
+  });
+  return hashes.length > 0 ? hashes : [0];
+}

@@ -5,6 +5,8 @@
  * the bounds below, whatever the prompt.
  */
 
+import { isAscii } from './ascii.ts';
+
 /** Raised when anything below changes what a text gives: models made for another version are refused. */
 export const FEATURES_VERSION = 1;
 /** Buckets of the hashed words; row 0 stands for a text without words. */
@@ -24,25 +26,86 @@ export interface RouterFeatures {
 /** @param encode token ids of a text, without special tokens. */
 export function routerFeatures(text: string, encode: (text: string) => number[]): RouterFeatures {
   const part = text.slice(0, MAX_CHARS);
-  const tokens = encode(part).slice(0, MAX_TOKENS);
-  const words = wordsOf(part);
-  const pairs = words.slice(1).map((word, i) => `${words[i]} ${word}`);
-  const hashes = [...words, ...pairs].map(bucketOf);
+  const tokens = encode(part);
+  const hashes = hashesOf(part);
   return {
-    tokenIds: Int32Array.from(tokens.length > 0 ? tokens : [PAD_TOKEN]),
-    hashIds: Int32Array.from(hashes.length > 0 ? hashes : [0]),
+    tokenIds: tokens.length > 0 ? new Int32Array(tokens.slice(0, MAX_TOKENS)) : Int32Array.of(PAD_TOKEN),
+    hashIds: hashes.length > 0 ? new Int32Array(hashes) : Int32Array.of(0),
   };
 }
 
-/** Lower-cased words, numbers (all the same: their size says little about what is asked) and single other characters. */
-function wordsOf(text: string): string[] {
-  const found = text.toLowerCase().match(/\p{L}+|\p{N}+|[^\s\p{L}\p{N}]/gu) ?? [];
-  return found.slice(0, MAX_WORDS).map((word) => (/^\p{N}/u.test(word) ? '0' : word));
+/** Buckets of the words, then of each two neighbours with a space between. */
+function hashesOf(text: string): number[] {
+  const lower = text.toLowerCase();
+  const words = isAscii(lower) ? asciiWords(lower) : wordsOf(lower);
+  const buckets: number[] = [];
+  const pairs: number[] = [];
+  let before = 0;
+  for (let i = 0; i < words.length; i += 2) {
+    const [start = 0, end = 0] = [words[i], words[i + 1]];
+    if (i > 0) pairs.push(bucketOf(hashWord(fnv(before, SPACE_CODE), lower, start, end)));
+    before = hashWord(FNV_OFFSET, lower, start, end);
+    buckets.push(bucketOf(before));
+  }
+  return buckets.concat(pairs);
 }
 
-/** FNV-1a (32 bits) over UTF-16 units, folded into buckets 1 … 65,535. */
-function bucketOf(word: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < word.length; i++) hash = Math.imul(hash ^ word.charCodeAt(i), 0x01000193);
+/** Where the first words, numbers and single other characters of a lower-cased text begin and end: (2 · words). */
+function wordsOf(text: string): number[] {
+  const words: number[] = [];
+  for (const { 0: word, index } of text.matchAll(WORDS)) {
+    if (words.length === 2 * MAX_WORDS) break;
+    words.push(index, index + word.length);
+  }
+  return words;
+}
+
+/** The same, of a text in ASCII. */
+function asciiWords(text: string): number[] {
+  const words: number[] = [];
+  for (let at = 0; at < text.length && words.length < 2 * MAX_WORDS; ) {
+    const kind = KINDS[text.charCodeAt(at)];
+    let end = at + 1;
+    if (kind === LETTER || kind === DIGIT) while (KINDS[text.charCodeAt(end)] === kind) end++;
+    if (kind !== SPACE) words.push(at, end);
+    at = end;
+  }
+  return words;
+}
+
+const WORDS = /\p{L}+|\p{N}+|[^\s\p{L}\p{N}]/gu;
+/** What an ASCII character is in a lower-cased text. */
+const OTHER = 0;
+const SPACE = 1;
+const LETTER = 2;
+const DIGIT = 3;
+const KINDS = Uint8Array.from({ length: 128 }, (_, code) => {
+  const character = String.fromCharCode(code);
+  if (/\s/.test(character)) return SPACE;
+  if (/[a-z]/.test(character)) return LETTER;
+  return /\d/.test(character) ? DIGIT : OTHER;
+});
+
+const SPACE_CODE = 32;
+const ZERO_CODE = 48;
+const NUMBER = /^\p{N}/u;
+
+/** Goes on with a hash. Numbers are all the same: their size says little about what is asked. */
+function hashWord(hash: number, text: string, start: number, end: number): number {
+  const first = text.charCodeAt(start);
+  if (first < 128 ? KINDS[first] === DIGIT : NUMBER.test(text.slice(start, end))) return fnv(hash, ZERO_CODE);
+  let next = hash;
+  for (let i = start; i < end; i++) next = fnv(next, text.charCodeAt(i));
+  return next;
+}
+
+/** FNV-1a (32 bits) over UTF-16 units. */
+const FNV_OFFSET = 0x811c9dc5;
+function fnv(hash: number, unit: number): number {
+  return Math.imul(hash ^ unit, 0x01000193);
+}
+
+/** Folded into buckets 1 … 65,535. */
+function bucketOf(hash: number): number {
   return 1 + ((hash >>> 0) % (HASH_BUCKETS - 1));
 }

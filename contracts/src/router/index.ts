@@ -3,3 +3,4 @@
  */
 export { FEATURES_VERSION, HASH_BUCKETS, MAX_CHARS, type RouterFeatures, routerFeatures } from './features.ts';
 export { parseRouterManifest, type RouterManifest } from './manifest.ts';
+export { WordPiece } from './word-piece.ts';

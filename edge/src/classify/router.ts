@@ -1,10 +1,11 @@
 /**
- * A router model at work: text → features → ONNX session → probabilities by label.
+ * A router model at work: text → features → network → probabilities by label.
  */
-import { Tokenizer } from '@huggingface/tokenizers';
-import { parseRouterManifest, routerFeatures } from '@signpost/contracts/router';
+import { Problem } from '@signpost/contracts';
+import { parseRouterManifest, routerFeatures, WordPiece } from '@signpost/contracts/router';
 import { Tensor } from 'onnxruntime-web/wasm';
 import type { LoadedModel, RouterModel } from './classifier.ts';
+import { readPooledNetwork } from './pooled-network.ts';
 import { createSession } from './runtime.ts';
 import { type ObjectReader, type RouterFiles, readStoredRouter } from './source.ts';
 
@@ -34,22 +35,27 @@ export async function startRouter({ store, bundled, wasm }: RouterSources): Prom
 
 async function startModel({ manifest, tokenizer, model }: RouterFiles, wasm: WebAssembly.Module): Promise<RouterModel> {
   const { labels, threshold } = parseRouterManifest(JSON.parse(manifest));
-  const encoder = new Tokenizer(JSON.parse(tokenizer), {});
-  const session = await createSession(model, wasm);
+  const wordPiece = new WordPiece(JSON.parse(tokenizer));
+  const probabilitiesOf = readPooledNetwork(model) ?? (await startSession(model, wasm));
   return {
     labels,
     threshold,
     async classify(text) {
-      const { tokenIds, hashIds } = routerFeatures(
-        text,
-        (part) => encoder.encode(part, { add_special_tokens: false }).ids,
-      );
-      const { probabilities } = await session.run({ token_ids: vector(tokenIds), hash_ids: vector(hashIds) });
-      return Object.fromEntries(labels.map((label, i) => [label, Number(probabilities?.data[i] ?? 0)]));
+      const { tokenIds, hashIds } = routerFeatures(text, (part) => wordPiece.encode(part));
+      const probabilities = await probabilitiesOf(tokenIds, hashIds);
+      return Object.fromEntries(labels.map((label, i) => [label, Number(probabilities[i] ?? 0)]));
     },
   };
 }
 
-function vector(ids: Int32Array): Tensor {
-  return new Tensor('int32', ids, [ids.length]);
+/** Any other graph of the same inputs and output. */
+async function startSession(model: Uint8Array, wasm: WebAssembly.Module) {
+  const session = await createSession(model, wasm);
+  const vector = (ids: Int32Array) => new Tensor('int32', ids, [ids.length]);
+  return async (tokenIds: Int32Array, hashIds: Int32Array) => {
+    const { probabilities } = await session.run({ token_ids: vector(tokenIds), hash_ids: vector(hashIds) });
+    if (!(probabilities?.data instanceof Float32Array))
+      throw new Problem('the router model has no float32 output "probabilities"');
+    return probabilities.data;
+  };
 }

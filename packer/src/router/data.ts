@@ -2,9 +2,8 @@
  * Labelled prompts and token embeddings, as the trainer reads them.
  */
 import { readFile } from 'node:fs/promises';
-import { Tokenizer } from '@huggingface/tokenizers';
 import { Problem, parseSafetensors } from '@signpost/contracts';
-import { routerFeatures } from '@signpost/contracts/router';
+import { routerFeatures, WordPiece } from '@signpost/contracts/router';
 import { z } from 'zod';
 import { readJsonLines } from '../json-lines.ts';
 
@@ -73,12 +72,10 @@ function poolTokens({ dim, weight, scale }: TokenEmbedding, tokenIds: Int32Array
   return pooled;
 }
 
-/** Token ids of a text, without special tokens, by a `tokenizer.json`. */
+/** Token ids of a text, by a `tokenizer.json`, as the edge takes them. @throws Problem for a tokenizer that isn't BERT's. */
 export async function readTokenizer(path: string): Promise<(text: string) => number[]> {
-  const json: unknown = JSON.parse(await readFile(path, 'utf8'));
-  if (typeof json !== 'object' || json === null) throw new Problem(`${path} is no tokenizer`);
-  const tokenizer = new Tokenizer(json, {});
-  return (text) => tokenizer.encode(text, { add_special_tokens: false }).ids;
+  const tokenizer = new WordPiece(JSON.parse(await readFile(path, 'utf8')), path);
+  return (text) => tokenizer.encode(text);
 }
 
 /** A prompt as the network takes it, pooled features not yet standardised. */
