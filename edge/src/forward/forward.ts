@@ -6,20 +6,25 @@
  * longer to its first token than it usually does is raced with the next. Anything else a region says, errors included, is the app's to see. A stream
  * that breaks later goes on from another region (see `relay.ts`).
  */
+import { ApiError } from '@signpost/contracts';
 import type { Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
+import { type Outcome, Tally } from './outcome.ts';
 import { AllFailed, type Contender, noRegionAnswered, race } from './race.ts';
 import type { FleetHealth } from './region-health.ts';
 import { relay } from './relay.ts';
 import { ResumableAnswer } from './resume.ts';
 import { withinOr } from './timeout.ts';
 import { ask, RegionFailure, type StreamedAnswer, type UpstreamRequest, type WholeAnswer } from './upstream.ts';
+import { askingForUsage, UsageWatch } from './usage.ts';
 
 export interface ForwardOptions {
   readonly signingKey: Uint8Array | undefined;
   readonly timeouts: Timeouts;
   readonly health: FleetHealth;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
+  /** Told once how the answer ended, whatever became of it: at the end of a stream, or when its app goes. */
+  readonly onOutcome?: (outcome: Outcome) => void;
 }
 
 export interface Answer {
@@ -41,20 +46,36 @@ export async function forward(
   options: ForwardOptions,
 ): Promise<Answer> {
   const gone = new AbortController();
+  const tally = new Tally((outcome) => options.onOutcome?.(outcome));
+  gone.signal.addEventListener('abort', () => tally.leaves(), { once: true });
   const onGone = () => gone.abort(request.signal.reason);
   if (request.signal.aborted) onGone();
   else request.signal.addEventListener('abort', onGone, { once: true });
-  const resumable = ResumableAnswer.of(request);
-  const asked = resumable === undefined ? request : { ...request, fields: resumable.fields };
-  const first = firstAnswer(asked, regions, options, gone.signal);
-  const settled =
-    request.delivery === 'stream' ? await withinOr(first, options.timeouts.keepAliveMs, undefined) : await first;
-  if (settled !== undefined && settled.kind === 'whole') return settled;
+  const resumable = ResumableAnswer.of(request, (used) => tally.used(used));
+  const usage = new UsageWatch(request.fields ?? {}, (used) => tally.used(used));
+  tally.counts(() => resumable?.counted ?? usage.counted);
+  const first = firstAnswer({ ...request, fields: asked(request, resumable) }, regions, options, tally, gone.signal);
+  let settled: WholeAnswer | StreamedAnswer | undefined;
+  try {
+    settled =
+      request.delivery === 'stream' ? await withinOr(first, options.timeouts.keepAliveMs, undefined) : await first;
+  } catch (error) {
+    const { code, status } = ApiError.from(error);
+    tally.breaks(code, status);
+    throw error;
+  }
+  if (settled !== undefined && settled.kind === 'whole') {
+    tally.answers(settled);
+    return settled;
+  }
+  tally.responds(settled?.status ?? 200);
 
   const stream = relay(
     settled ?? first.then(asStream),
     {
       resumable,
+      usage,
+      tally,
       resume: (from, error) => resume(from, error),
       keepAliveMs: options.timeouts.keepAliveMs,
       onBreak: (region, error) => {
@@ -84,7 +105,7 @@ export async function forward(
       ...regions.filter(({ name }) => name !== from.region),
       ...regions.filter(({ name }) => name === from.region),
     ];
-    const answer = asStream(await firstAnswer(rest, others, options, gone.signal));
+    const answer = asStream(await firstAnswer(rest, others, options, tally, gone.signal));
     options.log('stream_resumed', {
       from: from.region,
       to: answer.region,
@@ -96,16 +117,26 @@ export async function forward(
   }
 }
 
+/** The fields that regions get. */
+function asked(
+  { delivery, fields }: UpstreamRequest,
+  resumable: ResumableAnswer | undefined,
+): UpstreamRequest['fields'] {
+  if (resumable !== undefined) return resumable.fields;
+  return delivery === 'stream' && fields !== undefined ? askingForUsage(fields) : fields;
+}
+
 /** @throws as `forward`. */
 async function firstAnswer(
   request: UpstreamRequest,
   regions: readonly Region[],
   options: ForwardOptions,
+  tally: Tally,
   signal: AbortSignal,
 ): Promise<WholeAnswer | StreamedAnswer> {
   const { health } = options;
   try {
-    return await race(
+    const answer = await race(
       health.ordered(regions, Date.now()).map((region): Contender<WholeAnswer | StreamedAnswer> => {
         const { hedgeAfterMs } = health.of(region.name);
         return {
@@ -113,17 +144,18 @@ async function firstAnswer(
           // An answer that isn't streamed is one piece of work: two of them would cost twice, whoever is first.
           hedgeAfterMs: request.delivery === 'stream' ? hedgeAfterMs : undefined,
           // Who has won is no longer the race's to end, but goes with its app all the same.
-          run: (own) => attempt(request, region, options, AbortSignal.any([own, signal])),
+          run: (own) => attempt(request, region, options, tally, AbortSignal.any([own, signal])),
         };
       }),
       signal,
     );
+    if (answer.kind === 'stream') tally.streams(answer);
+    return answer;
   } catch (error) {
     if (!(error instanceof AllFailed)) throw error;
     const busy = error.errors.findLast((one) => one instanceof RegionFailure && one.busy !== undefined);
     if (!(busy instanceof RegionFailure) || busy.busy === undefined) throw noRegionAnswered(error);
-    const response = busy.busy;
-    return { kind: 'whole', region: busy.region, response };
+    return busy.busy;
   }
 }
 
@@ -132,14 +164,17 @@ async function attempt(
   request: UpstreamRequest,
   region: Region,
   options: ForwardOptions,
+  tally: Tally,
   signal: AbortSignal,
 ): Promise<WholeAnswer | StreamedAnswer> {
   const { health, log } = options;
   const { breaker } = health.of(region.name);
   const started = Date.now();
   breaker.begin(started);
+  tally.asks();
   try {
     const answer = await ask(request, region, options, signal);
+    tally.asked('answered');
     if (answer.kind === 'whole') breaker.succeed();
     else {
       health.of(region.name).took(Date.now() - started);
@@ -148,6 +183,7 @@ async function attempt(
     }
     return answer;
   } catch (error) {
+    tally.asked(signal.aborted ? 'cancelled' : 'failed');
     if (signal.aborted) {
       breaker.forget();
       throw error;

@@ -5,14 +5,19 @@
  * stream in an error. (workerd ends the HTTP response of a stream in error as if it were whole, github.com/cloudflare/workerd/issues/6818: the error event is what
  * an app can rely on.)
  */
+import type { Tally } from './outcome.ts';
 import type { ResumableAnswer } from './resume.ts';
 import { DONE, eventOf } from './sse-events.ts';
 import { withinOr } from './timeout.ts';
 import { brokenStream, errorOf, type StreamedAnswer } from './upstream.ts';
+import type { UsageWatch } from './usage.ts';
 
 export interface RelayOptions {
   /** Undefined where the answer can't be resumed. */
   readonly resumable: ResumableAnswer | undefined;
+  /** Where it can't. */
+  readonly usage: UsageWatch;
+  readonly tally: Tally;
   /** The rest of the answer from another region. @throws when none has it. */
   readonly resume: (from: StreamedAnswer, error: Error) => Promise<StreamedAnswer>;
   /** Told once when the answer broke off for good. */
@@ -49,7 +54,9 @@ export function relay(
           else controller.enqueue(encoder.encode(piece.value));
         } catch (error) {
           broken = error instanceof Error ? error : new Error(String(error));
-          controller.enqueue(encoder.encode(eventOf(brokenStream(broken).body())));
+          const told = brokenStream(broken);
+          options.tally.breaks(told.code, told.status);
+          controller.enqueue(encoder.encode(eventOf(told.body())));
         }
       },
       cancel,
@@ -60,12 +67,13 @@ export function relay(
 
 async function* answerText(
   begun: StreamedAnswer | Promise<StreamedAnswer>,
-  { resumable, resume, onBreak, onEnd }: RelayOptions,
+  { resumable, usage, tally, resume, onBreak, onEnd }: RelayOptions,
 ): AsyncGenerator<string> {
   let answer = await begun;
   for (let resumes = 0; ; resumes++) {
     try {
       for await (const { text, data } of answer.events) {
+        if (data === DONE) tally.ends();
         if (data === undefined || data === DONE) {
           yield text;
           continue;
@@ -73,15 +81,20 @@ async function* answerText(
         const error = errorOf(data);
         // What a region says it failed with another may be spared.
         if (error?.type === 'server_error' && resumable !== undefined) throw new Error(error.message);
-        const passed = resumable === undefined || error !== undefined ? text : passedOn(resumable, data, text);
+        if (error !== undefined) tally.errs(error);
+        const passed = error !== undefined ? text : passedOn(resumable ?? usage, data, text);
         if (passed !== undefined) yield passed;
       }
+      tally.ends();
       return onEnd(answer.region, 'whole');
     } catch (caught) {
       const error = caught instanceof Error ? caught : new Error(String(caught));
       answer.abort(error);
       onEnd(answer.region, 'broken');
-      if (resumable?.isComplete === true) return yield `data: ${DONE}\n\n`;
+      if (resumable?.isComplete === true) {
+        tally.ends();
+        return yield `data: ${DONE}\n\n`;
+      }
       if (resumable === undefined || resumes >= MAX_RESUMES) {
         onBreak(answer.region, error);
         throw error;
@@ -95,8 +108,9 @@ async function* answerText(
 }
 
 /** What isn't a chunk passes as it is. */
-function passedOn(resumable: ResumableAnswer, data: string, text: string): string | undefined {
+function passedOn(answer: ResumableAnswer | UsageWatch, data: string, text: string): string | undefined {
   if (!data.startsWith('{')) return text;
-  const passed = resumable.pass(data);
+  const passed = answer.pass(data);
+  if (passed === data) return text;
   return passed === undefined ? undefined : `data: ${passed}\n\n`;
 }

@@ -5,7 +5,9 @@
  * is taken out again on the way.
  */
 import { formatModelName, Problem, parseModelName } from '@signpost/contracts';
+import type { TokenUsage } from './outcome.ts';
 import type { UpstreamRequest } from './upstream.ts';
+import { askingForUsage, tokenUsage, wantsUsage } from './usage.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -14,7 +16,7 @@ interface Chunk {
   created?: number;
   model?: string;
   choices?: { finish_reason?: string | null; token_ids?: number[] }[];
-  prompt_token_ids?: unknown;
+  prompt_token_ids?: readonly number[];
   usage?: unknown;
 }
 
@@ -23,31 +25,47 @@ export class ResumableAnswer {
   readonly fields: Fields;
   readonly #wantsTokens: boolean;
   readonly #wantsUsage: boolean;
+  readonly #used: (usage: TokenUsage) => void;
   readonly #tokens: number[] = [];
   /** Of the first chunk: every later one has the same. */
   #identity: Pick<Chunk, 'id' | 'created' | 'model'> | undefined;
   #hasFinished = false;
   #hasUsage = false;
+  #promptTokens: number | undefined;
 
-  private constructor(fields: Fields, asked: Fields) {
+  private constructor(fields: Fields, asked: Fields, used: (usage: TokenUsage) => void) {
     this.fields = fields;
+    this.#used = used;
     this.#wantsTokens = asked.return_token_ids === true;
-    this.#wantsUsage = (asked.stream_options as { include_usage?: boolean } | null | undefined)?.include_usage === true;
+    this.#wantsUsage = wantsUsage(asked);
   }
 
-  /** Undefined for an answer that can't be resumed: of several choices or prompts, with the prompt's own text, or not streamed. */
-  static of({ delivery, fields }: UpstreamRequest): ResumableAnswer | undefined {
+  /**
+   * Undefined for an answer that can't be resumed: of several choices or prompts, with the prompt's own text, or not streamed.
+   *
+   * @param used told the region's count when it passes.
+   */
+  static of(
+    { delivery, fields }: UpstreamRequest,
+    used: (usage: TokenUsage) => void = () => {},
+  ): ResumableAnswer | undefined {
     if (delivery !== 'stream' || fields === undefined) return undefined;
     const { n, echo, prompt, temperature, seed, resume_token_ids: resumed } = fields;
     const isOnePrompt = !Array.isArray(prompt) || prompt.every((part) => typeof part === 'number');
     if ((n ?? 1) !== 1 || echo === true || !isOnePrompt || resumed != null) return undefined;
     const seeded = temperature === 0 || seed != null ? {} : { seed: crypto.getRandomValues(new Uint32Array(1))[0] };
-    return new ResumableAnswer({ ...fields, ...seeded, return_token_ids: true }, fields);
+    return new ResumableAnswer({ ...askingForUsage(fields), ...seeded, return_token_ids: true }, fields, used);
   }
 
   /** Tokens sent so far. */
   get tokens(): number {
     return this.#tokens.length;
+  }
+
+  /** What has passed, by its token ids; undefined before anything has. */
+  get counted(): { readonly promptTokens: number | undefined; readonly completionTokens: number } | undefined {
+    if (this.#identity === undefined) return undefined;
+    return { promptTokens: this.#promptTokens, completionTokens: this.#tokens.length };
   }
 
   /** Whether all was sent that the app waits for, but for the end itself. */
@@ -65,7 +83,14 @@ export class ResumableAnswer {
       if (!this.#wantsTokens) delete choice.token_ids;
       this.#hasFinished ||= choice.finish_reason != null;
     }
-    this.#hasUsage ||= chunk.usage != null;
+    if (chunk.usage != null) {
+      this.#hasUsage = true;
+      const usage = tokenUsage(chunk.usage);
+      if (usage !== undefined) this.#used(usage);
+      if (!this.#wantsUsage && choices.length === 0) return undefined;
+    }
+    if (!this.#wantsUsage) delete chunk.usage;
+    this.#promptTokens ??= chunk.prompt_token_ids?.length;
     if (!this.#wantsTokens) delete chunk.prompt_token_ids;
     const { id, created, model } = chunk;
     this.#identity ??= { ...(id && { id }), ...(created && { created }), ...(model && { model }) };

@@ -4,8 +4,10 @@
 import { ApiError, type ErrorBody, readText, signRequest } from '@signpost/contracts';
 import type { Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
+import type { TokenUsage } from './outcome.ts';
 import { DONE, type SseEvent, SseEvents } from './sse-events.ts';
 import { withTimeout } from './timeout.ts';
+import { usageIn } from './usage.ts';
 
 export interface UpstreamRequest {
   readonly method: 'GET' | 'POST';
@@ -25,6 +27,10 @@ export interface WholeAnswer {
   readonly kind: 'whole';
   readonly region: string;
   readonly response: Response;
+  /** Of an answer with tokens. */
+  readonly usage: TokenUsage | undefined;
+  /** Of an error. */
+  readonly errorCode: string | undefined;
 }
 
 /** A stream that has begun. */
@@ -33,6 +39,10 @@ export interface StreamedAnswer {
   readonly region: string;
   /** From the request to its headers. */
   readonly headersMs: number;
+  /** When its headers were here, in milliseconds since the epoch, */
+  readonly headersAt: number;
+  /** and when its first event with data was. */
+  readonly begunAt: number;
   readonly status: number;
   readonly headers: Headers;
   /** From the first that has data to the end of the stream. */
@@ -46,9 +56,9 @@ export class RegionFailure extends Error {
   override readonly name = 'RegionFailure';
   readonly region: string;
   /** It answers, but takes nothing more: what it said is the app's where nobody else answers. */
-  readonly busy: Response | undefined;
+  readonly busy: WholeAnswer | undefined;
 
-  constructor(region: string, message: string, busy?: Response) {
+  constructor(region: string, message: string, busy?: WholeAnswer) {
     super(message);
     this.region = region;
     this.busy = busy;
@@ -108,22 +118,27 @@ export async function ask(
     const response = isStream ? await withTimeout(sent, timeouts.connectMs, 'no sign of life') : await sent;
     const headers = passedHeaders(response);
     if (headers.get('content-type')?.startsWith('text/event-stream') !== true) return whole(response, headers);
-    return streamed(response, headers, Date.now() - asked);
+    return streamed(response, headers, Date.now());
   }
 
   async function whole(response: Response, headers: Headers): Promise<WholeAnswer> {
     const { status, ok } = response;
     const text = await readText(response, MAX_ANSWER_BYTES);
     if (text === '' && ok) throw new RegionFailure(region.name, `answered ${status} with an empty body`);
-    const answer = new Response(text, { status, headers });
+    const answer: WholeAnswer = {
+      kind: 'whole',
+      region: region.name,
+      response: new Response(text, { status, headers }),
+      usage: ok ? usageIn(text) : undefined,
+      errorCode: errorOf(text)?.code,
+    };
     const said = `answered ${status} ${text.slice(0, 200)}`.trimEnd();
     if (status === 429) throw new RegionFailure(region.name, said, answer);
-    if (UNAVAILABLE.has(status) && !OWN_CODES.has(errorOf(text)?.code ?? ''))
-      throw new RegionFailure(region.name, said);
-    return { kind: 'whole', region: region.name, response: answer };
+    if (UNAVAILABLE.has(status) && !OWN_CODES.has(answer.errorCode ?? '')) throw new RegionFailure(region.name, said);
+    return answer;
   }
 
-  async function streamed(response: Response, headers: Headers, headersMs: number): Promise<StreamedAnswer> {
+  async function streamed(response: Response, headers: Headers, headersAt: number): Promise<StreamedAnswer> {
     const all = eventsOf(response, timeouts.idleMs, controller.signal);
     for (;;) {
       const { value: event, done } = await all.next();
@@ -135,7 +150,9 @@ export async function ask(
       return {
         kind: 'stream',
         region: region.name,
-        headersMs,
+        headersMs: headersAt - asked,
+        headersAt,
+        begunAt: Date.now(),
         status: response.status,
         headers,
         events: from(event, all),

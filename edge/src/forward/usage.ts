@@ -1,0 +1,90 @@
+/**
+ * What an answer took, as its region counts it. Streams tell only those that ask: the edge asks on its own behalf, and takes it out again where the app didn't.
+ */
+import type { TokenUsage } from './outcome.ts';
+
+type Fields = Readonly<Record<string, unknown>>;
+
+interface StreamOptions {
+  readonly include_usage?: boolean;
+}
+
+export function wantsUsage({ stream_options: options }: Fields): boolean {
+  return (options as StreamOptions | null | undefined)?.include_usage === true;
+}
+
+/** A stream's fields that ask for its usage. */
+export function askingForUsage(fields: Fields): Fields {
+  if (wantsUsage(fields)) return fields;
+  return { ...fields, stream_options: { ...(fields.stream_options as StreamOptions | null), include_usage: true } };
+}
+
+/** Places that look like it: a text or token that is just that word, `"content":"usage"`. Usage stands after them. */
+const MAX_LOOKS = 64;
+/** Longer than any: a handful of numbers. */
+const MAX_USAGE_CHARS = 2_000;
+
+/**
+ * The usage in an answer's JSON, found from its end without reading the rest: inside of strings its quotes would be escaped.
+ */
+export function usageIn(json: string): TokenUsage | undefined {
+  let from = json.length;
+  for (let look = 0; look < MAX_LOOKS && from >= 0; look++) {
+    const at = json.lastIndexOf('"usage"', from);
+    if (at === -1) return undefined;
+    from = at - 1;
+    const text = /^"usage"\s*:\s*(?<usage>\{(?:[^{}]|\{[^{}]*\})*\})/.exec(json.slice(at, at + MAX_USAGE_CHARS));
+    const usage = text?.groups?.usage;
+    if (usage !== undefined) return readUsage(usage);
+  }
+  return undefined;
+}
+
+function readUsage(json: string): TokenUsage | undefined {
+  try {
+    return tokenUsage(JSON.parse(json));
+  } catch {
+    return undefined;
+  }
+}
+
+/** OpenAI's `usage` object; undefined for anything that is none. */
+export function tokenUsage(usage: unknown): TokenUsage | undefined {
+  if (typeof usage !== 'object' || usage === null) return undefined;
+  const { prompt_tokens: prompt, completion_tokens: completion, prompt_tokens_details: details } = usage as Fields;
+  if (typeof completion !== 'number') return undefined;
+  const cached = (details as { readonly cached_tokens?: unknown } | null | undefined)?.cached_tokens;
+  return {
+    promptTokens: typeof prompt === 'number' ? prompt : undefined,
+    completionTokens: completion,
+    cachedTokens: typeof cached === 'number' ? cached : undefined,
+    countedBy: 'region',
+  };
+}
+
+/** A stream's usage, on its way: for streams that are passed on unread otherwise. */
+export class UsageWatch {
+  readonly #isWanted: boolean;
+  readonly #used: (usage: TokenUsage) => void;
+  #chunks = 0;
+
+  constructor(fields: Fields, used: (usage: TokenUsage) => void) {
+    this.#isWanted = wantsUsage(fields);
+    this.#used = used;
+  }
+
+  /** Of each chunk a token; undefined before there was one. */
+  get counted(): { readonly promptTokens: undefined; readonly completionTokens: number } | undefined {
+    return this.#chunks === 0 ? undefined : { promptTokens: undefined, completionTokens: this.#chunks };
+  }
+
+  /** An event's payload as the app is to have it, which is mostly the same; undefined for one that it hasn't asked for. */
+  pass(data: string): string | undefined {
+    const usage = data.includes('"usage":{') ? usageIn(data) : undefined;
+    if (usage !== undefined) this.#used(usage);
+    const isUsageAlone = usage !== undefined && /"choices":\s*\[\]/.test(data);
+    if (!isUsageAlone) this.#chunks++;
+    if (this.#isWanted) return data;
+    return isUsageAlone ? undefined : data.replace(',"usage":null', '');
+  }
+}
