@@ -7,6 +7,7 @@
  * that breaks later goes on from another region (see `relay.ts`).
  */
 import { ApiError } from '@signpost/contracts';
+import { type BackendSecrets, isOurs } from '../backends/backend.ts';
 import type { Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
 import { type Outcome, Tally } from './outcome.ts';
@@ -18,8 +19,7 @@ import { withinOr } from './timeout.ts';
 import { ask, RegionFailure, type StreamedAnswer, type UpstreamRequest, type WholeAnswer } from './upstream.ts';
 import { askingForUsage, UsageWatch } from './usage.ts';
 
-export interface ForwardOptions {
-  readonly signingKey: Uint8Array | undefined;
+export interface ForwardOptions extends BackendSecrets {
   readonly timeouts: Timeouts;
   readonly health: FleetHealth;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
@@ -54,7 +54,9 @@ export async function forward(
   const resumable = ResumableAnswer.of(request, (used) => tally.used(used));
   const usage = new UsageWatch(request.fields ?? {}, (used) => tally.used(used));
   tally.counts(() => resumable?.counted ?? usage.counted);
-  const first = firstAnswer({ ...request, fields: asked(request, resumable) }, regions, options, tally, gone.signal);
+  const plainFields = asked(request);
+  const fields = resumable?.fields ?? plainFields;
+  const first = firstAnswer({ ...request, fields, plainFields }, regions, options, tally, gone.signal);
   let settled: WholeAnswer | StreamedAnswer | undefined;
   try {
     settled =
@@ -117,12 +119,8 @@ export async function forward(
   }
 }
 
-/** The fields that regions get. */
-function asked(
-  { delivery, fields }: UpstreamRequest,
-  resumable: ResumableAnswer | undefined,
-): UpstreamRequest['fields'] {
-  if (resumable !== undefined) return resumable.fields;
+/** The fields that any region gets. */
+function asked({ delivery, fields }: UpstreamRequest): UpstreamRequest['fields'] {
   return delivery === 'stream' && fields !== undefined ? askingForUsage(fields) : fields;
 }
 
@@ -135,14 +133,19 @@ async function firstAnswer(
   signal: AbortSignal,
 ): Promise<WholeAnswer | StreamedAnswer> {
   const { health } = options;
+  if (regions.length === 0) throw noRegionServes(request);
+  // What was begun elsewhere a stranger can't go on with.
+  const able = request.fields?.resume_token_ids == null ? regions : regions.filter(isOurs);
+  const ordered = health.ordered(able, Date.now());
   try {
     const answer = await race(
-      health.ordered(regions, Date.now()).map((region): Contender<WholeAnswer | StreamedAnswer> => {
+      ordered.map((region, i): Contender<WholeAnswer | StreamedAnswer> => {
         const { hedgeAfterMs } = health.of(region.name);
         return {
           name: region.name,
-          // An answer that isn't streamed is one piece of work: two of them would cost twice, whoever is first.
-          hedgeAfterMs: request.delivery === 'stream' ? hedgeAfterMs : undefined,
+          // An answer that isn't streamed is one piece of work: two of them would cost twice, whoever is first. Nor is overflow for those that only take their time.
+          hedgeAfterMs:
+            request.delivery === 'stream' && ordered[i + 1]?.role !== 'overflow' ? hedgeAfterMs : undefined,
           // Who has won is no longer the race's to end, but goes with its app all the same.
           run: (own) => attempt(request, region, options, tally, AbortSignal.any([own, signal])),
         };
@@ -195,6 +198,12 @@ async function attempt(
     log('region_failed', { region: region.name, reason, path: request.path });
     throw error;
   }
+}
+
+function noRegionServes({ fields }: UpstreamRequest): ApiError {
+  return new ApiError('not_found_error', 'no_region_for_model', `no region that the rules allow serves "${fields?.model}"`, {
+    param: 'model',
+  });
 }
 
 /** What a region says it took itself, until its headers. */

@@ -3,12 +3,16 @@
  *
  * That time is a sum of terms in milliseconds, each with its reason: the network, as measured or else by geography; and, where the region has said how it is, the
  * queue, the experts' page-in and the prompt's prefill. A region that nothing was heard of is judged by its network alone, plus what the others
- * would take on average: silence is no merit. One that says it is draining comes after all that don't, however near it is.
+ * would take on average: silence is no merit. One that says it is draining comes after all that don't, however near it is; overflow comes after those that are there
+ * for everyday, unless these would take too long; and last comes what has to be woken.
  */
 import type { Catalogue, Heartbeat } from '@signpost/contracts';
+import type { ForeignLoad } from '../backends/foreign-load.ts';
+import { serves } from '../backends/models.ts';
 import type { HeardBeat } from '../fleet/roll.ts';
+import { coldStartTerm, foreignTerms, priorPrefillTerm, sleepingTerms } from './foreign-terms.ts';
 import { networkPrior, type Place } from './network.ts';
-import type { Region } from './regions.ts';
+import { type LambdaRegion, type OpenaiRegion, type Region, wakeHook } from './regions.ts';
 import { type Load, type PlanTerm, pageInTerm, prefillTerm, queueTerm } from './terms.ts';
 
 export interface PlannedRegion {
@@ -18,6 +22,10 @@ export interface PlannedRegion {
   readonly terms: readonly PlanTerm[];
   /** All of its containers have said that they take no new requests. */
   readonly isDraining: boolean;
+  /** It runs nothing, and would have to be woken. */
+  readonly isAsleep: boolean;
+  /** Overflow, and not needed. */
+  readonly isHeldBack: boolean;
 }
 
 /** What is known when a plan is made. */
@@ -31,6 +39,18 @@ export interface PlanFacts {
   readonly catalogue: Catalogue | undefined;
   /** Round trip to a region in milliseconds, as this isolate measured it. */
   readonly networkMs: (region: string) => number | undefined;
+  /** What a stranger's metrics say; undefined where it has none. */
+  readonly foreignLoad?: (region: OpenaiRegion) => ForeignLoad | undefined;
+  /** Whether a Lambda function has containers, and what a start takes, as this isolate saw it. */
+  readonly coldStart?: (region: LambdaRegion) => ColdStart;
+  /** Whether a region with a hook runs nothing. */
+  readonly isAsleep?: (region: Region) => boolean;
+}
+
+export interface ColdStart {
+  readonly isWarm: boolean;
+  /** Undefined before the first. */
+  readonly measuredMs: number | undefined;
 }
 
 /**
@@ -44,23 +64,48 @@ export function planRegions(
   facts: PlanFacts,
 ): readonly PlannedRegion[] {
   const planned = regions
-    .filter(({ name }) => allowed === undefined || allowed.includes(name))
+    .filter((region) => allowed === undefined || allowed.includes(region.name))
+    .filter((region) => facts.load === undefined || serves(region, facts.load.model))
     .map((region) => {
       const beats = facts.beats.flatMap(({ beat }) => (beat.region === region.name ? beat : []));
       // Who drains says nothing of how those are that take requests.
       const open = beats.filter(({ draining }) => !draining);
       const isDraining = beats.length > 0 && open.length === 0;
-      return { region, isDraining, network: networkTerm(region, facts), load: loadTerms(open, facts) };
+      const isAsleep = facts.isAsleep?.(region) ?? false;
+      const load = isAsleep ? [] : loadTerms(region, open, facts);
+      return { region, isDraining, isAsleep, network: networkTerm(region, facts), load };
     });
   const heard = planned.flatMap(({ load }) => (load.length > 0 ? sum(load) : []));
   const usualMs = heard.length === 0 ? 0 : heard.reduce((a, b) => a + b, 0) / heard.length;
-  return planned
-    .map(({ region, isDraining, network, load }): PlannedRegion => {
-      const unheard = { term: 'queue' as const, ms: usualMs, why: 'nothing heard of it; as the others on average' };
-      const terms = [network, ...(load.length > 0 || facts.load === undefined ? load : [unheard])];
-      return { region, terms, totalMs: sum(terms), isDraining };
-    })
-    .sort((a, b) => Number(a.isDraining) - Number(b.isDraining) || a.totalMs - b.totalMs);
+  const summed = planned.map(({ region, isDraining, isAsleep, network, load }) => {
+    const unheard = { term: 'queue' as const, ms: usualMs, why: 'nothing heard of it; as the others on average' };
+    const rest =
+      load.length > 0 || facts.load === undefined
+        ? load
+        : isAsleep
+          ? sleepingTerms(wakeHook(region), facts.load)
+          : [unheard];
+    const cold = region.kind === 'lambda' ? [coldStartTerm(region, facts.coldStart?.(region))] : [];
+    const terms = [network, ...cold, ...rest];
+    return { region, terms, totalMs: sum(terms), isDraining, isAsleep };
+  });
+  const isEveryday = ({ region, isDraining, isAsleep }: Omit<PlannedRegion, 'isHeldBack'>) =>
+    region.role !== 'overflow' && !isDraining && !isAsleep;
+  const bestMs = Math.min(...summed.map((one) => (isEveryday(one) ? one.totalMs : Number.POSITIVE_INFINITY)));
+  return summed
+    .map(
+      (one): PlannedRegion => ({
+        ...one,
+        isHeldBack:
+          one.region.role === 'overflow' && bestMs <= (one.region.overflowAfterMs ?? Number.POSITIVE_INFINITY),
+      }),
+    )
+    .sort((a, b) => rank(a) - rank(b) || a.totalMs - b.totalMs);
+}
+
+/** Before what it takes counts. */
+function rank({ isAsleep, isDraining, isHeldBack }: PlannedRegion): number {
+  return isAsleep ? 3 : isDraining ? 2 : isHeldBack ? 1 : 0;
 }
 
 function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
@@ -70,8 +115,13 @@ function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
 }
 
 /** None where nothing was heard, or nothing is asked. */
-function loadTerms(beats: readonly Heartbeat[], { load, catalogue }: PlanFacts): PlanTerm[] {
-  if (load === undefined || beats.length === 0) return [];
+function loadTerms(region: Region, beats: readonly Heartbeat[], facts: PlanFacts): PlanTerm[] {
+  const { load, catalogue } = facts;
+  if (load === undefined) return [];
+  if (region.kind === 'openai') return foreignTerms(facts.foreignLoad?.(region), load);
+  // Of Lambda every request has a container to itself.
+  if (region.kind === 'lambda') return [priorPrefillTerm(load)];
+  if (beats.length === 0) return [];
   return [queueTerm(beats), pageInTerm(beats, load, catalogue), prefillTerm(beats, load)];
 }
 

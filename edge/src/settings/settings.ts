@@ -4,9 +4,12 @@
  * A mistake in them is an operator's to mend: it is answered as a 500 with code `misconfigured` that names the variable, never by
  * serving with a guess (in particular, never by leaving the door open).
  */
-import { ApiError, digestSchema, Problem, parseWith, signingKey } from '@signpost/contracts';
+import { digestSchema, Problem, parseWith, signingKey } from '@signpost/contracts';
 import { z } from 'zod';
 import { type Region, regionsSchema } from '../plan/regions.ts';
+import { isLoopback } from './loopback.ts';
+import { misconfigured } from './misconfigured.ts';
+import { readRegionSecrets } from './region-secrets.ts';
 
 /** Variables and secrets, as Cloudflare hands them over. */
 export interface Variables {
@@ -44,6 +47,8 @@ export interface Settings {
   readonly regions: readonly Region[];
   /** Undefined: requests go out unsigned, to loopback regions only. */
   readonly signingKey: Uint8Array | undefined;
+  /** Those that regions name, by name. */
+  readonly secrets: ReadonlyMap<string, string>;
   /** Tenant by sha256 of the API key. */
   readonly tenants: ReadonlyMap<string, string>;
   readonly anonymous: 'allowed' | 'refused';
@@ -52,10 +57,7 @@ export interface Settings {
   readonly timeouts: Timeouts;
 }
 
-/** The error for what only the operator can mend. */
-export function misconfigured(message: string): ApiError {
-  return new ApiError('server_error', 'misconfigured', `this Signpost edge is misconfigured: ${message}`);
-}
+export { misconfigured };
 
 /** @throws ApiError (500, `misconfigured`) naming the variable. */
 export function readSettings(variables: Variables): Settings {
@@ -72,15 +74,17 @@ export function readSettings(variables: Variables): Settings {
     );
   }
   const key = variables.REGION_SECRET === undefined ? undefined : readSecret(variables.REGION_SECRET);
-  const remote = regions.find(({ url }) => !isLoopback(url));
+  const remote = regions.find(needsSignature);
   if (key === undefined && remote !== undefined) {
+    const where = remote.kind === 'lambda' ? 'AWS Lambda' : remote.url;
     throw misconfigured(
-      `region "${remote.name}" (${remote.url}) is not on this machine, so requests to it must be signed: set the secret REGION_SECRET`,
+      `region "${remote.name}" (${where}) is not on this machine, so requests to it must be signed: set the secret REGION_SECRET`,
     );
   }
   return {
     regions,
     signingKey: key,
+    secrets: readRegionSecrets(regions, variables),
     tenants,
     anonymous,
     catalogueKeys: readKeys(variables.CATALOGUE_KEYS ?? ''),
@@ -136,6 +140,7 @@ function readMilliseconds(name: string, text: string | undefined, fallback: numb
   return value;
 }
 
-function isLoopback(url: string): boolean {
-  return ['127.0.0.1', 'localhost', '[::1]'].includes(new URL(url).hostname);
+/** Strangers have keys of their own. */
+function needsSignature(region: Region): boolean {
+  return region.kind === 'lambda' || (region.kind !== 'openai' && !isLoopback(region.url));
 }
