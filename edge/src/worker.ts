@@ -2,7 +2,7 @@
  * The Worker: binds the gateway to Cloudflare. One isolate keeps one gateway, with its rules and classifier, over many requests.
  */
 import { ApiError, importTrustedKey } from '@signpost/contracts';
-import { bundledRouter, bundledRules, ortWasm } from './bundle.ts';
+import { bundledRouter, bundledRules, routerModules } from './bundle.ts';
 import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
 import { Classifier } from './classify/classifier.ts';
@@ -89,7 +89,7 @@ function createGateway(env: Env): Gateway {
     }),
     hear: async (beat) => object().hear(beat),
     classifier: new Classifier({
-      load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: ortWasm }),
+      load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: routerModules }),
       now,
       log,
     }),

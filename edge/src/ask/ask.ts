@@ -55,8 +55,9 @@ const SCHEMAS = { '/v1/chat/completions': chat, '/v1/completions': completion, '
  * @throws ApiError (400 or 413) naming the field that is wrong.
  */
 export async function readAsk(request: Request, path: keyof typeof SCHEMAS): Promise<Ask> {
-  const { value, text } = await readBody<Omit<Ask, 'body' | 'promptTokens'>>(request, SCHEMAS[path]);
-  const body = JSON.parse(text) as Record<string, unknown>;
+  const { value, raw } = await readBody<Omit<Ask, 'body' | 'promptTokens'>>(request, SCHEMAS[path]);
+  // An object: the schema has passed it.
+  const body = raw as Record<string, unknown>;
   return { ...value, promptTokens: Math.ceil(lengthOf(body) / CHARS_PER_TOKEN), body };
 }
 

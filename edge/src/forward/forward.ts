@@ -138,18 +138,20 @@ async function firstAnswer(
   try {
     const answer = await race(
       health.ordered(regions, Date.now()).map((region): Contender<WholeAnswer | StreamedAnswer> => {
-        const { hedgeAfterMs } = health.of(region.name);
         return {
           name: region.name,
           // An answer that isn't streamed is one piece of work: two of them would cost twice, whoever is first.
-          hedgeAfterMs: request.delivery === 'stream' ? hedgeAfterMs : undefined,
-          // Who has won is no longer the race's to end, but goes with its app all the same.
-          run: (own) => attempt(request, region, options, tally, AbortSignal.any([own, signal])),
+          hedgeAfterMs: request.delivery === 'stream' ? health.of(region.name).hedgeAfterMs : undefined,
+          run: (own) => attempt(request, region, options, tally, own),
         };
       }),
       signal,
     );
-    if (answer.kind === 'stream') tally.streams(answer);
+    if (answer.kind === 'whole') return answer;
+    tally.streams(answer);
+    // Who has won is no longer the race's to end, but goes with its app all the same.
+    if (signal.aborted) answer.abort(signal.reason);
+    else signal.addEventListener('abort', () => answer.abort(signal.reason), { once: true });
     return answer;
   } catch (error) {
     if (!(error instanceof AllFailed)) throw error;

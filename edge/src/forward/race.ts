@@ -67,7 +67,7 @@ export function race<T>(contenders: readonly Contender<T>[], signal: AbortSignal
       contender.run(controller.signal).then(
         (answer) => {
           running.delete(contender);
-          end(() => resolve(answer), new Superseded());
+          end(() => resolve(answer), running.size === 0 ? undefined : new Superseded());
         },
         (error: unknown) => {
           running.delete(contender);
