@@ -40,13 +40,41 @@ const EVENT_STREAM = { 'content-type': 'text/event-stream', 'cache-control': 'no
  *
  * @throws ApiError (503, `no_region_answered`) saying what became of each; or, where all that answered were full, what the last of them said is the answer.
  */
-export async function forward(
+export function forward(
   request: UpstreamRequest,
   regions: readonly Region[],
   options: ForwardOptions,
 ): Promise<Answer> {
-  const gone = new AbortController();
   const tally = new Tally((outcome) => options.onOutcome?.(outcome));
+  return request.delivery === 'stream'
+    ? forwardStream(request, regions, options, tally)
+    : forwardWhole(request, regions, options, tally);
+}
+
+async function forwardWhole(
+  request: UpstreamRequest,
+  regions: readonly Region[],
+  options: ForwardOptions,
+  tally: Tally,
+): Promise<Answer> {
+  try {
+    const answer = await firstAnswer(request, regions, options, tally, request.signal);
+    if (answer.kind === 'stream') throw new Error('a whole answer was asked for');
+    tally.answers(answer);
+    return answer;
+  } catch (error) {
+    tellFailure(tally, request.signal, error);
+    throw error;
+  }
+}
+
+async function forwardStream(
+  request: UpstreamRequest,
+  regions: readonly Region[],
+  options: ForwardOptions,
+  tally: Tally,
+): Promise<Answer> {
+  const gone = new AbortController();
   gone.signal.addEventListener('abort', () => tally.leaves(), { once: true });
   const onGone = () => gone.abort(request.signal.reason);
   if (request.signal.aborted) onGone();
@@ -57,14 +85,12 @@ export async function forward(
   const first = firstAnswer({ ...request, fields: asked(request, resumable) }, regions, options, tally, gone.signal);
   let settled: WholeAnswer | StreamedAnswer | undefined;
   try {
-    settled =
-      request.delivery === 'stream' ? await withinOr(first, options.timeouts.keepAliveMs, undefined) : await first;
+    settled = await withinOr(first, options.timeouts.keepAliveMs, undefined);
   } catch (error) {
-    const { code, status } = ApiError.from(error);
-    tally.breaks(code, status);
+    tellFailure(tally, gone.signal, error);
     throw error;
   }
-  if (settled !== undefined && settled.kind === 'whole') {
+  if (settled?.kind === 'whole') {
     tally.answers(settled);
     return settled;
   }
@@ -117,13 +143,20 @@ export async function forward(
   }
 }
 
-/** The fields that regions get. */
-function asked(
-  { delivery, fields }: UpstreamRequest,
-  resumable: ResumableAnswer | undefined,
-): UpstreamRequest['fields'] {
+/** The fields that regions get for a stream. */
+function asked({ fields }: UpstreamRequest, resumable: ResumableAnswer | undefined): UpstreamRequest['fields'] {
   if (resumable !== undefined) return resumable.fields;
-  return delivery === 'stream' && fields !== undefined ? askingForUsage(fields) : fields;
+  return fields && askingForUsage(fields);
+}
+
+/** Nothing came of it. */
+function tellFailure(tally: Tally, signal: AbortSignal, error: unknown): void {
+  if (signal.aborted) {
+    tally.leaves();
+    return;
+  }
+  const { code, status } = ApiError.from(error);
+  tally.breaks(code, status);
 }
 
 /** @throws as `forward`. */
@@ -167,7 +200,7 @@ async function attempt(
   region: Region,
   options: ForwardOptions,
   tally: Tally,
-  signal: AbortSignal,
+  own: AbortController,
 ): Promise<WholeAnswer | StreamedAnswer> {
   const { health, log } = options;
   const { breaker } = health.of(region.name);
@@ -175,26 +208,26 @@ async function attempt(
   breaker.begin(started);
   tally.asks();
   try {
-    const answer = await ask(request, region, options, signal);
+    const answer = await ask(request, region, options, own);
     tally.asked('answered');
     if (answer.kind === 'whole') breaker.succeed();
     else {
       health.of(region.name).took(Date.now() - started);
-      const own = ownMs(answer.headers);
-      if (own !== undefined) health.of(region.name).measured(answer.headersMs, own, Date.now());
+      const regionMs = ownMs(answer.headers);
+      if (regionMs !== undefined) health.of(region.name).measured(answer.headersMs, regionMs, Date.now());
     }
     return answer;
   } catch (error) {
-    tally.asked(signal.aborted ? 'cancelled' : 'failed');
-    if (signal.aborted) {
+    if (!(error instanceof RegionFailure)) {
+      tally.asked('cancelled');
       breaker.forget();
       throw error;
     }
-    const reason = error instanceof Error ? error.message : String(error);
+    tally.asked('failed');
     // One that is full is well.
-    if (error instanceof RegionFailure && error.busy !== undefined) breaker.succeed();
+    if (error.busy !== undefined) breaker.succeed();
     else breaker.fail(Date.now());
-    log('region_failed', { region: region.name, reason, path: request.path });
+    log('region_failed', { region: region.name, reason: error.message, path: request.path });
     throw error;
   }
 }

@@ -77,19 +77,15 @@ const PASSED_HEADERS = ['content-type', 'cache-control', 'retry-after', 'server-
 /**
  * Sends the request, and waits for a whole answer, or for a stream's first event with data.
  *
- * @throws RegionFailure when the region can't be reached, is unavailable or full, breaks off or takes too long; the `signal`'s reason when it aborts.
+ * @param controller of this request: aborted by who doesn't need its answer any more, and when it fails.
+ * @throws RegionFailure when the region can't be reached, is unavailable or full, breaks off or takes too long; what it was aborted with, when it was.
  */
 export async function ask(
   request: UpstreamRequest,
   region: Region,
   { signingKey, timeouts }: { readonly signingKey: Uint8Array | undefined; readonly timeouts: Timeouts },
-  signal: AbortSignal,
+  controller: AbortController,
 ): Promise<WholeAnswer | StreamedAnswer> {
-  const controller = new AbortController();
-  const abort = (reason: unknown) => controller.abort(reason);
-  const onAbort = () => abort(signal.reason);
-  signal.throwIfAborted();
-  signal.addEventListener('abort', onAbort, { once: true });
   const isStream = request.delivery === 'stream';
   const asked = Date.now();
   try {
@@ -97,11 +93,13 @@ export async function ask(
       ? await withTimeout(answer(), timeouts.firstTokenMs, 'no first token')
       : await withTimeout(answer(), timeouts.answerMs, 'no answer');
   } catch (error) {
-    abort(error);
-    signal.throwIfAborted();
-    throw error instanceof RegionFailure
-      ? error
-      : new RegionFailure(region.name, error instanceof Error ? error.message : String(error));
+    controller.signal.throwIfAborted();
+    const failure =
+      error instanceof RegionFailure
+        ? error
+        : new RegionFailure(region.name, error instanceof Error ? error.message : String(error));
+    controller.abort(failure);
+    throw failure;
   }
 
   async function answer(): Promise<WholeAnswer | StreamedAnswer> {
@@ -117,7 +115,8 @@ export async function ask(
     // A region that lives begins its answer after ten seconds at the latest, if with a comment.
     const response = isStream ? await withTimeout(sent, timeouts.connectMs, 'no sign of life') : await sent;
     const headers = passedHeaders(response);
-    if (headers.get('content-type')?.startsWith('text/event-stream') !== true) return whole(response, headers);
+    if (!isStream || headers.get('content-type')?.startsWith('text/event-stream') !== true)
+      return whole(response, headers);
     return streamed(response, headers, Date.now());
   }
 
@@ -156,7 +155,7 @@ export async function ask(
         status: response.status,
         headers,
         events: from(event, all),
-        abort,
+        abort: (reason) => controller.abort(reason),
       };
     }
   }
