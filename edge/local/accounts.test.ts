@@ -247,6 +247,19 @@ describe('a decision record', () => {
     expect(await recordOf(begun)).toMatchObject({ 'signpost.ending': 'left', 'signpost.usage.counted_by': 'passed' });
   });
 
+  it('stays out of the log, and is kept, where the operator says so', async () => {
+    const lines: string[] = [];
+    const quiet = await start({ variables: { LOG_DECISIONS: 'false' } }, lines);
+    try {
+      const answer = await post('/v1/chat/completions', chat('hi'), {}, quiet);
+      const said = { decision_id: answer.headers.get('x-request-id'), verdict: 'right' };
+      expect((await post('/v1/feedback', said, {}, quiet)).status).toBe(200);
+      expect(recordsIn(lines)).toEqual([]);
+    } finally {
+      await quiet.close();
+    }
+  });
+
   it('is left by a share of requests only, where the operator says so', async () => {
     const lines: string[] = [];
     const sampled = await start({ variables: { DECISIONS_SAMPLE: '0' } }, lines);
@@ -254,6 +267,8 @@ describe('a decision record', () => {
       await (await post('/v1/chat/completions', chat('hi'), {}, sampled)).text();
       await expect.poll(() => metrics(sampled)).toMatch(/signpost_requests_total\{.*status="200"\} 1/);
       expect(recordsIn(lines)).toEqual([]);
+      const said = { decision_id: 'not-recorded', verdict: 'right' };
+      expect((await post('/v1/feedback', said, {}, sampled)).status).toBe(404);
     } finally {
       await sampled.close();
     }

@@ -56,7 +56,7 @@ export function openAccounts(options: OpenOptions): {
     log,
   });
   const publish = (record: DecisionRecord, json: string) => {
-    writeLine(json);
+    if (settings.records.log === 'written') writeLine(json);
     analytics?.writeDataPoint(dataPoint(record));
   };
   return {

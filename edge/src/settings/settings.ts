@@ -25,6 +25,8 @@ export interface Variables {
   readonly METRICS_KEY_HASHES?: string;
   /** Share of requests that are recorded, from 0 to 1. */
   readonly DECISIONS_SAMPLE?: string;
+  /** "false" writes no record to the log. */
+  readonly LOG_DECISIONS?: string;
   /** "true" puts prompts into records. */
   readonly RECORD_PROMPTS?: string;
   readonly CONNECT_TIMEOUT_MS?: string;
@@ -59,7 +61,7 @@ export interface Settings {
   readonly timeouts: Timeouts;
   /** sha256 of keys that may read the metrics. */
   readonly metricsKeys: readonly string[];
-  readonly records: RecordOptions;
+  readonly records: RecordOptions & { readonly log: 'written' | 'left out' };
 }
 
 /** The error for what only the operator can mend. */
@@ -108,6 +110,7 @@ export function readSettings(variables: Variables): Settings {
     records: {
       sample: readShare('DECISIONS_SAMPLE', variables.DECISIONS_SAMPLE),
       prompts: variables.RECORD_PROMPTS === 'true' ? 'recorded' : 'left out',
+      log: variables.LOG_DECISIONS === 'false' ? 'left out' : 'written',
     },
   };
 }
