@@ -210,6 +210,33 @@ describe('forwarding', () => {
   });
 });
 
+describe('tokens', () => {
+  it('are those of the model that would answer', async () => {
+    const tokens = { count: 2, max_model_len: 8, tokens: [1, 2], token_strs: null };
+    near.respond = answerStatus(200, JSON.stringify(tokens));
+    const answer = await post('/tokenize', { model: 'auto', prompt: '3 + 4 =', return_token_strs: false });
+    expect(await answer.json()).toEqual(tokens);
+    expect(answer.headers.get('x-signpost-rule')).toBe('sum');
+    expect(near.last).toMatchObject({ method: 'POST', path: '/prefix/tokenize' });
+    expect(JSON.parse(near.last.body)).toEqual({ model: 'math', prompt: '3 + 4 =', return_token_strs: false });
+    await post('/tokenize', { model: 'auto', messages: [{ role: 'user', content: 'What is 3 + 4?' }] });
+    expect(JSON.parse(near.last.body).model).toBe('math');
+    await post('/tokenize', { prompt: '3 + 4 =' });
+    expect(JSON.parse(near.last.body).model).toBe('base');
+    await post('/detokenize', { model: 'code', tokens: [1, 2] });
+    expect(near.last.path).toBe('/prefix/detokenize');
+    expect(JSON.parse(near.last.body)).toEqual({ model: 'code', tokens: [1, 2] });
+  });
+
+  it('are refused like the request itself', async () => {
+    const both = await post('/tokenize', { prompt: 'a', messages: [{ role: 'user', content: 'b' }] });
+    expect(await both.json()).toMatchObject({ error: { code: 'invalid_value', param: 'prompt' } });
+    expect((await post('/detokenize', { tokens: [-1] })).status).toBe(400);
+    expect((await fetch(`${edge.url}/tokenize`, { method: 'POST', body: '{}' })).status).toBe(401);
+    expect(near.requests).toHaveLength(0);
+  });
+});
+
 describe('streaming', () => {
   it('passes each event on as it comes', async () => {
     const proceed = gate();

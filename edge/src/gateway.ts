@@ -23,6 +23,7 @@ import { type FeedbackOptions, listFeedback, takeFeedback } from './accounts/fee
 import { answerMetrics } from './accounts/metrics.ts';
 import { answerError } from './answer-error.ts';
 import { type GenerationPath, readAsk, upstreamFields } from './ask/ask.ts';
+import { readTokensAsk, type TokensPath, tokensFields } from './ask/tokens.ts';
 import { authenticate } from './auth/keys.ts';
 import type { Cached } from './cached.ts';
 import type { Classifier } from './classify/classifier.ts';
@@ -80,6 +81,8 @@ export class Gateway {
     this.#routes = {
       '/v1/chat/completions': { POST: (request, context) => this.#generate(request, context, '/v1/chat/completions') },
       '/v1/completions': { POST: (request, context) => this.#generate(request, context, '/v1/completions') },
+      '/tokenize': { POST: (request, context) => this.#tokens(request, context, '/tokenize') },
+      '/detokenize': { POST: (request, context) => this.#tokens(request, context, '/detokenize') },
       '/v1/route': { POST: (request, context) => this.#explain(request, context) },
       '/v1/models': { GET: (request, context) => this.#models(request, context) },
       '/v1/feedback': {
@@ -151,6 +154,36 @@ export class Gateway {
           ...passedOn(request, context),
           ...(resolution.ahead.length === 0 ? {} : { [PREFETCH_HEADER]: resolution.ahead.join(',') }),
         },
+        signal: request.signal,
+      },
+      resolution.plan.map(({ region }) => region),
+      headers,
+      account,
+    );
+  }
+
+  async #tokens(request: Request, context: Handling, path: TokensPath): Promise<Response> {
+    const { account } = context;
+    const asker = await this.#asker(request, context);
+    const ask = await readTokensAsk(request, path);
+    account.laps.lap('parse');
+    const routing = await this.#route(ask, asker, context);
+    account.routes(routing);
+    const headers = routingHeaders(routing);
+    const { resolution } = routing;
+    if (resolution.kind === 'refuse') {
+      const error = new ApiError('permission_error', 'refused_by_rule', resolution.reason);
+      account.refuses(error);
+      return error.toResponse(headers);
+    }
+    return this.#forward(
+      {
+        method: 'POST',
+        path,
+        fields: tokensFields(ask, resolution.model, resolution.changes),
+        delivery: 'whole',
+        tenant: asker.tenant,
+        headers: passedOn(request, context),
         signal: request.signal,
       },
       resolution.plan.map(({ region }) => region),
