@@ -3,6 +3,9 @@
  */
 export * from './bearer.ts';
 export * from './catalogue.ts';
+export * from './decision/facts.ts';
+export * from './decision/feedback.ts';
+export * from './decision/record.ts';
 export * from './delta.ts';
 export * from './digest.ts';
 export * from './generation/chat.ts';
@@ -16,6 +19,7 @@ export * from './problem.ts';
 export * from './request-token.ts';
 export * from './residency.ts';
 export * from './routing/evaluate.ts';
+export { type LooksAt, looksAt } from './routing/looks-at.ts';
 export { compilePattern, type Pattern, patternSchema } from './routing/pattern.ts';
 export * from './routing/rules.ts';
 export * from './safetensors.ts';

@@ -4,10 +4,12 @@
 import { Problem } from '@signpost/contracts';
 import { Command } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
+import { exportCommand } from './feedback-command.ts';
 import { lintCommand, testCommand } from './routes-command.ts';
 
 const program = new Command('signpost').description('Work on what the edge does').version(manifest.version);
 program.command('routes').description('routing rules').addCommand(lintCommand()).addCommand(testCommand());
+program.command('feedback').description('what apps say of past decisions').addCommand(exportCommand());
 
 try {
   await program.parseAsync();

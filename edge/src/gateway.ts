@@ -18,18 +18,23 @@ import {
   SeenTokens,
   verifyRequest,
 } from '@signpost/contracts';
+import type { Account, Accounts } from './accounts/accounts.ts';
+import { type FeedbackOptions, listFeedback, takeFeedback } from './accounts/feedback.ts';
+import { answerMetrics } from './accounts/metrics.ts';
+import { answerError } from './answer-error.ts';
 import { type GenerationPath, readAsk, upstreamFields } from './ask/ask.ts';
+import { readTokensAsk, type TokensPath, tokensFields } from './ask/tokens.ts';
 import { authenticate } from './auth/keys.ts';
 import type { Cached } from './cached.ts';
 import type { Classifier } from './classify/classifier.ts';
 import type { HeardBeat } from './fleet/roll.ts';
 import { type Answer, forward } from './forward/forward.ts';
-import { FleetHealth } from './forward/region-health.ts';
+import type { Outcome } from './forward/outcome.ts';
+import type { FleetHealth } from './forward/region-health.ts';
 import type { UpstreamRequest } from './forward/upstream.ts';
 import { type PlanFacts, planRegions } from './plan/plan.ts';
 import { explain } from './route/explain.ts';
 import { routingHeaders } from './route/headers.ts';
-import { readPlace } from './route/place.ts';
 import { type Asker, type Routing, routeAsk } from './route/route.ts';
 import type { RulesStore } from './rules/store.ts';
 import type { Settings } from './settings/settings.ts';
@@ -45,6 +50,11 @@ export interface GatewayParts {
   /** Takes what a region says; false where it has said something newer. */
   readonly hear: (beat: Heartbeat) => Promise<boolean>;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
+  readonly health: FleetHealth;
+  readonly accounts: Accounts;
+  readonly feedback: FeedbackOptions;
+  /** What all isolates have counted, as Prometheus reads it. */
+  readonly metrics: () => Promise<string>;
 }
 
 /** What the platform knows about one request beside itself. */
@@ -55,11 +65,14 @@ export interface RequestContext {
   readonly waitUntil: (promise: Promise<unknown>) => void;
 }
 
-type Handler = (request: Request, context: RequestContext) => Promise<Response>;
+interface Handling extends RequestContext {
+  readonly account: Account;
+}
+
+type Handler = (request: Request, context: Handling) => Promise<Response>;
 
 export class Gateway {
   readonly #parts: GatewayParts;
-  readonly #health = new FleetHealth();
   readonly #seen = new SeenTokens();
   readonly #routes: Readonly<Record<string, Readonly<Record<string, Handler>>>>;
 
@@ -68,16 +81,36 @@ export class Gateway {
     this.#routes = {
       '/v1/chat/completions': { POST: (request, context) => this.#generate(request, context, '/v1/chat/completions') },
       '/v1/completions': { POST: (request, context) => this.#generate(request, context, '/v1/completions') },
+      '/tokenize': { POST: (request, context) => this.#tokens(request, context, '/tokenize') },
+      '/detokenize': { POST: (request, context) => this.#tokens(request, context, '/detokenize') },
       '/v1/route': { POST: (request, context) => this.#explain(request, context) },
       '/v1/models': { GET: (request, context) => this.#models(request, context) },
+      '/v1/feedback': {
+        POST: (request, context) => this.#takeFeedback(request, context),
+        GET: (request, context) => this.#listFeedback(request, context),
+      },
+      '/metrics': { GET: (request) => answerMetrics(request, parts.settings, parts.metrics) },
       [HEARTBEAT_PATH]: { POST: (request) => this.#hear(request) },
       '/health': { GET: async (_, context) => this.#status(context) },
     };
   }
 
-  /** @throws ApiError for whatever is not served. */
   async handle(request: Request, context: RequestContext): Promise<Response> {
     const { pathname } = new URL(request.url);
+    const path = Object.hasOwn(this.#routes, pathname) ? pathname : undefined;
+    const account = this.#parts.accounts.open({ request, path, ...context });
+    try {
+      return account.answers(await this.#handle(request, pathname, { ...context, account }));
+    } catch (error) {
+      if (request.signal.aborted) account.leaves();
+      const told = answerError(error, request, context.requestId, this.#parts.log);
+      account.refuses(told.error);
+      return account.answers(told.response);
+    }
+  }
+
+  /** @throws ApiError for whatever is not served. */
+  async #handle(request: Request, pathname: string, context: Handling): Promise<Response> {
     const methods = Object.hasOwn(this.#routes, pathname) ? this.#routes[pathname] : undefined;
     if (methods === undefined)
       throw new ApiError('not_found_error', 'unknown_path', `there is nothing at ${request.method} ${pathname}`);
@@ -96,14 +129,20 @@ export class Gateway {
     }
   }
 
-  async #generate(request: Request, context: RequestContext, path: GenerationPath): Promise<Response> {
+  async #generate(request: Request, context: Handling, path: GenerationPath): Promise<Response> {
+    const { account } = context;
     const asker = await this.#asker(request, context);
     const ask = await readAsk(request, path);
+    account.asks(ask);
     const routing = await this.#route(ask, asker, context);
+    account.routes(routing);
     const headers = routingHeaders(routing);
     const { resolution } = routing;
-    if (resolution.kind === 'refuse')
-      return new ApiError('permission_error', 'refused_by_rule', resolution.reason).toResponse(headers);
+    if (resolution.kind === 'refuse') {
+      const error = new ApiError('permission_error', 'refused_by_rule', resolution.reason);
+      account.refuses(error);
+      return error.toResponse(headers);
+    }
     return this.#forward(
       {
         method: 'POST',
@@ -119,18 +158,50 @@ export class Gateway {
       },
       resolution.plan.map(({ region }) => region),
       headers,
+      account,
     );
   }
 
-  async #explain(request: Request, context: RequestContext): Promise<Response> {
+  async #tokens(request: Request, context: Handling, path: TokensPath): Promise<Response> {
+    const { account } = context;
+    const asker = await this.#asker(request, context);
+    const ask = await readTokensAsk(request, path);
+    account.laps.lap('parse');
+    const routing = await this.#route(ask, asker, context);
+    account.routes(routing);
+    const headers = routingHeaders(routing);
+    const { resolution } = routing;
+    if (resolution.kind === 'refuse') {
+      const error = new ApiError('permission_error', 'refused_by_rule', resolution.reason);
+      account.refuses(error);
+      return error.toResponse(headers);
+    }
+    return this.#forward(
+      {
+        method: 'POST',
+        path,
+        fields: tokensFields(ask, resolution.model, resolution.changes),
+        delivery: 'whole',
+        tenant: asker.tenant,
+        headers: passedOn(request, context),
+        signal: request.signal,
+      },
+      resolution.plan.map(({ region }) => region),
+      headers,
+      account,
+    );
+  }
+
+  async #explain(request: Request, context: Handling): Promise<Response> {
     const asker = await this.#asker(request, context);
     const ask = await readAsk(request, '/v1/route');
+    context.account.laps.lap('parse');
     const routing = await this.#route(ask, asker, context);
     return Response.json(explain(ask, asker, routing, this.#parts.classifier, Date.now()));
   }
 
   /** The nearest region's models, and `auto`. */
-  async #models(request: Request, context: RequestContext): Promise<Response> {
+  async #models(request: Request, context: Handling): Promise<Response> {
     const { place, tenant } = await this.#asker(request, context);
     const plan = planRegions(this.#parts.settings.regions, undefined, {
       ...this.#known(context),
@@ -149,6 +220,7 @@ export class Gateway {
       },
       plan.map(({ region }) => region),
       {},
+      context.account,
     );
     if (!response.ok) return response;
     const list = (await response.json()) as ModelList;
@@ -193,7 +265,7 @@ export class Gateway {
       rules: { source: inForce.source, version: inForce.version, problem: inForce.problem ?? null },
       regions: settings.regions.map(({ name }) => ({
         name,
-        ...this.#health.state(name, Date.now()),
+        ...this.#parts.health.state(name, Date.now()),
         replicas: beats
           .filter(({ beat }) => beat.region === name)
           .map(({ beat: { replica, running, waiting, draining }, heardAt }) => ({
@@ -208,25 +280,44 @@ export class Gateway {
     });
   }
 
-  async #asker(request: Request, context: RequestContext): Promise<Asker> {
-    const tenant = await authenticate(request.headers.get('authorization'), this.#parts.settings);
-    return { tenant, headers: request.headers, place: readPlace(context.cf) };
+  async #takeFeedback(request: Request, context: Handling): Promise<Response> {
+    const { tenant } = await this.#asker(request, context);
+    return takeFeedback(request, tenant, this.#parts.feedback);
   }
 
-  async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: RequestContext): Promise<Routing> {
+  async #listFeedback(request: Request, context: Handling): Promise<Response> {
+    const { tenant } = await this.#asker(request, context);
+    return listFeedback(new URL(request.url), tenant, this.#parts.feedback);
+  }
+
+  async #asker(request: Request, { account }: Handling): Promise<Asker> {
+    const tenant = await authenticate(request.headers.get('authorization'), this.#parts.settings);
+    account.admits(tenant);
+    return { tenant, headers: request.headers, place: account.place };
+  }
+
+  async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: Handling): Promise<Routing> {
     const { classifier, rules, settings } = this.#parts;
     const inForce = await rules.current(context.waitUntil);
     const known = this.#known(context);
-    return routeAsk(ask, asker, { classifier, rules: inForce, regions: settings.regions, known, now: Date.now() });
+    const { laps } = context.account;
+    return routeAsk(ask, asker, {
+      classifier,
+      rules: inForce,
+      regions: settings.regions,
+      known,
+      now: Date.now(),
+      laps,
+    });
   }
 
   /** What this isolate knows of the regions and their experts. */
   #known({ waitUntil }: RequestContext): Omit<PlanFacts, 'app' | 'load'> {
-    const { fleet, catalogue } = this.#parts;
+    const { fleet, catalogue, health } = this.#parts;
     return {
       beats: fleet.current(waitUntil) ?? [],
       catalogue: catalogue.current(waitUntil),
-      networkMs: (region) => this.#health.of(region).networkMs(Date.now()),
+      networkMs: (region) => health.of(region).networkMs(Date.now()),
     };
   }
 
@@ -235,11 +326,22 @@ export class Gateway {
     request: UpstreamRequest,
     regions: Parameters<typeof forward>[1],
     headers: Record<string, string>,
+    account: Account,
+    onOutcome?: (outcome: Outcome) => void,
   ): Promise<Response> {
-    const { settings, log } = this.#parts;
+    const { settings, log, health } = this.#parts;
+    const ends = account.forwards();
     let answer: Answer;
     try {
-      answer = await forward(request, regions, { ...settings, log, health: this.#health });
+      answer = await forward(request, regions, {
+        ...settings,
+        log,
+        health,
+        onOutcome: (outcome) => {
+          onOutcome?.(outcome);
+          ends(outcome);
+        },
+      });
     } catch (error) {
       if (error instanceof ApiError) return error.toResponse(headers);
       throw error;
@@ -252,11 +354,11 @@ export class Gateway {
 }
 
 /** Headers of the app that go on to the region: the request's identity, trace and deadline, nothing of the app's own. */
-function passedOn(request: Request, { requestId }: RequestContext): Record<string, string> {
-  const passed: Record<string, string> = { 'x-request-id': requestId };
-  for (const name of ['traceparent', 'tracestate', 'x-signpost-timeout-ms']) {
-    const value = request.headers.get(name);
-    if (value !== null) passed[name] = value;
-  }
-  return passed;
+function passedOn(request: Request, { requestId, account }: Handling): Record<string, string> {
+  const timeout = request.headers.get('x-signpost-timeout-ms');
+  return {
+    'x-request-id': requestId,
+    ...account.trace.headers,
+    ...(timeout === null ? {} : { 'x-signpost-timeout-ms': timeout }),
+  };
 }

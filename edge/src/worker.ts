@@ -1,13 +1,17 @@
 /**
  * The Worker: binds the gateway to Cloudflare. One isolate keeps one gateway, with its rules and classifier, over many requests.
  */
-import { ApiError, importTrustedKey } from '@signpost/contracts';
+import { importTrustedKey } from '@signpost/contracts';
+import type { Decisions } from './accounts/decisions-object.ts';
+import { openAccounts } from './accounts/open.ts';
+import { answerError } from './answer-error.ts';
 import { bundledRouter, bundledRules, routerModules } from './bundle.ts';
 import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
 import { Classifier } from './classify/classifier.ts';
 import { startRouter } from './classify/router.ts';
 import type { Fleet } from './fleet/fleet-object.ts';
+import { FleetHealth } from './forward/region-health.ts';
 import { Gateway } from './gateway.ts';
 import { RULES_KEY, RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
 import { readSettings, type Variables } from './settings/settings.ts';
@@ -19,8 +23,13 @@ interface Env extends Variables {
   readonly ARTIFACTS: R2Bucket;
   /** What regions say of themselves. */
   readonly FLEET: DurableObjectNamespace<Fleet>;
+  /** What happened: records, feedback, counts. */
+  readonly DECISIONS: DurableObjectNamespace<Decisions>;
+  /** Takes a data point of each record. */
+  readonly ANALYTICS?: AnalyticsEngineDataset;
 }
 
+export { Decisions } from './accounts/decisions-object.ts';
 export { Fleet } from './fleet/fleet-object.ts';
 
 const FLEET_MAX_AGE_MS = 1_000;
@@ -46,12 +55,7 @@ async function answer(request: Request, env: Env, context: ExecutionContext, req
       waitUntil: (promise) => context.waitUntil(promise),
     });
   } catch (error) {
-    // Nobody is there to read it.
-    if (request.signal.aborted) return new Response(null, { status: 499 });
-    const apiError = ApiError.from(error);
-    if (apiError.status >= 500)
-      log('request_failed', { requestId, code: apiError.code, reason: String(apiError.cause ?? apiError.message) });
-    return apiError.toResponse();
+    return answerError(error, request, requestId, log).response;
   }
 }
 
@@ -61,15 +65,35 @@ function createGateway(env: Env): Gateway {
   const now = () => Date.now();
   // Made for each use: a stub is good for the request that made it.
   const object = () => env.FLEET.getByName('fleet');
+  const health = new FleetHealth();
+  const rules = new RulesStore({
+    bundled: bundledRules,
+    regions: settings.regions.map(({ name }) => name),
+    read: () => env.CONFIG.get(RULES_KEY, { type: 'text', cacheTtl: RULES_MAX_AGE_MS / 1000 }),
+    now,
+    log,
+  });
+  const classifier = new Classifier({
+    load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: routerModules }),
+    now,
+    log,
+  });
   return new Gateway({
     settings,
     log,
-    rules: new RulesStore({
-      bundled: bundledRules,
-      regions: settings.regions.map(({ name }) => name),
-      read: () => env.CONFIG.get(RULES_KEY, { type: 'text', cacheTtl: RULES_MAX_AGE_MS / 1000 }),
+    rules,
+    classifier,
+    health,
+    ...openAccounts({
+      settings,
+      rules,
+      classifier,
+      health,
       now,
       log,
+      object: () => env.DECISIONS.getByName('decisions'),
+      analytics: env.ANALYTICS,
+      writeLine: (json) => console.log(json),
     }),
     // Copies: what comes over RPC is to be disposed of.
     fleet: new Cached({
@@ -88,11 +112,6 @@ function createGateway(env: Env): Gateway {
       log,
     }),
     hear: async (beat) => object().hear(beat),
-    classifier: new Classifier({
-      load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: routerModules }),
-      now,
-      log,
-    }),
   });
 }
 

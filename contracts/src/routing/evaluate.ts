@@ -106,7 +106,7 @@ function bodyHolds(test: BodyTest, value: unknown): boolean {
 }
 
 /** What stands at a dotted path; a number in it is an index. */
-function valueAt(body: unknown, path: string): unknown {
+export function valueAt(body: unknown, path: string): unknown {
   return path
     .split('.')
     .reduce<unknown>(

@@ -4,10 +4,11 @@
 import type { Routing } from './route.ts';
 
 /** `x-signpost-*` of a decision. Label and confidence are left out where the prompt has not been classified. */
-export function routingHeaders({ classification, decision, resolution }: Routing): Record<string, string> {
+export function routingHeaders({ classification, rules, decision, resolution }: Routing): Record<string, string> {
   return {
     'x-signpost-classifier': classification.state,
     'x-signpost-rule': decision.rule,
+    'x-signpost-rules': rules.version,
     ...('verdict' in classification
       ? {
           'x-signpost-label': classification.verdict.label,

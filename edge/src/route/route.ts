@@ -4,6 +4,7 @@
  * Served requests and explanations (`POST /v1/route`) both come out of `routeAsk`; there is no second path that could disagree.
  */
 import { ApiError, type Decision, decide, formatModelName, Problem, parseModelName } from '@signpost/contracts';
+import type { Laps } from '../accounts/laps.ts';
 import type { Ask, RuleChanges } from '../ask/ask.ts';
 import type { Classification, Classifier } from '../classify/classifier.ts';
 import { type PlanFacts, type PlannedRegion, planRegions } from '../plan/plan.ts';
@@ -49,9 +50,11 @@ export async function routeAsk(
     readonly known: Omit<PlanFacts, 'app' | 'load'>;
     /** Milliseconds since the epoch. */
     readonly now: number;
+    readonly laps?: Laps;
   },
 ): Promise<Routing> {
   const classification = await using.classifier.classify(ask.prompt);
+  using.laps?.lap('classify');
   const { tenant, headers, place } = asker;
   const facts = {
     model: ask.model,
@@ -67,13 +70,16 @@ export async function routeAsk(
   };
   const verdict = classification.state === 'ready' ? classification.verdict : undefined;
   const decision = decide(using.rules.rules, { ...facts, classification: verdict });
+  using.laps?.lap('rules');
   const resolution = resolve(ask, decision, place, using);
+  using.laps?.lap('plan');
   if (resolution.kind === 'refuse' || !('verdict' in classification))
     return { classification, rules: using.rules, decision, resolution };
   const others = Object.entries(classification.verdict.probabilities)
     .filter(([label, probability]) => label !== verdict?.label && probability >= MIN_AHEAD)
     .sort(([, a], [, b]) => b - a)
     .map(([label, confidence]) => decide(using.rules.rules, { ...facts, classification: { label, confidence } }));
+  using.laps?.lap('rules');
   const ahead = others.flatMap(({ model }) =>
     model === undefined || model === 'requested' || model === resolution.model ? [] : model,
   );

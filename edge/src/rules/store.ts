@@ -43,6 +43,11 @@ export class RulesStore {
     this.#options = options;
   }
 
+  /** As this isolate has them, if it has them. */
+  get known(): RulesInForce | undefined {
+    return this.#current;
+  }
+
   /**
    * The rules to decide this request by.
    *

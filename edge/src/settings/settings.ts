@@ -6,6 +6,7 @@
  */
 import { ApiError, digestSchema, Problem, parseWith, signingKey } from '@signpost/contracts';
 import { z } from 'zod';
+import type { RecordOptions } from '../accounts/record.ts';
 import { type Region, regionsSchema } from '../plan/regions.ts';
 
 /** Variables and secrets, as Cloudflare hands them over. */
@@ -20,6 +21,14 @@ export interface Variables {
   readonly ALLOW_ANONYMOUS?: string;
   /** Public keys in PEM, one after the other, that the catalogue in R2 is to be signed with; none takes any. */
   readonly CATALOGUE_KEYS?: string;
+  /** JSON list of sha256 of keys (hex) that may read `/metrics`; without it there are none. */
+  readonly METRICS_KEY_HASHES?: string;
+  /** Share of requests that are recorded, from 0 to 1. */
+  readonly DECISIONS_SAMPLE?: string;
+  /** "false" writes no record to the log. */
+  readonly LOG_DECISIONS?: string;
+  /** "true" puts prompts into records. */
+  readonly RECORD_PROMPTS?: string;
   readonly CONNECT_TIMEOUT_MS?: string;
   readonly FIRST_TOKEN_TIMEOUT_MS?: string;
   readonly ANSWER_TIMEOUT_MS?: string;
@@ -50,6 +59,9 @@ export interface Settings {
   /** Public keys (SPKI) that the catalogue is to be signed with. */
   readonly catalogueKeys: readonly Uint8Array[];
   readonly timeouts: Timeouts;
+  /** sha256 of keys that may read the metrics. */
+  readonly metricsKeys: readonly string[];
+  readonly records: RecordOptions & { readonly log: 'written' | 'left out' };
 }
 
 /** The error for what only the operator can mend. */
@@ -90,6 +102,15 @@ export function readSettings(variables: Variables): Settings {
       answerMs: readMilliseconds('ANSWER_TIMEOUT_MS', variables.ANSWER_TIMEOUT_MS, 120_000),
       idleMs: readMilliseconds('IDLE_TIMEOUT_MS', variables.IDLE_TIMEOUT_MS, 30_000),
       keepAliveMs: readMilliseconds('KEEP_ALIVE_MS', variables.KEEP_ALIVE_MS, 10_000),
+    },
+    metricsKeys:
+      variables.METRICS_KEY_HASHES === undefined
+        ? []
+        : parseVariable('METRICS_KEY_HASHES', z.array(digestSchema).min(1), variables.METRICS_KEY_HASHES),
+    records: {
+      sample: readShare('DECISIONS_SAMPLE', variables.DECISIONS_SAMPLE),
+      prompts: variables.RECORD_PROMPTS === 'true' ? 'recorded' : 'left out',
+      log: variables.LOG_DECISIONS === 'false' ? 'left out' : 'written',
     },
   };
 }
@@ -133,6 +154,15 @@ function readMilliseconds(name: string, text: string | undefined, fallback: numb
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1)
     throw misconfigured(`the variable ${name} is "${text}", expected whole milliseconds above 0`);
+  return value;
+}
+
+/** 1 where it is left out. */
+function readShare(name: string, text: string | undefined): number {
+  if (text === undefined) return 1;
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= 1))
+    throw misconfigured(`the variable ${name} is "${text}", expected a share from 0 to 1`);
   return value;
 }
 
