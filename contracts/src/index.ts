@@ -18,6 +18,8 @@ export * from './residency.ts';
 export * from './routing/evaluate.ts';
 export { compilePattern, type Pattern, patternSchema } from './routing/pattern.ts';
 export * from './routing/rules.ts';
+export { keyOf, pointOf } from './routing/share.ts';
+export { type SoftMixture, softMixture } from './routing/soft-mixture.ts';
 export * from './safetensors.ts';
 export * from './signed-catalogue.ts';
 export * from './tokenizer-changes.ts';

@@ -108,7 +108,8 @@ export class Gateway {
       {
         method: 'POST',
         path,
-        fields: upstreamFields(ask, resolution.model, resolution.changes),
+        fields: upstreamFields(ask, resolution.chosen.name, resolution.changes),
+        byName: resolution.model,
         delivery: ask.delivery,
         tenant: asker.tenant,
         headers: {
@@ -216,7 +217,9 @@ export class Gateway {
   async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: RequestContext): Promise<Routing> {
     const { classifier, rules, settings } = this.#parts;
     const inForce = await rules.current(context.waitUntil);
-    const known = this.#known(context);
+    // Before anything else looks: who begins to read it waits for it.
+    const catalogue = await this.#parts.catalogue.recent(context.waitUntil);
+    const known = { ...this.#known(context), catalogue };
     return routeAsk(ask, asker, { classifier, rules: inForce, regions: settings.regions, known, now: Date.now() });
   }
 

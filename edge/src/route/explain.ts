@@ -32,9 +32,19 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Cl
     rule: decision.rule,
     action: decision.action,
     ...(resolution.kind === 'refuse'
-      ? { model: null, refused: resolution.reason, max_tokens: null, ahead: [], plan: [] }
+      ? { model: null, versions: null, refused: resolution.reason, max_tokens: null, ahead: [], plan: [] }
       : {
           model: resolution.model,
+          /** Of a channel that several versions share, the one that this request's key falls to; null where the catalogue isn't known. */
+          versions:
+            resolution.chosen.versions?.map(({ expert, selector, version, weight, share, by }) => ({
+              expert,
+              selector,
+              digest: version.digest,
+              weight,
+              share,
+              by,
+            })) ?? null,
           refused: null,
           max_tokens: resolution.changes.maxTokens ?? null,
           ahead: resolution.ahead,
