@@ -18,12 +18,16 @@ import {
   SeenTokens,
   verifyRequest,
 } from '@signpost/contracts';
+import type { AnswerCache } from './answers/cache.ts';
+import { cacheability } from './answers/cacheable.ts';
+import { AnswerUses } from './answers/uses.ts';
 import { type GenerationPath, readAsk, upstreamFields } from './ask/ask.ts';
 import { authenticate } from './auth/keys.ts';
 import type { Cached } from './cached.ts';
 import type { Classifier } from './classify/classifier.ts';
 import type { HeardBeat } from './fleet/roll.ts';
 import { type Answer, forward } from './forward/forward.ts';
+import type { Outcome } from './forward/outcome.ts';
 import { FleetHealth } from './forward/region-health.ts';
 import type { UpstreamRequest } from './forward/upstream.ts';
 import { type PlanFacts, planRegions } from './plan/plan.ts';
@@ -42,6 +46,7 @@ export interface GatewayParts {
   readonly fleet: Cached<readonly HeardBeat[]>;
   /** Versions and sizes of experts; undefined where R2 has no catalogue. */
   readonly catalogue: Cached<Catalogue | undefined>;
+  readonly answers: AnswerCache;
   /** Takes what a region says; false where it has said something newer. */
   readonly hear: (beat: Heartbeat) => Promise<boolean>;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
@@ -104,7 +109,13 @@ export class Gateway {
     const { resolution } = routing;
     if (resolution.kind === 'refuse')
       return new ApiError('permission_error', 'refused_by_rule', resolution.reason).toResponse(headers);
-    return this.#forward(
+    const beats = this.#parts.fleet.current(context.waitUntil) ?? [];
+    const kept = cacheability(ask, asker.tenant, resolution, request.headers, beats);
+    const lookup = await this.#parts.answers.look(kept, ask, context.requestId);
+    if (lookup.state !== 'off') headers['x-signpost-cache'] = lookup.state;
+    if (lookup.state === 'hit') return withHeaders(lookup.response, headers);
+    const uses = new AnswerUses([lookup.state === 'miss' ? lookup.keep : undefined]);
+    const response = await this.#forward(
       {
         method: 'POST',
         path,
@@ -120,14 +131,16 @@ export class Gateway {
       },
       resolution.plan.map(({ region }) => region),
       headers,
+      uses.ends,
     );
+    return uses.of(response, context.waitUntil);
   }
 
   async #explain(request: Request, context: RequestContext): Promise<Response> {
     const asker = await this.#asker(request, context);
     const ask = await readAsk(request, '/v1/route');
     const routing = await this.#route(ask, asker, context);
-    return Response.json(explain(ask, asker, routing, this.#parts.classifier, Date.now()));
+    return Response.json(explain(ask, asker, routing, this.#known(context).beats, this.#parts.classifier, Date.now()));
   }
 
   /** The nearest region's models, and `auto`. */
@@ -238,20 +251,26 @@ export class Gateway {
     request: UpstreamRequest,
     regions: Parameters<typeof forward>[1],
     headers: Record<string, string>,
+    onOutcome: (outcome: Outcome) => void = () => undefined,
   ): Promise<Response> {
     const { settings, log } = this.#parts;
     let answer: Answer;
     try {
-      answer = await forward(request, regions, { ...settings, log, health: this.#health });
+      answer = await forward(request, regions, { ...settings, log, health: this.#health, onOutcome });
     } catch (error) {
       if (error instanceof ApiError) return error.toResponse(headers);
       throw error;
     }
     const { response, region } = answer;
-    for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
+    withHeaders(response, headers);
     if (region !== undefined) response.headers.set('x-signpost-region', region);
     return response;
   }
+}
+
+function withHeaders(response: Response, headers: Readonly<Record<string, string>>): Response {
+  for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
+  return response;
 }
 
 /** Headers of the app that go on to the region: the request's identity, trace and deadline, nothing of the app's own. */

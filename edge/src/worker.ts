@@ -2,6 +2,7 @@
  * The Worker: binds the gateway to Cloudflare. One isolate keeps one gateway, with its rules and classifier, over many requests.
  */
 import { ApiError, importTrustedKey } from '@signpost/contracts';
+import { AnswerCache } from './answers/cache.ts';
 import { bundledRouter, bundledRules, routerModules } from './bundle.ts';
 import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
@@ -87,6 +88,7 @@ function createGateway(env: Env): Gateway {
       now,
       log,
     }),
+    answers: new AnswerCache({ open: () => caches.open('answers'), now, log }),
     hear: async (beat) => object().hear(beat),
     classifier: new Classifier({
       load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: routerModules }),

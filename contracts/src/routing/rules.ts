@@ -142,7 +142,7 @@ export type ShadowRule = z.output<typeof shadowSchema>;
 
 /** What every action that answers may say beside its model. */
 const beside = {
-  /** Regions allowed, most preferred first; all when left out. */
+  /** Regions allowed; all when left out. */
   regions: z.array(z.string().min(1)).min(1).optional(),
   limits: limitsSchema.optional(),
   systemPrefix: systemPrefixSchema.optional(),

@@ -48,6 +48,8 @@ type Resolution =
     }
   | { readonly kind: 'refuse'; readonly reason: string };
 
+export type Serving = Extract<Resolution, { readonly kind: 'serve' }>;
+
 export interface Routing {
   readonly classification: Classification;
   readonly rules: RulesInForce;

@@ -73,6 +73,11 @@ export function chooseVersions(
   }
 }
 
+/** What `x-signpost-digest` says where just these versions answered. */
+export function digestsOf(versions: readonly ChosenVersion[]): string {
+  return versions.map(({ version }) => version.digest).join('+');
+}
+
 function choose(
   { expert, selector = DEFAULT_CHANNEL, weight }: ModelTerm,
   by: string,
