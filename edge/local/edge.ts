@@ -42,6 +42,8 @@ export interface EdgeHandle {
   readonly url: string;
   /** Puts a routing.yaml into KV. In force once the Worker's copy has aged (30 s). */
   setRouting(text: string): Promise<void>;
+  /** Puts an object into R2, or takes it away. */
+  setArtifact(key: string, value: string | Uint8Array | undefined): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -75,13 +77,16 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
     const config = await miniflare.getKVNamespace('CONFIG');
     const artifacts = await miniflare.getR2Bucket('ARTIFACTS');
     if (options.routing !== undefined) await config.put(RULES_KEY, options.routing);
-    for (const [key, value] of Object.entries(options.artifacts ?? {})) {
+    const setArtifact = async (key: string, value: string | Uint8Array | undefined) => {
+      if (value === undefined) await artifacts.delete(key);
       // Miniflare's proxy knows typed arrays, but no Buffer.
-      await artifacts.put(key, typeof value === 'string' ? value : new Uint8Array(value));
-    }
+      else await artifacts.put(key, typeof value === 'string' ? value : new Uint8Array(value));
+    };
+    for (const [key, value] of Object.entries(options.artifacts ?? {})) await setArtifact(key, value);
     return {
       url,
       setRouting: (text) => config.put(RULES_KEY, text),
+      setArtifact,
       close: () => miniflare.dispose(),
     };
   } catch (error) {

@@ -12,7 +12,8 @@ function cached(read: () => Promise<string>) {
     now: () => clock.now,
     log: (event) => logged.push(event),
   });
-  return { clock, pending, logged, look: () => view.current((promise) => pending.push(promise)) };
+  const waitUntil = (promise: Promise<unknown>) => pending.push(promise);
+  return { clock, pending, logged, look: () => view.current(waitUntil), lookAgain: () => view.recent(waitUntil) };
 }
 
 it('is read beside the request that finds it old, once in its age', async () => {
@@ -51,4 +52,19 @@ it('stays as it was when it can not be read, and a read that is lost does not st
   look();
   await pending.at(-1);
   expect(look()).toBe('b');
+});
+
+it('is waited for where nothing is known or only what is old, and not again while it can not be read', async () => {
+  const answers = [async () => 'a', async () => 'b', () => Promise.reject(new Error('overloaded'))];
+  const { clock, lookAgain, pending } = cached(() => (answers.shift() ?? (() => new Promise(() => undefined)))());
+  expect(await lookAgain()).toBe('a');
+  clock.now = 30_000;
+  expect(await lookAgain()).toBe('a');
+  await Promise.all(pending);
+  clock.now = 90_000;
+  expect(await lookAgain()).toBe('b');
+  expect(answers).toHaveLength(0);
+  // What takes too long is not waited for, by the first nor by those after it.
+  clock.now = 200_000;
+  expect(await Promise.all([lookAgain(), lookAgain()])).toEqual(['b', 'b']);
 });

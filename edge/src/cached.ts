@@ -2,6 +2,7 @@
  * Something read from elsewhere, as one isolate knows it: a copy that is renewed beside the request that finds it old. No request waits for it; the first of an
  * isolate goes without.
  */
+import { withinOr } from './forward/timeout.ts';
 
 export interface CachedOptions<T> {
   /** What it is, for the log. */
@@ -16,11 +17,17 @@ export interface CachedOptions<T> {
 /** A refresh that takes longer is taken for lost (its request may have been cancelled), and another one starts. */
 const REFRESH_TIMEOUT_MS = 5_000;
 
+/** Older than that, nobody may have looked for hours. */
+const OLD_MS = 60_000;
+/** A moment: many times what R2 takes nearby. */
+const MAX_WAIT_MS = 300;
+
 export class Cached<T> {
   readonly #options: CachedOptions<T>;
   #current: T | undefined;
   #readAt = Number.NEGATIVE_INFINITY;
   #refreshStartedAt = Number.NEGATIVE_INFINITY;
+  #failedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: CachedOptions<T>) {
     this.#options = options;
@@ -37,6 +44,18 @@ export class Cached<T> {
     return this.#current;
   }
 
+  /** As `current`; but where nothing is known, or only what is old, the request that finds it so waits a moment for what is new. */
+  async recent(waitUntil: (promise: Promise<unknown>) => void): Promise<T | undefined> {
+    const { now } = this.#options;
+    const isTried = Math.max(this.#refreshStartedAt, this.#failedAt) > now() - REFRESH_TIMEOUT_MS;
+    if (now() - this.#readAt < OLD_MS || isTried) return this.current(waitUntil);
+    this.#refreshStartedAt = now();
+    const refresh = this.#refresh();
+    waitUntil(refresh);
+    await withinOr(refresh, MAX_WAIT_MS, undefined);
+    return this.#current;
+  }
+
   /** Never rejects: what was known stays, and the next request tries again. */
   async #refresh(): Promise<void> {
     const { name, read, now, log } = this.#options;
@@ -44,6 +63,7 @@ export class Cached<T> {
       this.#current = await read();
       this.#readAt = now();
     } catch (error) {
+      this.#failedAt = now();
       log(`${name}_unreadable`, { reason: error instanceof Error ? error.message : String(error) });
     }
     this.#refreshStartedAt = Number.NEGATIVE_INFINITY;

@@ -22,6 +22,9 @@ import type { Account, Accounts } from './accounts/accounts.ts';
 import { type FeedbackOptions, listFeedback, takeFeedback } from './accounts/feedback.ts';
 import { answerMetrics } from './accounts/metrics.ts';
 import { answerError } from './answer-error.ts';
+import type { AnswerCache } from './answers/cache.ts';
+import { cacheability } from './answers/cacheable.ts';
+import { AnswerUses } from './answers/uses.ts';
 import { type GenerationPath, readAsk, upstreamFields } from './ask/ask.ts';
 import { readTokensAsk, type TokensPath, tokensFields } from './ask/tokens.ts';
 import { authenticate } from './auth/keys.ts';
@@ -47,6 +50,7 @@ export interface GatewayParts {
   readonly fleet: Cached<readonly HeardBeat[]>;
   /** Versions and sizes of experts; undefined where R2 has no catalogue. */
   readonly catalogue: Cached<Catalogue | undefined>;
+  readonly answers: AnswerCache;
   /** Takes what a region says; false where it has said something newer. */
   readonly hear: (beat: Heartbeat) => Promise<boolean>;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
@@ -143,11 +147,18 @@ export class Gateway {
       account.refuses(error);
       return error.toResponse(headers);
     }
-    return this.#forward(
+    const beats = this.#parts.fleet.current(context.waitUntil) ?? [];
+    const kept = cacheability(ask, asker.tenant, resolution, request.headers, beats);
+    const lookup = await this.#parts.answers.look(kept, ask, context.requestId);
+    if (lookup.state !== 'off') headers['x-signpost-cache'] = lookup.state;
+    if (lookup.state === 'hit') return withHeaders(lookup.response, headers);
+    const uses = new AnswerUses([lookup.state === 'miss' ? lookup.keep : undefined]);
+    const response = await this.#forward(
       {
         method: 'POST',
         path,
-        fields: upstreamFields(ask, resolution.model, resolution.changes),
+        fields: upstreamFields(ask, resolution.chosen.name, resolution.changes),
+        byName: resolution.model,
         delivery: ask.delivery,
         tenant: asker.tenant,
         headers: {
@@ -159,7 +170,9 @@ export class Gateway {
       resolution.plan.map(({ region }) => region),
       headers,
       account,
+      uses.ends,
     );
+    return uses.of(response, context.waitUntil);
   }
 
   async #tokens(request: Request, context: Handling, path: TokensPath): Promise<Response> {
@@ -197,7 +210,7 @@ export class Gateway {
     const ask = await readAsk(request, '/v1/route');
     context.account.laps.lap('parse');
     const routing = await this.#route(ask, asker, context);
-    return Response.json(explain(ask, asker, routing, this.#parts.classifier, Date.now()));
+    return Response.json(explain(ask, asker, routing, this.#known(context).beats, this.#parts.classifier, Date.now()));
   }
 
   /** The nearest region's models, and `auto`. */
@@ -299,7 +312,9 @@ export class Gateway {
   async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: Handling): Promise<Routing> {
     const { classifier, rules, settings } = this.#parts;
     const inForce = await rules.current(context.waitUntil);
-    const known = this.#known(context);
+    // Before anything else looks: who begins to read it waits for it.
+    const catalogue = await this.#parts.catalogue.recent(context.waitUntil);
+    const known = { ...this.#known(context), catalogue };
     const { laps } = context.account;
     return routeAsk(ask, asker, {
       classifier,
@@ -327,7 +342,7 @@ export class Gateway {
     regions: Parameters<typeof forward>[1],
     headers: Record<string, string>,
     account: Account,
-    onOutcome?: (outcome: Outcome) => void,
+    onOutcome: (outcome: Outcome) => void = () => undefined,
   ): Promise<Response> {
     const { settings, log, health } = this.#parts;
     const ends = account.forwards();
@@ -338,7 +353,7 @@ export class Gateway {
         log,
         health,
         onOutcome: (outcome) => {
-          onOutcome?.(outcome);
+          onOutcome(outcome);
           ends(outcome);
         },
       });
@@ -347,10 +362,15 @@ export class Gateway {
       throw error;
     }
     const { response, region } = answer;
-    for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
+    withHeaders(response, headers);
     if (region !== undefined) response.headers.set('x-signpost-region', region);
     return response;
   }
+}
+
+function withHeaders(response: Response, headers: Readonly<Record<string, string>>): Response {
+  for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
+  return response;
 }
 
 /** Headers of the app that go on to the region: the request's identity, trace and deadline, nothing of the app's own. */

@@ -5,6 +5,7 @@ import { importTrustedKey } from '@signpost/contracts';
 import type { Decisions } from './accounts/decisions-object.ts';
 import { openAccounts } from './accounts/open.ts';
 import { answerError } from './answer-error.ts';
+import { AnswerCache } from './answers/cache.ts';
 import { bundledRouter, bundledRules, routerModules } from './bundle.ts';
 import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
@@ -111,6 +112,7 @@ function createGateway(env: Env): Gateway {
       now,
       log,
     }),
+    answers: new AnswerCache({ open: () => caches.open('answers'), now, log }),
     hear: async (beat) => object().hear(beat),
   });
 }

@@ -4,6 +4,7 @@
  * Conditions are three-valued (Kleene): while the classifier is cold or abstains, what asks for a label is neither true nor false, and a
  * rule fires only when its condition is true. So `not: {label: math}` doesn't fire on a prompt nobody has classified.
  */
+import { valueAt } from './body-value.ts';
 import type { Action, BodyTest, Condition, RoutingRules, Rule } from './rules.ts';
 import { pointOf } from './share.ts';
 import { isWithin } from './time-window.ts';
@@ -31,7 +32,7 @@ export type Truth = boolean | 'unknown';
 export interface Decision {
   readonly rule: string;
   readonly action: Action;
-  /** What the action comes to for this request; undefined where it refuses. */
+  /** What the action comes to for this request: a model, or `requested` or `label` for what they stand for; undefined where it refuses or mixes. */
   readonly model: string | undefined;
   /** Rules looked at before, with what their conditions came to: why the earlier ones didn't fire. */
   readonly passed: readonly { readonly rule: string; readonly result: false | 'unknown' }[];
@@ -88,7 +89,7 @@ export function holds(condition: Condition, facts: RoutingFacts, rule: string): 
 
 /** Of several models the one that the request's key falls to, the first where it has none. */
 function modelOf({ name, then: action }: Rule, facts: RoutingFacts): string | undefined {
-  if ('refuse' in action) return undefined;
+  if ('refuse' in action || 'mixture' in action) return undefined;
   if ('model' in action) return action.model;
   const total = action.split.reduce((sum, { weight }) => sum + weight, 0);
   let left = (pointOf(action.by, facts, name) ?? 0) * total;
@@ -103,19 +104,6 @@ function bodyHolds(test: BodyTest, value: unknown): boolean {
   if (test === true) return value !== undefined && value !== null;
   if ('anyOf' in test) return test.anyOf.some((wanted) => wanted === value);
   return typeof value === 'number' && within(test, value);
-}
-
-/** What stands at a dotted path; a number in it is an index. */
-export function valueAt(body: unknown, path: string): unknown {
-  return path
-    .split('.')
-    .reduce<unknown>(
-      (value, key) =>
-        typeof value === 'object' && value !== null && Object.hasOwn(value, key)
-          ? (value as Record<string, unknown>)[key]
-          : undefined,
-      body,
-    );
 }
 
 function includes(values: readonly string[], value: string | undefined): boolean {

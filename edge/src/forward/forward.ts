@@ -125,7 +125,9 @@ async function forwardStream(
     if (resumable === undefined) throw error;
     const digests = from.headers.get('x-signpost-digest');
     const { tokens } = resumable;
-    const rest = { ...request, fields: resumable.rest(digests) };
+    // Half an answer by one version and half by another is none.
+    const { byName: _, ...pinned } = request;
+    const rest = { ...pinned, fields: resumable.rest(digests) };
     // The one that broke may have been restarted meanwhile: it comes last.
     const others = [
       ...regions.filter(({ name }) => name !== from.region),
@@ -208,7 +210,7 @@ async function attempt(
   breaker.begin(started);
   tally.asks();
   try {
-    const answer = await ask(request, region, options, own);
+    const answer = await askByVersion(request, region, options, own);
     tally.asked('answered');
     if (answer.kind === 'whole') breaker.succeed();
     else {
@@ -230,6 +232,20 @@ async function attempt(
     log('region_failed', { region: region.name, reason: error.message, path: request.path });
     throw error;
   }
+}
+
+/** Asks for the versions that the edge chose, and by name where this region doesn't know them: catalogues differ for some seconds after each change. */
+async function askByVersion(
+  { byName, ...request }: UpstreamRequest,
+  region: Region,
+  options: ForwardOptions,
+  own: AbortController,
+): Promise<WholeAnswer | StreamedAnswer> {
+  const answer = await ask(request, region, options, own);
+  const isPinned = byName !== undefined && request.fields?.model !== byName;
+  if (!isPinned || answer.kind !== 'whole' || answer.errorCode !== 'model_not_found') return answer;
+  options.log('version_unknown', { region: region.name, model: request.fields?.model, path: request.path });
+  return ask({ ...request, fields: { ...request.fields, model: byName } }, region, options, own);
 }
 
 /** What a region says it took itself, until its headers. */

@@ -14,6 +14,8 @@ export interface UpstreamRequest {
   readonly path: string;
   /** Fields of its JSON body; undefined for GET. */
   readonly fields: Readonly<Record<string, unknown>> | undefined;
+  /** The model's name without the versions that the edge chose: for a region that doesn't know them (yet). */
+  readonly byName?: string;
   readonly delivery: 'stream' | 'whole';
   readonly tenant: string | undefined;
   /** Passed on as they are. */

@@ -1,12 +1,21 @@
 /**
  * A decision for people: the answer of `POST /v1/route`.
  */
+import { type Cacheability, cacheability } from '../answers/cacheable.ts';
 import type { Ask } from '../ask/ask.ts';
 import type { Classifier } from '../classify/classifier.ts';
+import type { HeardBeat } from '../fleet/roll.ts';
 import type { Asker, Routing } from './route.ts';
 
 /** The explanation as JSON; times in milliseconds. */
-export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Classifier, now: number) {
+export function explain(
+  ask: Ask,
+  asker: Asker,
+  routing: Routing,
+  beats: readonly HeardBeat[],
+  classifier: Classifier,
+  now: number,
+) {
   const { classification, decision, resolution, rules } = routing;
   return {
     object: 'route',
@@ -32,9 +41,30 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Cl
     rule: decision.rule,
     action: decision.action,
     ...(resolution.kind === 'refuse'
-      ? { model: null, refused: resolution.reason, max_tokens: null, ahead: [], plan: [] }
+      ? {
+          model: null,
+          versions: null,
+          cache: null,
+          shadow: null,
+          refused: resolution.reason,
+          max_tokens: null,
+          ahead: [],
+          plan: [],
+        }
       : {
           model: resolution.model,
+          /** Of a channel that several versions share, the one that this request's key falls to; null where the catalogue isn't known. */
+          versions:
+            resolution.chosen.versions?.map(({ expert, selector, version, weight, share, by }) => ({
+              expert,
+              selector,
+              digest: version.digest,
+              weight,
+              share,
+              by,
+            })) ?? null,
+          cache: explainCache(cacheability(ask, asker.tenant, resolution, asker.headers, beats)),
+          shadow: resolution.shadow ?? null,
           refused: null,
           max_tokens: resolution.changes.maxTokens ?? null,
           ahead: resolution.ahead,
@@ -46,4 +76,18 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Cl
           })),
         }),
   };
+}
+
+/** Null where the rule keeps no answers; `bypass` says why this request has none. */
+function explainCache(what: Cacheability) {
+  switch (what.kind) {
+    case 'off':
+      return null;
+    case 'bypass':
+      return { bypass: what.why };
+    case 'cacheable':
+      return { bypass: null, ...what.rule };
+    default:
+      return what satisfies never;
+  }
 }
