@@ -4,18 +4,10 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import {
-  type Digest,
-  HEARTBEAT_AUDIENCE,
-  HEARTBEAT_PATH,
-  type Heartbeat,
-  SeenTokens,
-  signingKey,
-  signRequest,
-  verifyRequest,
-} from '@signpost/contracts';
+import { HEARTBEAT_PATH, type Heartbeat, SeenTokens, signingKey, verifyRequest } from '@signpost/contracts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type EdgeHandle, startEdge } from './edge.ts';
+import { heartbeatOf, tellEdge } from './heartbeats.ts';
 import { answerStatus, answerWhole, DONE, event, gate, startEvents, Upstream } from './upstream.ts';
 
 const KEY = 'sk-test-key';
@@ -439,29 +431,11 @@ async function rest(chunks: AsyncGenerator<string, undefined>): Promise<string> 
 }
 
 describe('heartbeats', () => {
-  const beat = (more: Partial<Heartbeat> = {}): Heartbeat => ({
-    region: 'near',
-    replica: '11111111-1111-4111-8111-111111111111',
-    sentAt: Date.now(),
-    base: 'b'.repeat(64) as Digest,
-    running: 3,
-    waiting: 1,
-    kvBlocks: 10,
-    kvBlocksFree: 5,
-    slots: 2,
-    slotsFree: 1,
-    experts: { device: [], host: [], loading: [] },
-    queuedTokens: 0,
-    prefillTokensPerSecond: null,
-    pageInBytesPerSecond: { host: null, store: null },
-    draining: false,
-    ...more,
-  });
+  const REPLICA = '11111111-1111-4111-8111-111111111111';
+  const beat = (more: Partial<Heartbeat> = {}) =>
+    heartbeatOf('near', { replica: REPLICA, running: 3, waiting: 1, ...more });
   async function tell(said: unknown, secret = SECRET): Promise<{ status: number; body: unknown }> {
-    const body = JSON.stringify(said);
-    const request = { region: HEARTBEAT_AUDIENCE, method: 'POST', path: HEARTBEAT_PATH, body };
-    const token = await signRequest(signingKey(secret), request, { tenant: undefined });
-    const answer = await post(HEARTBEAT_PATH, body, { headers: { authorization: `Bearer ${token}` } });
+    const answer = await tellEdge(edge.url, said, secret);
     return { status: answer.status, body: await answer.json() };
   }
   const region = async (name: string) =>

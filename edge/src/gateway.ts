@@ -36,6 +36,7 @@ import type { Outcome } from './forward/outcome.ts';
 import type { FleetHealth } from './forward/region-health.ts';
 import type { UpstreamRequest } from './forward/upstream.ts';
 import { type PlanFacts, planRegions } from './plan/plan.ts';
+import { PrefixMemory } from './plan/prefixes.ts';
 import { explain } from './route/explain.ts';
 import { routingHeaders } from './route/headers.ts';
 import { type Asker, type Routing, routeAsk } from './route/route.ts';
@@ -78,6 +79,7 @@ type Handler = (request: Request, context: Handling) => Promise<Response>;
 export class Gateway {
   readonly #parts: GatewayParts;
   readonly #seen = new SeenTokens();
+  readonly #prefixes = new PrefixMemory(Date.now);
   readonly #routes: Readonly<Record<string, Readonly<Record<string, Handler>>>>;
 
   constructor(parts: GatewayParts) {
@@ -170,7 +172,11 @@ export class Gateway {
       resolution.plan.map(({ region }) => region),
       headers,
       account,
-      uses.ends,
+      (outcome) => {
+        const region = outcome.regions.at(-1);
+        if (region !== undefined && outcome.ending !== 'refused') this.#prefixes.served(resolution.marks, region);
+        uses.ends(outcome);
+      },
     );
     return uses.of(response, context.waitUntil);
   }
@@ -314,7 +320,7 @@ export class Gateway {
     const inForce = await rules.current(context.waitUntil);
     // Before anything else looks: who begins to read it waits for it.
     const catalogue = await this.#parts.catalogue.recent(context.waitUntil);
-    const known = { ...this.#known(context), catalogue };
+    const known = { ...this.#known(context), catalogue, prefixes: this.#prefixes };
     const { laps } = context.account;
     return routeAsk(ask, asker, {
       classifier,

@@ -26,6 +26,7 @@ export async function readTokensAsk(request: Request, path: TokensPath): Promise
     delivery: 'whole',
     prompt: prompt ?? messages?.findLast(({ role }) => role === 'user')?.content ?? '',
     // Nothing is computed for it.
+    text: '',
     promptTokens: 0,
     body: raw as Record<string, unknown>,
   };

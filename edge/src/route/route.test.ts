@@ -37,6 +37,7 @@ async function routed(probabilities: Record<string, number>) {
     path: '/v1/chat/completions',
     model: 'auto',
     prompt: 'some text',
+    text: 'some text',
     promptTokens: 3,
     body: {},
   } as unknown as Ask;

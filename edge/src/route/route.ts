@@ -17,9 +17,10 @@ import {
   softMixture,
 } from '@signpost/contracts';
 import type { Laps } from '../accounts/laps.ts';
-import type { Ask, RuleChanges } from '../ask/ask.ts';
+import { type Ask, CHARS_PER_TOKEN, type RuleChanges } from '../ask/ask.ts';
 import type { Classification, Classifier } from '../classify/classifier.ts';
 import { type PlanFacts, type PlannedRegion, planRegions } from '../plan/plan.ts';
+import { type Marks, marksOf, type PrefixMemory } from '../plan/prefixes.ts';
 import type { Region } from '../plan/regions.ts';
 import type { RulesInForce } from '../rules/store.ts';
 import { misconfigured } from '../settings/settings.ts';
@@ -33,6 +34,11 @@ export interface Asker {
   readonly place: AppPlace;
 }
 
+/** What this isolate knows of the regions, their experts, and what they have cached. */
+export interface Known extends Omit<PlanFacts, 'app' | 'load'> {
+  readonly prefixes?: PrefixMemory;
+}
+
 /** What became of a request: served by a model and regions, or refused by a rule. */
 type Resolution =
   | {
@@ -44,6 +50,8 @@ type Resolution =
       readonly shadow: ShadowRule | undefined;
       readonly changes: RuleChanges;
       readonly plan: readonly PlannedRegion[];
+      /** Of the prompt's beginnings: the region that answers has them cached. */
+      readonly marks: Marks;
       /** Models that the conversation may go on with: what the prompt's next likely labels would have been answered by. */
       readonly ahead: readonly string[];
     }
@@ -66,7 +74,7 @@ export async function routeAsk(
     readonly classifier: Classifier;
     readonly rules: RulesInForce;
     readonly regions: readonly Region[];
-    readonly known: Omit<PlanFacts, 'app' | 'load'>;
+    readonly known: Known;
     /** Milliseconds since the epoch. */
     readonly now: number;
     readonly laps?: Laps;
@@ -117,24 +125,31 @@ function resolve(
   { tenant, headers, place }: Asker,
   decision: Decision,
   classification: Classification,
-  { regions, known }: { readonly regions: readonly Region[]; readonly known: Omit<PlanFacts, 'app' | 'load'> },
+  { regions, known }: { readonly regions: readonly Region[]; readonly known: Known },
 ): Resolution {
   const { action } = decision;
   if ('refuse' in action) return { kind: 'refuse', reason: action.refuse };
   const model = modelFor(ask, decision, classification, known.catalogue);
   const facts = { tenant, headers, body: ask.body };
   const chosen = chooseVersions(model, action.stickyBy ?? 'tenant', facts, known.catalogue);
+  const marks = marksOf(`${tenant ?? ''}\n${chosen.name}\n${action.systemPrefix ?? ''}\n`, ask.text);
+  const cached = known.prefixes?.cachedChars(marks);
   return {
     kind: 'serve',
     model,
     chosen,
+    marks,
     cache: action.cache,
     shadow: action.shadow,
     changes: { maxTokens: action.limits?.maxTokens, systemPrefix: action.systemPrefix },
     plan: planRegions(regions, action.regions, {
       ...known,
       app: place,
-      load: { model: chosen.name, promptTokens: ask.promptTokens },
+      load: {
+        model: chosen.name,
+        promptTokens: ask.promptTokens,
+        ...(cached && { cachedTokens: (region) => Math.floor((cached.get(region) ?? 0) / CHARS_PER_TOKEN) }),
+      },
     }),
     ahead: [],
   };
