@@ -12,7 +12,13 @@ function cached(read: () => Promise<string>) {
     now: () => clock.now,
     log: (event) => logged.push(event),
   });
-  return { clock, pending, logged, look: () => view.current((promise) => pending.push(promise)) };
+  return {
+    clock,
+    pending,
+    logged,
+    look: () => view.current((promise) => pending.push(promise)),
+    know: () => view.known((promise) => pending.push(promise)),
+  };
 }
 
 it('is read beside the request that finds it old, once in its age', async () => {
@@ -51,4 +57,24 @@ it('stays as it was when it can not be read, and a read that is lost does not st
   look();
   await pending.at(-1);
   expect(look()).toBe('b');
+});
+
+it('is waited for by who must know, once, and fails where it can’t be read at all', async () => {
+  const answers = [new Error('down'), 'a', new Error('down'), 'b'];
+  const { clock, pending, know } = cached(async () => {
+    const answer = answers.shift();
+    if (typeof answer === 'string') return answer;
+    throw answer;
+  });
+  await expect(know()).rejects.toThrow('down');
+  expect(await know()).toBe('a');
+  for (const [at, known] of [
+    [1_000, 'a'],
+    [1_001, 'a'],
+    [1_002, 'b'],
+  ] as const) {
+    clock.now = at;
+    expect(await know()).toBe(known);
+    await Promise.all(pending);
+  }
 });

@@ -1,7 +1,7 @@
 /**
  * The edge's API, on web standards: a `Request` in, a `Response` out.
  *
- * auth → parse → classify → rules → plan → forward. Platform-free; `worker.ts` binds it to Cloudflare.
+ * auth → parse → admit → classify → rules → plan → forward. Platform-free; `worker.ts` binds it to Cloudflare.
  */
 import {
   ApiError,
@@ -21,10 +21,11 @@ import {
 import type { Account, Accounts } from './accounts/accounts.ts';
 import { type FeedbackOptions, listFeedback, takeFeedback } from './accounts/feedback.ts';
 import { answerMetrics } from './accounts/metrics.ts';
+import { ADMIN_PATH, type Admin } from './admin/admin.ts';
 import { answerError } from './answer-error.ts';
-import { type GenerationPath, readAsk, upstreamFields } from './ask/ask.ts';
+import { type GenerationPath, type RuleChanges, readAsk, upstreamFields } from './ask/ask.ts';
 import { readTokensAsk, type TokensPath, tokensFields } from './ask/tokens.ts';
-import { authenticate } from './auth/keys.ts';
+import { type Caller, identify } from './auth/keys.ts';
 import type { Cached } from './cached.ts';
 import type { Classifier } from './classify/classifier.ts';
 import type { HeardBeat } from './fleet/roll.ts';
@@ -32,6 +33,9 @@ import { type Answer, forward } from './forward/forward.ts';
 import type { Outcome } from './forward/outcome.ts';
 import type { FleetHealth } from './forward/region-health.ts';
 import type { UpstreamRequest } from './forward/upstream.ts';
+import { allowsModel, refusalOfModel } from './keys/allowed-models.ts';
+import type { Admission, Door, Guest } from './keys/door.ts';
+import { boundBy, chargeFor, reserveFor } from './keys/tokens.ts';
 import { type PlanFacts, planRegions } from './plan/plan.ts';
 import { explain } from './route/explain.ts';
 import { routingHeaders } from './route/headers.ts';
@@ -43,6 +47,9 @@ export interface GatewayParts {
   readonly settings: Settings;
   readonly rules: RulesStore;
   readonly classifier: Classifier;
+  /** Lets requests in by their keys. */
+  readonly door: Door;
+  readonly admin: Admin;
   /** What regions have said of themselves. */
   readonly fleet: Cached<readonly HeardBeat[]>;
   /** Versions and sizes of experts; undefined where R2 has no catalogue. */
@@ -67,6 +74,24 @@ export interface RequestContext {
 
 interface Handling extends RequestContext {
   readonly account: Account;
+}
+
+/** A request that goes to a region. */
+interface Serving {
+  readonly caller: Caller;
+  readonly ask: Parameters<typeof routeAsk>[0];
+  readonly path: string;
+  readonly delivery: UpstreamRequest['delivery'];
+  /** The most that it may come to. */
+  readonly tokens: number;
+  /** What the region gets. */
+  readonly fields: (
+    served: { readonly model: string; readonly changes: RuleChanges },
+    guest: Guest,
+  ) => Record<string, unknown>;
+  /** Tokens that it came to. */
+  readonly charge: (outcome: Outcome) => number;
+  readonly prefetch: 'what may come next' | 'nothing';
 }
 
 type Handler = (request: Request, context: Handling) => Promise<Response>;
@@ -111,6 +136,7 @@ export class Gateway {
 
   /** @throws ApiError for whatever is not served. */
   async #handle(request: Request, pathname: string, context: Handling): Promise<Response> {
+    if (pathname.startsWith(ADMIN_PATH)) return this.#parts.admin.handle(request, pathname, context.waitUntil);
     const methods = Object.hasOwn(this.#routes, pathname) ? this.#routes[pathname] : undefined;
     if (methods === undefined)
       throw new ApiError('not_found_error', 'unknown_path', `there is nothing at ${request.method} ${pathname}`);
@@ -130,82 +156,104 @@ export class Gateway {
   }
 
   async #generate(request: Request, context: Handling, path: GenerationPath): Promise<Response> {
-    const { account } = context;
-    const asker = await this.#asker(request, context);
+    const caller = await this.#caller(request, context);
     const ask = await readAsk(request, path);
-    account.asks(ask);
-    const routing = await this.#route(ask, asker, context);
+    context.account.asks(ask);
+    const reserve = reserveFor(ask);
+    return this.#serve(request, context, {
+      caller,
+      ask,
+      path,
+      delivery: ask.delivery,
+      tokens: reserve.tokens,
+      fields: ({ model, changes }, guest) => upstreamFields(ask, model, boundBy(changes, guest, reserve)),
+      charge: (outcome) => chargeFor(outcome, ask.promptTokens),
+      prefetch: 'what may come next',
+    });
+  }
+
+  async #tokens(request: Request, context: Handling, path: TokensPath): Promise<Response> {
+    const caller = await this.#caller(request, context);
+    const ask = await readTokensAsk(request, path);
+    context.account.laps.lap('parse');
+    return this.#serve(request, context, {
+      caller,
+      ask,
+      path,
+      delivery: 'whole',
+      tokens: 0,
+      fields: ({ model, changes }) => tokensFields(ask, model, changes),
+      charge: () => 0,
+      prefetch: 'nothing',
+    });
+  }
+
+  /** Lets a request in, decides it, and forwards it: what it holds of its key's limits it gives back at its end, whatever that is. */
+  async #serve(request: Request, context: Handling, serving: Serving): Promise<Response> {
+    const { account, waitUntil } = context;
+    const admission = await this.#parts.door.admit(serving.caller, serving.tokens, waitUntil);
+    account.admits(admission.tenant, admission.keyId);
+    try {
+      return await this.#decide(request, context, serving, admission);
+    } catch (error) {
+      // Where an answer was begun, its outcome has been told before.
+      admission.end(0);
+      throw error;
+    }
+  }
+
+  async #decide(request: Request, context: Handling, serving: Serving, admission: Admission): Promise<Response> {
+    const { account } = context;
+    const routing = await this.#route(serving.ask, askerOf(admission, request, context), context);
     account.routes(routing);
-    const headers = routingHeaders(routing);
+    const headers = { ...routingHeaders(routing), ...admission.headers };
     const { resolution } = routing;
-    if (resolution.kind === 'refuse') {
-      const error = new ApiError('permission_error', 'refused_by_rule', resolution.reason);
+    const refuse = (error: ApiError) => {
+      admission.end(0);
       account.refuses(error);
       return error.toResponse(headers);
-    }
+    };
+    if (resolution.kind === 'refuse')
+      return refuse(new ApiError('permission_error', 'refused_by_rule', resolution.reason));
+    const refusal = refusalOfModel(admission.models, resolution.model);
+    if (refusal !== undefined) return refuse(refusal);
+    const ahead =
+      serving.prefetch === 'nothing' ? [] : resolution.ahead.filter((model) => allowsModel(admission.models, model));
     return this.#forward(
       {
         method: 'POST',
-        path,
-        fields: upstreamFields(ask, resolution.model, resolution.changes),
-        delivery: ask.delivery,
-        tenant: asker.tenant,
+        path: serving.path,
+        fields: serving.fields(resolution, admission),
+        delivery: serving.delivery,
+        tenant: admission.tenant,
         headers: {
           ...passedOn(request, context),
-          ...(resolution.ahead.length === 0 ? {} : { [PREFETCH_HEADER]: resolution.ahead.join(',') }),
+          ...(ahead.length === 0 ? {} : { [PREFETCH_HEADER]: ahead.join(',') }),
         },
         signal: request.signal,
       },
       resolution.plan.map(({ region }) => region),
       headers,
       account,
-    );
-  }
-
-  async #tokens(request: Request, context: Handling, path: TokensPath): Promise<Response> {
-    const { account } = context;
-    const asker = await this.#asker(request, context);
-    const ask = await readTokensAsk(request, path);
-    account.laps.lap('parse');
-    const routing = await this.#route(ask, asker, context);
-    account.routes(routing);
-    const headers = routingHeaders(routing);
-    const { resolution } = routing;
-    if (resolution.kind === 'refuse') {
-      const error = new ApiError('permission_error', 'refused_by_rule', resolution.reason);
-      account.refuses(error);
-      return error.toResponse(headers);
-    }
-    return this.#forward(
-      {
-        method: 'POST',
-        path,
-        fields: tokensFields(ask, resolution.model, resolution.changes),
-        delivery: 'whole',
-        tenant: asker.tenant,
-        headers: passedOn(request, context),
-        signal: request.signal,
-      },
-      resolution.plan.map(({ region }) => region),
-      headers,
-      account,
+      (outcome) => admission.end(serving.charge(outcome)),
     );
   }
 
   async #explain(request: Request, context: Handling): Promise<Response> {
-    const asker = await this.#asker(request, context);
+    const guest = await this.#guest(request, context);
     const ask = await readAsk(request, '/v1/route');
     context.account.laps.lap('parse');
+    const asker = askerOf(guest, request, context);
     const routing = await this.#route(ask, asker, context);
-    return Response.json(explain(ask, asker, routing, this.#parts.classifier, Date.now()));
+    return Response.json(explain(ask, asker, routing, this.#parts.classifier, guest, Date.now()));
   }
 
-  /** The nearest region's models, and `auto`. */
+  /** The nearest region's models, as far as the key may use them, and `auto`. */
   async #models(request: Request, context: Handling): Promise<Response> {
-    const { place, tenant } = await this.#asker(request, context);
+    const { tenant, models } = await this.#guest(request, context);
     const plan = planRegions(this.#parts.settings.regions, undefined, {
       ...this.#known(context),
-      app: place,
+      app: context.account.place,
       load: undefined,
     });
     const response = await this.#forward(
@@ -232,7 +280,8 @@ export class Gateway {
       parent: null,
       root: 'auto',
     };
-    return Response.json({ ...list, data: [auto, ...list.data] }, { headers: response.headers });
+    const allowed = list.data.filter(({ id }) => allowsModel(models, id));
+    return Response.json({ ...list, data: [auto, ...allowed] }, { headers: response.headers });
   }
 
   /** A region's heartbeat. @throws ApiError (401) where it isn't signed, (400) where it is none, or of no region of this edge's. */
@@ -262,7 +311,12 @@ export class Gateway {
     return Response.json({
       status: 'ok',
       classifier: classifier.status,
-      rules: { source: inForce.source, version: inForce.version, problem: inForce.problem ?? null },
+      rules: {
+        source: inForce.source,
+        version: inForce.version,
+        number: inForce.number ?? null,
+        problem: inForce.problem ?? null,
+      },
       regions: settings.regions.map(({ name }) => ({
         name,
         ...this.#parts.health.state(name, Date.now()),
@@ -281,19 +335,27 @@ export class Gateway {
   }
 
   async #takeFeedback(request: Request, context: Handling): Promise<Response> {
-    const { tenant } = await this.#asker(request, context);
+    const { tenant } = await this.#guest(request, context);
     return takeFeedback(request, tenant, this.#parts.feedback);
   }
 
   async #listFeedback(request: Request, context: Handling): Promise<Response> {
-    const { tenant } = await this.#asker(request, context);
+    const { tenant } = await this.#guest(request, context);
     return listFeedback(new URL(request.url), tenant, this.#parts.feedback);
   }
 
-  async #asker(request: Request, { account }: Handling): Promise<Asker> {
-    const tenant = await authenticate(request.headers.get('authorization'), this.#parts.settings);
-    account.admits(tenant);
-    return { tenant, headers: request.headers, place: account.place };
+  async #caller(request: Request, { account }: Handling): Promise<Caller> {
+    const caller = await identify(request.headers.get('authorization'), this.#parts.settings);
+    account.laps.lap('auth');
+    return caller;
+  }
+
+  /** Who asks, where that counts as no use of a key. */
+  async #guest(request: Request, { account }: Handling): Promise<Guest> {
+    const { door, settings } = this.#parts;
+    const guest = await door.look(await identify(request.headers.get('authorization'), settings));
+    account.admits(guest.tenant, guest.keyId);
+    return guest;
   }
 
   async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: Handling): Promise<Routing> {
@@ -351,6 +413,10 @@ export class Gateway {
     if (region !== undefined) response.headers.set('x-signpost-region', region);
     return response;
   }
+}
+
+function askerOf({ tenant }: Guest, { headers }: Request, { account }: Handling): Asker {
+  return { tenant, headers, place: account.place };
 }
 
 /** Headers of the app that go on to the region: the request's identity, trace and deadline, nothing of the app's own. */

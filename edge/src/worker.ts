@@ -4,16 +4,23 @@
 import { importTrustedKey } from '@signpost/contracts';
 import type { Decisions } from './accounts/decisions-object.ts';
 import { openAccounts } from './accounts/open.ts';
+import { Admin } from './admin/admin.ts';
 import { answerError } from './answer-error.ts';
 import { bundledRouter, bundledRules, routerModules } from './bundle.ts';
 import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
 import { Classifier } from './classify/classifier.ts';
 import { startRouter } from './classify/router.ts';
+import { readConfig } from './config/kv.ts';
 import type { Fleet } from './fleet/fleet-object.ts';
 import { FleetHealth } from './forward/region-health.ts';
 import { Gateway } from './gateway.ts';
-import { RULES_KEY, RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
+import { Door } from './keys/door.ts';
+import type { KeyIndex } from './keys/index-object.ts';
+import type { ApiKey } from './keys/key-object.ts';
+import { KeyRegistry } from './keys/registry.ts';
+import { keyIndex, keyObject } from './keys/stubs.ts';
+import { RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
 import { readSettings, type Variables } from './settings/settings.ts';
 
 interface Env extends Variables {
@@ -27,10 +34,15 @@ interface Env extends Variables {
   readonly DECISIONS: DurableObjectNamespace<Decisions>;
   /** Takes a data point of each record. */
   readonly ANALYTICS?: AnalyticsEngineDataset;
+  /** One for each managed API key. */
+  readonly KEYS: DurableObjectNamespace<ApiKey>;
+  readonly KEY_INDEX: DurableObjectNamespace<KeyIndex>;
 }
 
 export { Decisions } from './accounts/decisions-object.ts';
 export { Fleet } from './fleet/fleet-object.ts';
+export { KeyIndex } from './keys/index-object.ts';
+export { ApiKey } from './keys/key-object.ts';
 
 const FLEET_MAX_AGE_MS = 1_000;
 const CATALOGUE_MAX_AGE_MS = 10_000;
@@ -69,7 +81,7 @@ function createGateway(env: Env): Gateway {
   const rules = new RulesStore({
     bundled: bundledRules,
     regions: settings.regions.map(({ name }) => name),
-    read: () => env.CONFIG.get(RULES_KEY, { type: 'text', cacheTtl: RULES_MAX_AGE_MS / 1000 }),
+    read: () => readConfig(env.CONFIG, RULES_MAX_AGE_MS / 1_000),
     now,
     log,
   });
@@ -94,6 +106,21 @@ function createGateway(env: Env): Gateway {
       object: () => env.DECISIONS.getByName('decisions'),
       analytics: env.ANALYTICS,
       writeLine: (json) => console.log(json),
+    }),
+    door: new Door({
+      key: (hash) => keyObject(env.KEYS, hash),
+      whenUnreachable: settings.whenKeyUnreachable,
+      now,
+      log,
+    }),
+    admin: new Admin({
+      settings,
+      keys: new KeyRegistry({
+        index: keyIndex(env.KEY_INDEX),
+        key: (hash, near) => keyObject(env.KEYS, hash, near),
+        now,
+      }),
+      log,
     }),
     // Copies: what comes over RPC is to be disposed of.
     fleet: new Cached({

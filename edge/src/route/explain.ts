@@ -3,10 +3,13 @@
  */
 import type { Ask } from '../ask/ask.ts';
 import type { Classifier } from '../classify/classifier.ts';
+import { allowsModel } from '../keys/allowed-models.ts';
+import type { Guest } from '../keys/door.ts';
+import { standingView } from '../keys/limit-headers.ts';
 import type { Asker, Routing } from './route.ts';
 
 /** The explanation as JSON; times in milliseconds. */
-export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Classifier, now: number) {
+export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Classifier, guest: Guest, now: number) {
   const { classification, decision, resolution, rules } = routing;
   return {
     object: 'route',
@@ -19,11 +22,22 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Cl
       colo: asker.place.colo ?? null,
       prompt_chars: ask.prompt.length,
     },
+    /** How the key stands; explaining counts as no use. Null without a managed key. */
+    key:
+      guest.keyId === undefined
+        ? null
+        : {
+            id: guest.keyId,
+            models: guest.models,
+            allows: resolution.kind === 'serve' ? allowsModel(guest.models, resolution.model) : null,
+            limits: standingView(guest.standing),
+          },
     classifier: { state: classification.state, ...classifier.status },
     classification: 'verdict' in classification ? classification.verdict : null,
     rules: {
       source: rules.source,
       version: rules.version,
+      number: rules.number ?? null,
       age_ms: now - rules.checkedAt,
       problem: rules.problem ?? null,
     },
