@@ -4,6 +4,7 @@
 import { Problem } from '@signpost/contracts';
 import { Command } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
+import { getConfigCommand, listVersionsCommand, putConfigCommand, rollBackCommand } from './config-command.ts';
 import { exportCommand } from './feedback-command.ts';
 import { createKeyCommand, listKeysCommand, revokeKeyCommand, showKeyCommand } from './keys-command.ts';
 import { lintCommand, testCommand } from './routes-command.ts';
@@ -18,6 +19,13 @@ program
   .addCommand(listKeysCommand())
   .addCommand(showKeyCommand())
   .addCommand(revokeKeyCommand());
+program
+  .command('config')
+  .description('routing rules of a running edge')
+  .addCommand(getConfigCommand())
+  .addCommand(putConfigCommand())
+  .addCommand(listVersionsCommand())
+  .addCommand(rollBackCommand());
 
 try {
   await program.parseAsync();

@@ -11,7 +11,10 @@ import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
 import { Classifier } from './classify/classifier.ts';
 import { startRouter } from './classify/router.ts';
+import type { ConfigLog } from './config/config-object.ts';
 import { readConfig } from './config/kv.ts';
+import { readRecorded } from './config/recorded.ts';
+import { configKeeper } from './config/stub.ts';
 import type { Fleet } from './fleet/fleet-object.ts';
 import { FleetHealth } from './forward/region-health.ts';
 import { Gateway } from './gateway.ts';
@@ -37,9 +40,12 @@ interface Env extends Variables {
   /** One for each managed API key. */
   readonly KEYS: DurableObjectNamespace<ApiKey>;
   readonly KEY_INDEX: DurableObjectNamespace<KeyIndex>;
+  /** Versions of what CONFIG holds. */
+  readonly CONFIG_LOG: DurableObjectNamespace<ConfigLog>;
 }
 
 export { Decisions } from './accounts/decisions-object.ts';
+export { ConfigLog } from './config/config-object.ts';
 export { Fleet } from './fleet/fleet-object.ts';
 export { KeyIndex } from './keys/index-object.ts';
 export { ApiKey } from './keys/key-object.ts';
@@ -120,6 +126,11 @@ function createGateway(env: Env): Gateway {
         key: (hash, near) => keyObject(env.KEYS, hash, near),
         now,
       }),
+      rules,
+      bundledRules,
+      config: configKeeper(env.CONFIG_LOG),
+      recorded: (limit) => readRecorded(env.DECISIONS.getByName('decisions'), limit),
+      now,
       log,
     }),
     // Copies: what comes over RPC is to be disposed of.

@@ -31,8 +31,8 @@ export interface RecordedFacts extends RoutingFacts {
   readonly lacks: {
     readonly prompt: boolean;
     readonly header: (name: string) => boolean;
-    /** By dotted path. */
-    readonly body: (path: string) => boolean;
+    /** By dotted path; `test` is what is to be told of it. */
+    readonly body: (path: string, test: BodyTest) => boolean;
   };
 }
 
@@ -136,7 +136,7 @@ function possible(condition: Condition, facts: RoutingFacts | RecordedFacts, rul
   if (condition.confidence !== undefined)
     and(classification === undefined ? UNKNOWN : bit(within(condition.confidence, classification.confidence)));
   for (const [path, test] of Object.entries(condition.body ?? {}))
-    and(lacks?.body(path) === true ? EITHER : bit(bodyHolds(test, valueAt(facts.body, path))));
+    and(lacks?.body(path, test) === true ? EITHER : bit(bodyHolds(test, valueAt(facts.body, path))));
   if (condition.time !== undefined) and(bit(isWithin(condition.time, facts.now)));
   if (condition.percent !== undefined) {
     const point = pointOf(condition.percent.by, facts, rule);

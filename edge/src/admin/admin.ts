@@ -5,12 +5,13 @@
 import { ApiError } from '@signpost/contracts';
 import { identifyAdministrator } from '../auth/keys.ts';
 import type { Settings } from '../settings/settings.ts';
+import { type ConfigAdminParts, configRoutes } from './config-routes.ts';
 import { type KeyAdminParts, keyRoutes } from './key-routes.ts';
 import { type AdminRoute, matchPath } from './routes.ts';
 
 export const ADMIN_PATH = '/admin/';
 
-export interface AdminParts extends KeyAdminParts {
+export interface AdminParts extends KeyAdminParts, ConfigAdminParts {
   readonly settings: Pick<Settings, 'administrators' | 'regions'>;
 }
 
@@ -20,7 +21,7 @@ export class Admin {
 
   constructor(parts: AdminParts) {
     this.#administrators = parts.settings.administrators;
-    this.#routes = keyRoutes(parts);
+    this.#routes = [...keyRoutes(parts), ...configRoutes(parts)];
   }
 
   /** @throws ApiError (401) for all but administrators, (404) for what there is not. */

@@ -2,7 +2,7 @@
  * What the admin API's routes are made of.
  */
 
-interface AdminCall {
+export interface AdminCall {
   readonly request: Request;
   /** Which administrator asks. */
   readonly by: string;

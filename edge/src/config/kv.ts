@@ -16,3 +16,7 @@ export async function readConfig(kv: KVNamespace, cacheSeconds: number): Promise
   if (value === null) return undefined;
   return { text: value, number: typeof metadata?.version === 'number' ? metadata.version : undefined };
 }
+
+export async function writeConfig(kv: KVNamespace, text: string, number: number): Promise<void> {
+  await kv.put(RULES_KEY, text, { metadata: { version: number } satisfies VersionMetadata });
+}

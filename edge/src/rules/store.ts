@@ -99,7 +99,7 @@ export class RulesStore {
   }
 
   async #accept({ text, number }: RulesText, source: RulesInForce['source']): Promise<RulesInForce> {
-    const version = (await sha256(new TextEncoder().encode(text))).slice(0, 12);
+    const version = await versionOf(text);
     const where = source === 'kv' ? `${RULES_KEY} in KV` : `${RULES_KEY} (bundled)`;
     const rules =
       this.#last?.version === version && this.#last.source === source
@@ -107,4 +107,9 @@ export class RulesStore {
         : parseRulesText(text, where, this.#options.regions);
     return { rules, source, version, number, checkedAt: this.#options.now() };
   }
+}
+
+/** First characters of a rule set's sha256. */
+export async function versionOf(text: string): Promise<string> {
+  return (await sha256(new TextEncoder().encode(text))).slice(0, 12);
 }
