@@ -17,14 +17,18 @@ export interface EdgeOptions {
   readonly port?: number;
   /** Shared with the regions, at least 32 bytes; may be left out when all are on this machine. */
   readonly regionSecret?: string;
-  /** API keys and their tenants; left out, everybody is served. */
+  /** API keys without limits, and their tenants; left out, everybody is served, unless there are administrators to make keys. */
   readonly keys?: Readonly<Record<string, string>>;
+  /** Administrators' keys and who they are; left out, there is no admin API. */
+  readonly adminKeys?: Readonly<Record<string, string>>;
   /** Text of a routing.yaml to put into KV; left out, the bundled rules hold. */
   readonly routing?: string;
   /** Objects to put into R2. */
   readonly artifacts?: Readonly<Record<string, string | Uint8Array>>;
   /** Further variables, by their names in wrangler.toml. */
   readonly variables?: Readonly<Record<string, string>>;
+  /** A folder that keeps KV, R2 and Durable Objects beyond this edge; left out, they go with it. */
+  readonly folder?: string;
   /** Where requests come from, as Cloudflare would tell in `request.cf`. */
   readonly place?: Readonly<Record<string, string>>;
   /** Takes the Worker's log, a line at a time; left out, errors are printed. */
@@ -68,6 +72,7 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
     port,
     // An object, so that Miniflare doesn't ask the network where we are.
     cf: { ...options.place },
+    ...(options.folder === undefined ? {} : { defaultPersistRoot: options.folder }),
     log: new Log(LogLevel.NONE),
     // Miniflare refuses a handler that returns something.
     handleStructuredLogs: (line: EdgeLogLine) => void onLog(line),
@@ -105,21 +110,21 @@ async function readBindings() {
 }
 
 function variables(options: EdgeOptions): Record<string, string> {
-  const { regions, regionSecret, keys } = options;
+  const { regions, regionSecret, keys, adminKeys } = options;
   return {
     REGIONS: JSON.stringify(regions),
     ...(regionSecret === undefined ? {} : { REGION_SECRET: regionSecret }),
-    ...(keys === undefined
-      ? { ALLOW_ANONYMOUS: 'true' }
-      : {
-          API_KEY_HASHES: JSON.stringify(
-            Object.fromEntries(
-              Object.entries(keys).map(([key, tenant]) => [createHash('sha256').update(key).digest('hex'), tenant]),
-            ),
-          ),
-        }),
+    ...(keys === undefined ? {} : { API_KEY_HASHES: hashes(keys) }),
+    ...(adminKeys === undefined ? {} : { ADMIN_KEY_HASHES: hashes(adminKeys) }),
+    ...(keys === undefined && adminKeys === undefined ? { ALLOW_ANONYMOUS: 'true' } : {}),
     ...options.variables,
   };
+}
+
+/** Keys' names by their sha256, as the secrets have them. */
+function hashes(keys: Readonly<Record<string, string>>): string {
+  const hash = (key: string) => createHash('sha256').update(key).digest('hex');
+  return JSON.stringify(Object.fromEntries(Object.entries(keys).map(([key, name]) => [hash(key), name])));
 }
 
 function printErrors({ level, message }: EdgeLogLine): void {

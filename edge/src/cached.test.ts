@@ -13,7 +13,14 @@ function cached(read: () => Promise<string>) {
     log: (event) => logged.push(event),
   });
   const waitUntil = (promise: Promise<unknown>) => pending.push(promise);
-  return { clock, pending, logged, look: () => view.current(waitUntil), lookAgain: () => view.recent(waitUntil) };
+  return {
+    clock,
+    pending,
+    logged,
+    look: () => view.current(waitUntil),
+    lookAgain: () => view.recent(waitUntil),
+    know: () => view.known(waitUntil),
+  };
 }
 
 it('is read beside the request that finds it old, once in its age', async () => {
@@ -67,4 +74,24 @@ it('is waited for where nothing is known or only what is old, and not again whil
   // What takes too long is not waited for, by the first nor by those after it.
   clock.now = 200_000;
   expect(await Promise.all([lookAgain(), lookAgain()])).toEqual(['b', 'b']);
+});
+
+it('is waited for by who must know, once, and fails where it can’t be read at all', async () => {
+  const answers = [new Error('down'), 'a', new Error('down'), 'b'];
+  const { clock, pending, know } = cached(async () => {
+    const answer = answers.shift();
+    if (typeof answer === 'string') return answer;
+    throw answer;
+  });
+  await expect(know()).rejects.toThrow('down');
+  expect(await know()).toBe('a');
+  for (const [at, known] of [
+    [1_000, 'a'],
+    [1_001, 'a'],
+    [1_002, 'b'],
+  ] as const) {
+    clock.now = at;
+    expect(await know()).toBe(known);
+    await Promise.all(pending);
+  }
 });

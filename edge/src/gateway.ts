@@ -1,7 +1,7 @@
 /**
  * The edge's API, on web standards: a `Request` in, a `Response` out.
  *
- * auth → parse → classify → rules → plan → forward. Platform-free; `worker.ts` binds it to Cloudflare.
+ * auth → parse → admit → classify → rules → plan → forward. Platform-free; `worker.ts` binds it to Cloudflare.
  */
 import {
   ApiError,
@@ -21,13 +21,14 @@ import {
 import type { Account, Accounts } from './accounts/accounts.ts';
 import { type FeedbackOptions, listFeedback, takeFeedback } from './accounts/feedback.ts';
 import { answerMetrics } from './accounts/metrics.ts';
+import { ADMIN_PATH, type Admin } from './admin/admin.ts';
 import { answerError } from './answer-error.ts';
 import type { AnswerCache } from './answers/cache.ts';
 import { cacheability } from './answers/cacheable.ts';
 import { AnswerUses } from './answers/uses.ts';
 import { type GenerationPath, readAsk, upstreamFields } from './ask/ask.ts';
 import { readTokensAsk, type TokensPath, tokensFields } from './ask/tokens.ts';
-import { authenticate } from './auth/keys.ts';
+import { type Caller, identify } from './auth/keys.ts';
 import type { Cached } from './cached.ts';
 import type { Classifier } from './classify/classifier.ts';
 import type { HeardBeat } from './fleet/roll.ts';
@@ -35,11 +36,14 @@ import { type Answer, forward } from './forward/forward.ts';
 import type { Outcome } from './forward/outcome.ts';
 import type { FleetHealth } from './forward/region-health.ts';
 import type { UpstreamRequest } from './forward/upstream.ts';
+import { allowsModel, refusalOfModel } from './keys/allowed-models.ts';
+import type { Admission, Door, Guest } from './keys/door.ts';
+import { boundBy, chargeFor, reserveFor } from './keys/tokens.ts';
 import { type PlanFacts, planRegions } from './plan/plan.ts';
 import { PrefixMemory } from './plan/prefixes.ts';
 import { explain } from './route/explain.ts';
 import { routingHeaders } from './route/headers.ts';
-import { type Asker, type Routing, routeAsk } from './route/route.ts';
+import { type Asker, type Routing, routeAsk, type ServedResolution } from './route/route.ts';
 import type { RulesStore } from './rules/store.ts';
 import type { Settings } from './settings/settings.ts';
 
@@ -47,6 +51,9 @@ export interface GatewayParts {
   readonly settings: Settings;
   readonly rules: RulesStore;
   readonly classifier: Classifier;
+  /** Lets requests in by their keys. */
+  readonly door: Door;
+  readonly admin: Admin;
   /** What regions have said of themselves. */
   readonly fleet: Cached<readonly HeardBeat[]>;
   /** Versions and sizes of experts; undefined where R2 has no catalogue. */
@@ -72,6 +79,21 @@ export interface RequestContext {
 
 interface Handling extends RequestContext {
   readonly account: Account;
+}
+
+/** A request that goes to a region. */
+interface Serving {
+  readonly caller: Caller;
+  readonly ask: Parameters<typeof routeAsk>[0];
+  readonly path: string;
+  readonly delivery: UpstreamRequest['delivery'];
+  /** The most that it may come to. */
+  readonly tokens: number;
+  /** What the region gets. */
+  readonly fields: (served: ServedResolution, guest: Guest) => Record<string, unknown>;
+  /** Tokens that it came to. */
+  readonly charge: (outcome: Outcome) => number;
+  readonly purpose: 'answer' | 'tokens';
 }
 
 type Handler = (request: Request, context: Handling) => Promise<Response>;
@@ -117,6 +139,7 @@ export class Gateway {
 
   /** @throws ApiError for whatever is not served. */
   async #handle(request: Request, pathname: string, context: Handling): Promise<Response> {
+    if (pathname.startsWith(ADMIN_PATH)) return this.#parts.admin.handle(request, pathname, context.waitUntil);
     const methods = Object.hasOwn(this.#routes, pathname) ? this.#routes[pathname] : undefined;
     if (methods === undefined)
       throw new ApiError('not_found_error', 'unknown_path', `there is nothing at ${request.method} ${pathname}`);
@@ -136,36 +159,85 @@ export class Gateway {
   }
 
   async #generate(request: Request, context: Handling, path: GenerationPath): Promise<Response> {
-    const { account } = context;
-    const asker = await this.#asker(request, context);
+    const caller = await this.#caller(request, context);
     const ask = await readAsk(request, path);
-    account.asks(ask);
-    const routing = await this.#route(ask, asker, context);
+    context.account.asks(ask);
+    const reserve = reserveFor(ask);
+    return this.#serve(request, context, {
+      caller,
+      ask,
+      path,
+      delivery: ask.delivery,
+      tokens: reserve.tokens,
+      fields: ({ chosen, changes }, guest) => upstreamFields(ask, chosen.name, boundBy(changes, guest, reserve)),
+      charge: (outcome) => chargeFor(outcome, ask.promptTokens),
+      purpose: 'answer',
+    });
+  }
+
+  async #tokens(request: Request, context: Handling, path: TokensPath): Promise<Response> {
+    const caller = await this.#caller(request, context);
+    const ask = await readTokensAsk(request, path);
+    context.account.laps.lap('parse');
+    return this.#serve(request, context, {
+      caller,
+      ask,
+      path,
+      delivery: 'whole',
+      tokens: 0,
+      fields: ({ model, changes }) => tokensFields(ask, model, changes),
+      charge: () => 0,
+      purpose: 'tokens',
+    });
+  }
+
+  /** Lets a request in, decides it, and forwards it: what it holds of its key's limits it gives back at its end, whatever that is. */
+  async #serve(request: Request, context: Handling, serving: Serving): Promise<Response> {
+    const { account, waitUntil } = context;
+    const admission = await this.#parts.door.admit(serving.caller, serving.tokens, waitUntil);
+    account.admits(admission.tenant, admission.keyId);
+    try {
+      return await this.#decide(request, context, serving, admission);
+    } catch (error) {
+      // Where an answer was begun, its outcome has been told before.
+      admission.end(0);
+      throw error;
+    }
+  }
+
+  async #decide(request: Request, context: Handling, serving: Serving, admission: Admission): Promise<Response> {
+    const { account } = context;
+    const routing = await this.#route(serving.ask, askerOf(admission, request, context), context);
     account.routes(routing);
-    const headers = routingHeaders(routing);
+    const headers = { ...routingHeaders(routing), ...admission.headers };
     const { resolution } = routing;
-    if (resolution.kind === 'refuse') {
-      const error = new ApiError('permission_error', 'refused_by_rule', resolution.reason);
+    const refuse = (error: ApiError) => {
+      admission.end(0);
       account.refuses(error);
       return error.toResponse(headers);
+    };
+    if (resolution.kind === 'refuse')
+      return refuse(new ApiError('permission_error', 'refused_by_rule', resolution.reason));
+    const refusal = refusalOfModel(admission.models, resolution.model);
+    if (refusal !== undefined) return refuse(refusal);
+    const uses = await this.#cached(request, context, serving, admission, resolution, headers);
+    if (uses instanceof Response) {
+      admission.end(0);
+      return withHeaders(uses, headers);
     }
-    const beats = this.#parts.fleet.current(context.waitUntil) ?? [];
-    const kept = cacheability(ask, asker.tenant, resolution, request.headers, beats);
-    const lookup = await this.#parts.answers.look(kept, ask, context.requestId);
-    if (lookup.state !== 'off') headers['x-signpost-cache'] = lookup.state;
-    if (lookup.state === 'hit') return withHeaders(lookup.response, headers);
-    const uses = new AnswerUses([lookup.state === 'miss' ? lookup.keep : undefined]);
+    const ahead =
+      serving.purpose === 'tokens' ? [] : resolution.ahead.filter((model) => allowsModel(admission.models, model));
     const response = await this.#forward(
       {
         method: 'POST',
-        path,
-        fields: upstreamFields(ask, resolution.chosen.name, resolution.changes),
-        byName: resolution.model,
-        delivery: ask.delivery,
-        tenant: asker.tenant,
+        path: serving.path,
+        fields: serving.fields(resolution, admission),
+        ...(serving.purpose === 'tokens' ? {} : { byName: resolution.model }),
+        delivery: serving.delivery,
+        tenant: admission.tenant,
         headers: {
           ...passedOn(request, context),
-          ...(resolution.ahead.length === 0 ? {} : { [PREFETCH_HEADER]: resolution.ahead.join(',') }),
+          ...(ahead.length === 0 ? {} : { [PREFETCH_HEADER]: ahead.join(',') }),
         },
         signal: request.signal,
       },
@@ -176,55 +248,49 @@ export class Gateway {
         const region = outcome.regions.at(-1);
         if (region !== undefined && outcome.ending !== 'refused') this.#prefixes.served(resolution.marks, region);
         uses.ends(outcome);
+        admission.end(serving.charge(outcome));
       },
     );
     return uses.of(response, context.waitUntil);
   }
 
-  async #tokens(request: Request, context: Handling, path: TokensPath): Promise<Response> {
-    const { account } = context;
-    const asker = await this.#asker(request, context);
-    const ask = await readTokensAsk(request, path);
-    account.laps.lap('parse');
-    const routing = await this.#route(ask, asker, context);
-    account.routes(routing);
-    const headers = routingHeaders(routing);
-    const { resolution } = routing;
-    if (resolution.kind === 'refuse') {
-      const error = new ApiError('permission_error', 'refused_by_rule', resolution.reason);
-      account.refuses(error);
-      return error.toResponse(headers);
-    }
-    return this.#forward(
-      {
-        method: 'POST',
-        path,
-        fields: tokensFields(ask, resolution.model, resolution.changes),
-        delivery: 'whole',
-        tenant: asker.tenant,
-        headers: passedOn(request, context),
-        signal: request.signal,
-      },
-      resolution.plan.map(({ region }) => region),
-      headers,
-      account,
-    );
+  /** An answer that was kept, or what the one to come is for beside its app. Says in `headers` what it found. */
+  async #cached(
+    request: Request,
+    context: Handling,
+    { purpose, ask }: Serving,
+    { tenant }: Admission,
+    resolution: ServedResolution,
+    headers: Record<string, string>,
+  ): Promise<Response | AnswerUses> {
+    if (purpose === 'tokens') return new AnswerUses([]);
+    const beats = this.#parts.fleet.current(context.waitUntil) ?? [];
+    const kept = cacheability(ask, tenant, resolution, request.headers, beats);
+    const lookup = await this.#parts.answers.look(kept, ask, context.requestId);
+    if (lookup.state !== 'off') headers['x-signpost-cache'] = lookup.state;
+    return lookup.state === 'hit'
+      ? lookup.response
+      : new AnswerUses([lookup.state === 'miss' ? lookup.keep : undefined]);
   }
 
   async #explain(request: Request, context: Handling): Promise<Response> {
-    const asker = await this.#asker(request, context);
+    const guest = await this.#guest(request, context);
     const ask = await readAsk(request, '/v1/route');
     context.account.laps.lap('parse');
+    const asker = askerOf(guest, request, context);
     const routing = await this.#route(ask, asker, context);
-    return Response.json(explain(ask, asker, routing, this.#known(context).beats, this.#parts.classifier, Date.now()));
+    const { beats } = this.#known(context);
+    return Response.json(
+      explain(ask, asker, routing, { beats, classifier: this.#parts.classifier, guest, now: Date.now() }),
+    );
   }
 
-  /** The nearest region's models, and `auto`. */
+  /** The nearest region's models, as far as the key may use them, and `auto`. */
   async #models(request: Request, context: Handling): Promise<Response> {
-    const { place, tenant } = await this.#asker(request, context);
+    const { tenant, models } = await this.#guest(request, context);
     const plan = planRegions(this.#parts.settings.regions, undefined, {
       ...this.#known(context),
-      app: place,
+      app: context.account.place,
       load: undefined,
     });
     const response = await this.#forward(
@@ -251,7 +317,8 @@ export class Gateway {
       parent: null,
       root: 'auto',
     };
-    return Response.json({ ...list, data: [auto, ...list.data] }, { headers: response.headers });
+    const allowed = list.data.filter(({ id }) => allowsModel(models, id));
+    return Response.json({ ...list, data: [auto, ...allowed] }, { headers: response.headers });
   }
 
   /** A region's heartbeat. @throws ApiError (401) where it isn't signed, (400) where it is none, or of no region of this edge's. */
@@ -281,7 +348,12 @@ export class Gateway {
     return Response.json({
       status: 'ok',
       classifier: classifier.status,
-      rules: { source: inForce.source, version: inForce.version, problem: inForce.problem ?? null },
+      rules: {
+        source: inForce.source,
+        version: inForce.version,
+        number: inForce.number ?? null,
+        problem: inForce.problem ?? null,
+      },
       regions: settings.regions.map(({ name }) => ({
         name,
         ...this.#parts.health.state(name, Date.now()),
@@ -300,19 +372,29 @@ export class Gateway {
   }
 
   async #takeFeedback(request: Request, context: Handling): Promise<Response> {
-    const { tenant } = await this.#asker(request, context);
+    const { tenant } = await this.#guest(request, context);
     return takeFeedback(request, tenant, this.#parts.feedback);
   }
 
   async #listFeedback(request: Request, context: Handling): Promise<Response> {
-    const { tenant } = await this.#asker(request, context);
+    const { tenant } = await this.#guest(request, context);
     return listFeedback(new URL(request.url), tenant, this.#parts.feedback);
   }
 
-  async #asker(request: Request, { account }: Handling): Promise<Asker> {
-    const tenant = await authenticate(request.headers.get('authorization'), this.#parts.settings);
-    account.admits(tenant);
-    return { tenant, headers: request.headers, place: account.place };
+  async #caller(request: Request, { account }: Handling): Promise<Caller> {
+    const caller = await identify(request.headers.get('authorization'), this.#parts.settings);
+    // A managed key's object is asked later, and once, when it is known what the request may come to.
+    if (caller.kind === 'managed') account.laps.lap('auth');
+    else account.admits(caller.kind === 'configured' ? caller.tenant : undefined);
+    return caller;
+  }
+
+  /** Who asks, where that counts as no use of a key. */
+  async #guest(request: Request, { account }: Handling): Promise<Guest> {
+    const { door, settings } = this.#parts;
+    const guest = await door.look(await identify(request.headers.get('authorization'), settings));
+    account.admits(guest.tenant, guest.keyId);
+    return guest;
   }
 
   async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: Handling): Promise<Routing> {
@@ -377,6 +459,10 @@ export class Gateway {
 function withHeaders(response: Response, headers: Readonly<Record<string, string>>): Response {
   for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
   return response;
+}
+
+function askerOf({ tenant }: Guest, { headers }: Request, { account }: Handling): Asker {
+  return { tenant, headers, place: account.place };
 }
 
 /** Headers of the app that go on to the region: the request's identity, trace and deadline, nothing of the app's own. */

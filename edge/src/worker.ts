@@ -4,6 +4,7 @@
 import { importTrustedKey } from '@signpost/contracts';
 import type { Decisions } from './accounts/decisions-object.ts';
 import { openAccounts } from './accounts/open.ts';
+import { Admin } from './admin/admin.ts';
 import { answerError } from './answer-error.ts';
 import { AnswerCache } from './answers/cache.ts';
 import { bundledRouter, bundledRules, routerModules } from './bundle.ts';
@@ -11,10 +12,19 @@ import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
 import { Classifier } from './classify/classifier.ts';
 import { startRouter } from './classify/router.ts';
+import type { ConfigLog } from './config/config-object.ts';
+import { readConfig } from './config/kv.ts';
+import { readRecorded } from './config/recorded.ts';
+import { configKeeper } from './config/stub.ts';
 import type { Fleet } from './fleet/fleet-object.ts';
 import { FleetHealth } from './forward/region-health.ts';
 import { Gateway } from './gateway.ts';
-import { RULES_KEY, RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
+import { Door } from './keys/door.ts';
+import type { KeyIndex } from './keys/index-object.ts';
+import type { ApiKey } from './keys/key-object.ts';
+import { KeyRegistry } from './keys/registry.ts';
+import { keyIndex, keyObject } from './keys/stubs.ts';
+import { RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
 import { readSettings, type Variables } from './settings/settings.ts';
 
 interface Env extends Variables {
@@ -28,10 +38,18 @@ interface Env extends Variables {
   readonly DECISIONS: DurableObjectNamespace<Decisions>;
   /** Takes a data point of each record. */
   readonly ANALYTICS?: AnalyticsEngineDataset;
+  /** One for each managed API key. */
+  readonly KEYS: DurableObjectNamespace<ApiKey>;
+  readonly KEY_INDEX: DurableObjectNamespace<KeyIndex>;
+  /** Versions of what CONFIG holds. */
+  readonly CONFIG_LOG: DurableObjectNamespace<ConfigLog>;
 }
 
 export { Decisions } from './accounts/decisions-object.ts';
+export { ConfigLog } from './config/config-object.ts';
 export { Fleet } from './fleet/fleet-object.ts';
+export { KeyIndex } from './keys/index-object.ts';
+export { ApiKey } from './keys/key-object.ts';
 
 const FLEET_MAX_AGE_MS = 1_000;
 const CATALOGUE_MAX_AGE_MS = 10_000;
@@ -70,7 +88,7 @@ function createGateway(env: Env): Gateway {
   const rules = new RulesStore({
     bundled: bundledRules,
     regions: settings.regions.map(({ name }) => name),
-    read: () => env.CONFIG.get(RULES_KEY, { type: 'text', cacheTtl: RULES_MAX_AGE_MS / 1000 }),
+    read: () => readConfig(env.CONFIG, RULES_MAX_AGE_MS / 1_000),
     now,
     log,
   });
@@ -95,6 +113,26 @@ function createGateway(env: Env): Gateway {
       object: () => env.DECISIONS.getByName('decisions'),
       analytics: env.ANALYTICS,
       writeLine: (json) => console.log(json),
+    }),
+    door: new Door({
+      key: (hash) => keyObject(env.KEYS, hash),
+      whenUnreachable: settings.whenKeyUnreachable,
+      now,
+      log,
+    }),
+    admin: new Admin({
+      settings,
+      keys: new KeyRegistry({
+        index: keyIndex(env.KEY_INDEX),
+        key: (hash, near) => keyObject(env.KEYS, hash, near),
+        now,
+      }),
+      rules,
+      bundledRules,
+      config: configKeeper(env.CONFIG_LOG),
+      recorded: (limit) => readRecorded(env.DECISIONS.getByName('decisions'), limit),
+      now,
+      log,
     }),
     // Copies: what comes over RPC is to be disposed of.
     fleet: new Cached({

@@ -12,7 +12,7 @@ const NAMED = new Set(['model', 'service_tier', 'tool_choice', 'reasoning_effort
 const TEXTS = new Set(['messages', 'prompt', 'suffix']);
 /** Whatever rules do with them. */
 const SECRETS = new Set(['authorization', 'cookie', 'proxy-authorization']);
-const MAX_FIELDS = 64;
+export const MAX_FIELDS = 64;
 const MAX_VALUE_CHARS = 256;
 const SOMETHING: Readonly<Record<string, never>> = {};
 
@@ -41,9 +41,7 @@ export function bodyFacts(rules: RoutingRules, body: Body): Record<string, FactV
   let fields = 0;
   for (const [key, value] of Object.entries(body)) {
     if (fields >= MAX_FIELDS) break;
-    if (TEXTS.has(key) || (typeof value === 'string' && !NAMED.has(key))) continue;
-    // A dot in a name would be taken for a path.
-    if (key.length > MAX_VALUE_CHARS || key.includes('.') || key === '__proto__') continue;
+    if (!isRecordedField(key) || (typeof value === 'string' && !NAMED.has(key))) continue;
     facts[key] = factOf(value);
     fields++;
   }
@@ -53,6 +51,12 @@ export function bodyFacts(rules: RoutingRules, body: Body): Record<string, FactV
     if (!isText) facts[path] = factOf(value);
   }
   return facts;
+}
+
+/** Whether a field of the body is recorded whatever rules look at, unless it is a text. */
+export function isRecordedField(name: string): boolean {
+  // A dot in a name would be taken for a path.
+  return !TEXTS.has(name) && name.length <= MAX_VALUE_CHARS && !name.includes('.') && name !== '__proto__';
 }
 
 function factOf(value: unknown): FactValue {

@@ -4,7 +4,7 @@
  */
 import type { CacheRule, Heartbeat } from '@signpost/contracts';
 import { type Ask, upstreamFields } from '../ask/ask.ts';
-import type { Serving } from '../route/route.ts';
+import type { ServedResolution } from '../route/route.ts';
 import { digestsOf } from '../route/versions.ts';
 
 /** What of an answer a request's fields and experts make up. */
@@ -32,7 +32,7 @@ const WITHOUT_EFFECT = new Set(['model', 'stream', 'stream_options', 'user', 'me
 export function cacheability(
   ask: Ask,
   tenant: string | undefined,
-  { cache: rule, chosen, changes }: Serving,
+  { cache: rule, chosen, changes }: ServedResolution,
   headers: { get(name: string): string | null },
   beats: readonly { readonly beat: Pick<Heartbeat, 'base'> }[],
 ): Cacheability {

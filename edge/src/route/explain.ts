@@ -5,17 +5,22 @@ import { type Cacheability, cacheability } from '../answers/cacheable.ts';
 import type { Ask } from '../ask/ask.ts';
 import type { Classifier } from '../classify/classifier.ts';
 import type { HeardBeat } from '../fleet/roll.ts';
+import { allowsModel } from '../keys/allowed-models.ts';
+import type { Guest } from '../keys/door.ts';
+import { standingView } from '../keys/limit-headers.ts';
 import type { Asker, Routing } from './route.ts';
 
+/** What an explanation rests on beside the decision. */
+interface Circumstances {
+  readonly beats: readonly HeardBeat[];
+  readonly classifier: Classifier;
+  readonly guest: Guest;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+}
+
 /** The explanation as JSON; times in milliseconds. */
-export function explain(
-  ask: Ask,
-  asker: Asker,
-  routing: Routing,
-  beats: readonly HeardBeat[],
-  classifier: Classifier,
-  now: number,
-) {
+export function explain(ask: Ask, asker: Asker, routing: Routing, { beats, classifier, guest, now }: Circumstances) {
   const { classification, decision, resolution, rules } = routing;
   return {
     object: 'route',
@@ -28,11 +33,22 @@ export function explain(
       colo: asker.place.colo ?? null,
       prompt_chars: ask.prompt.length,
     },
+    /** How the key stands; explaining counts as no use. Null without a managed key. */
+    key:
+      guest.keyId === undefined
+        ? null
+        : {
+            id: guest.keyId,
+            models: guest.models,
+            allows: resolution.kind === 'serve' ? allowsModel(guest.models, resolution.model) : null,
+            limits: standingView(guest.standing),
+          },
     classifier: { state: classification.state, ...classifier.status },
     classification: 'verdict' in classification ? classification.verdict : null,
     rules: {
       source: rules.source,
       version: rules.version,
+      number: rules.number ?? null,
       age_ms: now - rules.checkedAt,
       problem: rules.problem ?? null,
     },

@@ -41,7 +41,7 @@ async function routed(probabilities: Record<string, number>) {
     promptTokens: 3,
     body: {},
   } as unknown as Ask;
-  const rules = { rules: RULES, source: 'bundled' as const, version: '1', checkedAt: 0 };
+  const rules = { rules: RULES, source: 'bundled' as const, version: '1', number: undefined, checkedAt: 0 };
   const { resolution } = await routeAsk(ask, asker, {
     classifier,
     rules,

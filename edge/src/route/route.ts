@@ -57,7 +57,7 @@ type Resolution =
     }
   | { readonly kind: 'refuse'; readonly reason: string };
 
-export type Serving = Extract<Resolution, { readonly kind: 'serve' }>;
+export type ServedResolution = Extract<Resolution, { readonly kind: 'serve' }>;
 
 export interface Routing {
   readonly classification: Classification;

@@ -17,6 +17,10 @@ export interface Variables {
   readonly REGION_SECRET?: string;
   /** JSON object: sha256 of an API key (hex) → tenant. */
   readonly API_KEY_HASHES?: string;
+  /** JSON object: sha256 of an administrator's key (hex) → who it is. Without it there is no admin API. */
+  readonly ADMIN_KEY_HASHES?: string;
+  /** "refuse" or "admit": requests whose API key's object can't be reached. */
+  readonly KEY_UNREACHABLE?: string;
   /** "true" serves requests without a key. */
   readonly ALLOW_ANONYMOUS?: string;
   /** Public keys in PEM, one after the other, that the catalogue in R2 is to be signed with; none takes any. */
@@ -55,6 +59,9 @@ export interface Settings {
   readonly signingKey: Uint8Array | undefined;
   /** Tenant by sha256 of the API key. */
   readonly tenants: ReadonlyMap<string, string>;
+  /** Name by sha256 of an administrator's key. */
+  readonly administrators: ReadonlyMap<string, string>;
+  readonly whenKeyUnreachable: 'refuse' | 'admit';
   readonly anonymous: 'allowed' | 'refused';
   /** Public keys (SPKI) that the catalogue is to be signed with. */
   readonly catalogueKeys: readonly Uint8Array[];
@@ -72,15 +79,16 @@ export function misconfigured(message: string): ApiError {
 /** @throws ApiError (500, `misconfigured`) naming the variable. */
 export function readSettings(variables: Variables): Settings {
   const regions = parseVariable('REGIONS', regionsSchema, variables.REGIONS);
-  const tenants = new Map(
-    variables.API_KEY_HASHES === undefined
-      ? []
-      : Object.entries(parseVariable('API_KEY_HASHES', tenantsSchema, variables.API_KEY_HASHES)),
-  );
-  const anonymous = variables.ALLOW_ANONYMOUS === 'true' ? 'allowed' : 'refused';
-  if (tenants.size === 0 && anonymous === 'refused') {
+  const tenants = readHashes('API_KEY_HASHES', variables.API_KEY_HASHES);
+  const administrators = readHashes('ADMIN_KEY_HASHES', variables.ADMIN_KEY_HASHES);
+  if ([...administrators.keys()].some((hash) => tenants.has(hash)))
     throw misconfigured(
-      'nobody may use it: set the secret API_KEY_HASHES to {"<sha256 of a key>": "<tenant>"}, or ALLOW_ANONYMOUS="true" to serve everyone',
+      'a key is both in ADMIN_KEY_HASHES and in API_KEY_HASHES; administrators need keys of their own',
+    );
+  const anonymous = variables.ALLOW_ANONYMOUS === 'true' ? 'allowed' : 'refused';
+  if (tenants.size === 0 && administrators.size === 0 && anonymous === 'refused') {
+    throw misconfigured(
+      'nobody may use it: set the secret ADMIN_KEY_HASHES to {"<sha256 of a key>": "<who>"} and create API keys with it, or API_KEY_HASHES to {"<sha256 of a key>": "<tenant>"}, or ALLOW_ANONYMOUS="true" to serve everyone',
     );
   }
   const key = variables.REGION_SECRET === undefined ? undefined : readSecret(variables.REGION_SECRET);
@@ -94,6 +102,8 @@ export function readSettings(variables: Variables): Settings {
     regions,
     signingKey: key,
     tenants,
+    administrators,
+    whenKeyUnreachable: readChoice('KEY_UNREACHABLE', variables.KEY_UNREACHABLE, ['refuse', 'admit']),
     anonymous,
     catalogueKeys: readKeys(variables.CATALOGUE_KEYS ?? ''),
     timeouts: {
@@ -115,7 +125,19 @@ export function readSettings(variables: Variables): Settings {
   };
 }
 
-const tenantsSchema = z.record(digestSchema, z.string().min(1).max(256));
+const hashesSchema = z.record(digestSchema, z.string().min(1).max(256));
+
+function readHashes(name: string, text: string | undefined): Map<string, string> {
+  return new Map(text === undefined ? [] : Object.entries(parseVariable(name, hashesSchema, text)));
+}
+
+/** The first where nothing is set. */
+function readChoice<T extends string>(name: string, text: string | undefined, choices: readonly [T, ...T[]]): T {
+  const choice = text === undefined ? choices[0] : choices.find((one) => one === text);
+  if (choice === undefined)
+    throw misconfigured(`the variable ${name} is "${text}", expected ${choices.map((one) => `"${one}"`).join(' or ')}`);
+  return choice;
+}
 
 function parseVariable<T>(name: string, schema: z.ZodType<T>, text: string | undefined): T {
   if (text === undefined || text === '') throw misconfigured(`the variable ${name} is not set`);
