@@ -6,7 +6,7 @@ import type { Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
 import type { TokenUsage } from './outcome.ts';
 import { DONE, type SseEvent, SseEvents } from './sse-events.ts';
-import { withTimeout } from './timeout.ts';
+import { LongWaits, TimeoutError, withTimeout } from './timeout.ts';
 import { usageIn } from './usage.ts';
 
 export interface UpstreamRequest {
@@ -174,9 +174,18 @@ async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal
   if (reader === undefined) return;
   const parser = new SseEvents();
   let isDone = false;
+  let isStalled = false;
+  const waits = new LongWaits(idleMs, () => {
+    isStalled = true;
+    // Its rejection is the read's, too.
+    reader.cancel().catch(() => {});
+  });
   try {
     for (;;) {
-      const { done, value } = await withTimeout(reader.read(), idleMs, 'no data');
+      waits.begin();
+      const { done, value } = await reader.read();
+      waits.end();
+      if (isStalled) throw new TimeoutError(`no data for ${idleMs} ms`);
       const last = done ? parser.finish() : undefined;
       for (const event of done ? (last === undefined ? [] : [last]) : parser.push(value)) {
         isDone ||= event.data === DONE;
@@ -189,6 +198,8 @@ async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal
     signal.throwIfAborted();
     // After [DONE] the answer is whole, however the connection ends.
     if (!isDone) throw error;
+  } finally {
+    waits.stop();
   }
 }
 
