@@ -62,15 +62,23 @@ export async function signRequest(key: Uint8Array, request: SignedRequest, { ten
   return `${signed}.${base64url(new Uint8Array(signature))}`;
 }
 
+const BASE64URL = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+
+/** RFC 4648, section 5, without padding. */
+function base64url(bytes: Uint8Array): string {
+  let text = '';
+  for (let i = 0; i < bytes.length; i += 3) {
+    const [a = 0, b = 0, c = 0] = [bytes[i], bytes[i + 1], bytes[i + 2]];
+    const bits = (a << 16) | (b << 8) | c;
+    text += BASE64URL.charAt(bits >> 18) + BASE64URL.charAt((bits >> 12) & 63);
+    if (i + 1 < bytes.length) text += BASE64URL.charAt((bits >> 6) & 63);
+    if (i + 2 < bytes.length) text += BASE64URL.charAt(bits & 63);
+  }
+  return text;
+}
+
 const utf8 = new TextEncoder();
 const HEADER = base64url(utf8.encode('{"alg":"HS256"}'));
-
-function base64url(bytes: Uint8Array): string {
-  return btoa(String.fromCharCode(...bytes))
-    .replaceAll('+', '-')
-    .replaceAll('/', '_')
-    .replace(/=+$/, '');
-}
 
 type HmacKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
 /** By the bytes they are made of: importing one takes as long as signing with it. */

@@ -31,6 +31,8 @@ export interface EdgeOptions {
   readonly folder?: string;
   /** Where requests come from, as Cloudflare would tell in `request.cf`. */
   readonly place?: Readonly<Record<string, string>>;
+  /** Opens V8's inspector on this port, any free one for 0; left out, there is none. */
+  readonly inspectorPort?: number;
   /** Takes the Worker's log, a line at a time; left out, errors are printed. */
   readonly onLog?: (line: EdgeLogLine) => void;
 }
@@ -44,6 +46,10 @@ export interface EdgeLogLine {
 export interface EdgeHandle {
   /** Without a slash at the end: `http://127.0.0.1:8787`. */
   readonly url: string;
+  /** The Worker without what Miniflare puts in front of it (`request.cf`, for one): what benchmarks measure. */
+  readonly directUrl: string;
+  /** @throws Error where it wasn't asked for. */
+  inspector(): Promise<URL>;
   /** Puts a routing.yaml into KV. In force once the Worker's copy has aged (30 s). */
   setRouting(text: string): Promise<void>;
   /** Puts an object into R2, or takes it away. */
@@ -72,6 +78,8 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
     port,
     // An object, so that Miniflare doesn't ask the network where we are.
     cf: { ...options.place },
+    unsafeDirectSockets: [{ host: HOST, port: 0 }],
+    ...(options.inspectorPort === undefined ? {} : { inspectorPort: options.inspectorPort }),
     ...(options.folder === undefined ? {} : { defaultPersistRoot: options.folder }),
     log: new Log(LogLevel.NONE),
     // Miniflare refuses a handler that returns something.
@@ -90,6 +98,8 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
     for (const [key, value] of Object.entries(options.artifacts ?? {})) await setArtifact(key, value);
     return {
       url,
+      directUrl: (await miniflare.unsafeGetDirectURL('signpost')).origin,
+      inspector: () => miniflare.getInspectorURL(),
       setRouting: (text) => config.put(RULES_KEY, text),
       setArtifact,
       close: () => miniflare.dispose(),
