@@ -31,6 +31,8 @@ export interface EdgeOptions {
   readonly folder?: string;
   /** Where requests come from, as Cloudflare would tell in `request.cf`. */
   readonly place?: Readonly<Record<string, string>>;
+  /** Every call to a Durable Object fails, as when Cloudflare can't reach them. */
+  readonly objects?: 'unreachable';
   /** Opens V8's inspector on this port, any free one for 0; left out, there is none. */
   readonly inspectorPort?: number;
   /** Takes the Worker's log, a line at a time; left out, errors are printed. */
@@ -69,16 +71,21 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
   await assertPortFree(port);
   const [modules, bindings] = await Promise.all([buildWorker(), readBindings()]);
   const { onLog = printErrors } = options;
-  const miniflare = new Miniflare({
+  const isReachable = options.objects !== 'unreachable';
+  const worker = {
     ...bindings,
+    ...(isReachable ? {} : { durableObjects: unreachable(bindings.durableObjects) }),
     name: 'signpost',
     modules: modules.map((module) => ({ ...module })),
     bindings: { ...bindings.bindings, ...variables(options) },
+    unsafeDirectSockets: [{ host: HOST, port: 0 }],
+  };
+  const miniflare = new Miniflare({
+    workers: isReachable ? [worker] : [worker, NOBODY],
     host: HOST,
     port,
     // An object, so that Miniflare doesn't ask the network where we are.
     cf: { ...options.place },
-    unsafeDirectSockets: [{ host: HOST, port: 0 }],
     ...(options.inspectorPort === undefined ? {} : { inspectorPort: options.inspectorPort }),
     ...(options.folder === undefined ? {} : { defaultPersistRoot: options.folder }),
     log: new Log(LogLevel.NONE),
@@ -108,6 +115,20 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
     await miniflare.dispose();
     throw error;
   }
+}
+
+/** A Worker whose objects can't be made. */
+const NOBODY = {
+  name: 'nobody',
+  modules: true as const,
+  script: 'export class Nobody { constructor() { throw new Error("unreachable"); } }\nexport default {};',
+  durableObjects: { NOBODY: 'Nobody' },
+};
+
+function unreachable(objects: object | undefined): Record<string, { className: string; scriptName: string }> {
+  return Object.fromEntries(
+    Object.keys(objects ?? {}).map((binding) => [binding, { className: 'Nobody', scriptName: NOBODY.name }]),
+  );
 }
 
 /** What wrangler.toml says of date, flags, variables and bindings, as Miniflare wants it. */
