@@ -3,9 +3,14 @@
  */
 import { type Digest, sha256 } from './digest.ts';
 
-/** The key's hash; undefined for a header of another form (RFC 6750, section 2.1; the scheme in any case, RFC 9110, section 11.1). */
+/** The key itself; undefined for a header of another form (RFC 6750, section 2.1; the scheme in any case, RFC 9110, section 11.1). */
+export function bearerKey(authorization: string): string | undefined {
+  return /^Bearer +(?<key>\S+)$/i.exec(authorization)?.groups?.key;
+}
+
+/** The key's hash; undefined for a header of another form. */
 export async function bearerHash(authorization: string): Promise<Digest | undefined> {
-  const key = /^Bearer +(?<key>\S+)$/i.exec(authorization)?.groups?.key;
+  const key = bearerKey(authorization);
   return key === undefined ? undefined : hashKey(key);
 }
 

@@ -18,6 +18,8 @@ const MIN_CHUNK_BYTES = 2 ** 20;
 /** Names on the list of what is brought in ahead. */
 const MAX_PRELOAD = 256;
 
+const MAX_LABEL_CHARS = 64;
+
 const DIGEST_PREFIX = /^[0-9a-f]{8,64}$/;
 
 /** Expert names: what may stand before `@`, `:` or `+` in a model name. `base` and `auto` are taken. */
@@ -121,6 +123,11 @@ export const catalogueSchema = z
      */
     preload: z.array(z.string().min(1)).max(MAX_PRELOAD).optional(),
     /**
+     * What the edge's prompt classifier means by its labels, for rules that answer by label: `NAME`, `NAME@SELECTOR` or `base`. A label that isn't here stands
+     * for the expert of its name.
+     */
+    router: z.strictObject({ labels: z.record(z.string().min(1).max(MAX_LABEL_CHARS), z.string().min(1)) }).optional(),
+    /**
      * Objects that garbage collection has removed lately or is about to, by key, with the time it was decided. Who publishes the same
      * bytes again takes another key, so that no object is removed under a version that just came to need it.
      */
@@ -188,6 +195,21 @@ export function resolveTargets(
     if (version === undefined) throw new Problem(`expert "${name}" has no version ${digest}`);
     return { version, weight };
   });
+}
+
+/** The expert that a label of the prompt classifier stands for, as a model is named; undefined where that is none of the catalogue's. */
+export function expertOfLabel(catalogue: Catalogue, label: string): string | undefined {
+  const { labels = {} } = catalogue.router ?? {};
+  const name = Object.hasOwn(labels, label) ? (labels[label] ?? label) : label;
+  if (name === 'base') return name;
+  const [expert = '', selector] = name.split('@', 2);
+  try {
+    resolveTargets(catalogue, expert, selector);
+    return name;
+  } catch (error) {
+    if (error instanceof Problem) return undefined;
+    throw error;
+  }
 }
 
 function uniqueVersion(expert: CatalogueExpert, name: string, prefix: string): Digest {

@@ -3,6 +3,9 @@
  */
 export * from './bearer.ts';
 export * from './catalogue.ts';
+export * from './decision/facts.ts';
+export * from './decision/feedback.ts';
+export * from './decision/record.ts';
 export * from './delta.ts';
 export * from './digest.ts';
 export * from './generation/chat.ts';
@@ -16,9 +19,13 @@ export * from './openai.ts';
 export * from './problem.ts';
 export * from './request-token.ts';
 export * from './residency.ts';
+export { valueAt } from './routing/body-value.ts';
 export * from './routing/evaluate.ts';
+export { type LooksAt, looksAt } from './routing/looks-at.ts';
 export { compilePattern, type Pattern, patternSchema } from './routing/pattern.ts';
 export * from './routing/rules.ts';
+export { keyOf, pointOf } from './routing/share.ts';
+export { type SoftMixture, softMixture } from './routing/soft-mixture.ts';
 export * from './safetensors.ts';
 export * from './signed-catalogue.ts';
 export * from './tokenizer-changes.ts';

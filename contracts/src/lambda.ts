@@ -47,7 +47,8 @@ export class PreludeReader {
     // JSON holds no NUL: the first one is the delimiter's.
     const end = bytes.indexOf(0);
     if (end === -1 || bytes.byteLength < end + DELIMITER_BYTES) {
-      if (bytes.byteLength > MAX_PRELUDE_BYTES || (bytes.byteLength > 0 && bytes[0] !== OPENING_BRACE)) throw noPrelude();
+      if (bytes.byteLength > MAX_PRELUDE_BYTES || (bytes.byteLength > 0 && bytes[0] !== OPENING_BRACE))
+        throw noPrelude();
       this.#bytes = bytes;
       return undefined;
     }

@@ -106,13 +106,13 @@ export class ApiError extends Error {
 export const MAX_BODY_BYTES = 4 * 1024 * 1024;
 
 /**
- * Reads and checks a JSON body.
+ * Reads and checks a JSON body: as the schema makes it, and as it was sent.
  *
  * @throws ApiError (400 or 413) naming the field that is wrong.
  */
-export async function readBody<T>(request: Request, schema: z.ZodType<T>): Promise<{ value: T; text: string }> {
-  const text = await readText(request);
-  return { value: parseBody(text, schema), text };
+export async function readBody<T>(request: Request, schema: z.ZodType<T>): Promise<{ value: T; raw: unknown }> {
+  const raw = parseJson(await readText(request));
+  return { value: checkBody(raw, schema), raw };
 }
 
 /**
@@ -121,13 +121,19 @@ export async function readBody<T>(request: Request, schema: z.ZodType<T>): Promi
  * @throws ApiError (400) naming the field that is wrong.
  */
 export function parseBody<T>(text: string, schema: z.ZodType<T>): T {
-  let raw: unknown;
+  return checkBody(parseJson(text), schema);
+}
+
+function parseJson(text: string): unknown {
   try {
-    raw = JSON.parse(text);
+    return JSON.parse(text);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : cause;
     throw new ApiError('invalid_request_error', 'invalid_json', `the body is not JSON: ${why}`, { cause });
   }
+}
+
+function checkBody<T>(raw: unknown, schema: z.ZodType<T>): T {
   const parsed = schema.safeParse(raw);
   if (parsed.success) return parsed.data;
   const param = parsed.error.issues[0]?.path.map(String).join('.') ?? '';
@@ -144,6 +150,10 @@ const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
 
 /** A body's text. @throws ApiError (413) when it is longer than `limit` bytes; what is beyond is not kept. */
 export async function readText(message: Request | Response, limit = MAX_BODY_BYTES): Promise<string> {
+  // HTTP ends a body where its length says; but one that is unpacked on the way has another.
+  const { headers } = message;
+  const stated = Number(headers.get('content-length') ?? Number.POSITIVE_INFINITY);
+  if (stated <= limit && !headers.has('content-encoding')) return message.text();
   const reader = message.body?.getReader();
   const chunks: Uint8Array[] = [];
   let bytes = 0;

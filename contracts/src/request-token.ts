@@ -2,9 +2,9 @@
  * How the edge signs a request to a region: a JWT (HS256, RFC 7519) that lives seconds, is bound to one region, method, path and body,
  * and is accepted once. A leaked token can't be used for anything else, or again.
  */
-import { errors, jwtVerify, SignJWT } from 'jose';
+import { errors, jwtVerify } from 'jose';
 import { z } from 'zod';
-import { type Digest, digestSchema, sha256 } from './digest.ts';
+import { digestSchema, sha256 } from './digest.ts';
 import { ApiError } from './openai.ts';
 
 const LIFETIME_SECONDS = 30;
@@ -44,15 +44,54 @@ export function signingKey(secret: string): Uint8Array {
   return key;
 }
 
+/** A token for one request: a compact JWS, which `verifyRequest` takes apart with a library. */
 export async function signRequest(key: Uint8Array, request: SignedRequest, { tenant }: Caller): Promise<string> {
-  const body: Digest = await sha256(new TextEncoder().encode(request.body));
-  return new SignJWT({ method: request.method, path: request.path, body, ...(tenant === undefined ? {} : { tenant }) })
-    .setProtectedHeader({ alg: 'HS256' })
-    .setAudience(request.region)
-    .setJti(crypto.randomUUID())
-    .setIssuedAt()
-    .setExpirationTime(`${LIFETIME_SECONDS}s`)
-    .sign(key);
+  const now = Math.floor(Date.now() / 1000);
+  const claims = {
+    method: request.method,
+    path: request.path,
+    body: await sha256(utf8.encode(request.body)),
+    ...(tenant === undefined ? {} : { tenant }),
+    aud: request.region,
+    jti: crypto.randomUUID(),
+    iat: now,
+    exp: now + LIFETIME_SECONDS,
+  };
+  const signed = `${HEADER}.${base64url(utf8.encode(JSON.stringify(claims)))}`;
+  const signature = await crypto.subtle.sign('HMAC', await importedKey(key), utf8.encode(signed));
+  return `${signed}.${base64url(new Uint8Array(signature))}`;
+}
+
+const BASE64URL = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+
+/** RFC 4648, section 5, without padding. */
+function base64url(bytes: Uint8Array): string {
+  let text = '';
+  for (let i = 0; i < bytes.length; i += 3) {
+    const [a = 0, b = 0, c = 0] = [bytes[i], bytes[i + 1], bytes[i + 2]];
+    const bits = (a << 16) | (b << 8) | c;
+    text += BASE64URL.charAt(bits >> 18) + BASE64URL.charAt((bits >> 12) & 63);
+    if (i + 1 < bytes.length) text += BASE64URL.charAt((bits >> 6) & 63);
+    if (i + 2 < bytes.length) text += BASE64URL.charAt(bits & 63);
+  }
+  return text;
+}
+
+const utf8 = new TextEncoder();
+const HEADER = base64url(utf8.encode('{"alg":"HS256"}'));
+
+type HmacKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
+/** By the bytes they are made of: importing one takes as long as signing with it. */
+const importedKeys = new WeakMap<Uint8Array, HmacKey>();
+
+async function importedKey(key: Uint8Array): Promise<HmacKey> {
+  const known = importedKeys.get(key);
+  if (known !== undefined) return known;
+  const algorithm = { name: 'HMAC', hash: 'SHA-256' };
+  const imported = await crypto.subtle.importKey('raw', key as Uint8Array<ArrayBuffer>, algorithm, false, ['sign']);
+  // The key, not its promise: workerd lets no request wait for what another one has begun.
+  importedKeys.set(key, imported);
+  return imported;
 }
 
 /** Token ids seen and still valid: what makes a token work once. */
@@ -91,11 +130,7 @@ export async function verifyRequest(
   const parsed = claimsSchema.safeParse(claims.payload);
   if (!parsed.success) throw refuse('lacks a claim');
   const { jti, exp, method, path, body, tenant } = parsed.data;
-  if (
-    method !== request.method ||
-    path !== request.path ||
-    body !== (await sha256(new TextEncoder().encode(request.body)))
-  ) {
+  if (method !== request.method || path !== request.path || body !== (await sha256(utf8.encode(request.body)))) {
     throw refuse('made for another request');
   }
   if (!seen.add(jti, exp, Date.now() / 1000)) throw refuse('used before');

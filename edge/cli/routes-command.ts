@@ -1,12 +1,11 @@
 /**
  * `signpost routes lint|test`.
  */
-import { readFile } from 'node:fs/promises';
-import { Problem } from '@signpost/contracts';
 import { Command } from 'commander';
 import { parseRulesText } from '../src/rules/parse.ts';
 import { parseCases, runCases } from './cases.ts';
 import { lintRules } from './lint.ts';
+import { readText } from './read-text.ts';
 
 interface RulesFlags {
   readonly regions?: string[];
@@ -22,7 +21,7 @@ export function lintCommand(): Command {
     .option('--regions <names>', 'the regions there are, by commas; rules that name others are wrong', names)
     .option('--json', 'print the findings as JSON', false)
     .action(async (file: string, { regions, json }: RulesFlags) => {
-      const rules = parseRulesText(await read(file), file, regions);
+      const rules = parseRulesText(await readText(file), file, regions);
       const findings = lintRules(rules);
       const lines = findings.map(({ rule, level, message }) => `${level}  rule "${rule}" ${message}`);
       console.log(json ? JSON.stringify(findings) : [...lines, `${rules.rules.length} rules`].join('\n'));
@@ -37,8 +36,8 @@ export function testCommand(): Command {
     .argument('<cases>', 'YAML list of { name?, request, expect }')
     .option('--json', 'print the results as JSON', false)
     .action(async (file: string, casesFile: string, { json }: RulesFlags) => {
-      const rules = parseRulesText(await read(file), file);
-      const results = runCases(rules, parseCases(await read(casesFile), casesFile));
+      const rules = parseRulesText(await readText(file), file);
+      const results = runCases(rules, parseCases(await readText(casesFile), casesFile));
       const failed = results.filter(({ differences }) => differences.length > 0);
       const lines = results.map(({ name, decision, differences }) =>
         differences.length === 0
@@ -49,12 +48,4 @@ export function testCommand(): Command {
       console.log(json ? JSON.stringify(results) : [...lines, summary].join('\n'));
       if (failed.length > 0) process.exitCode = 1;
     });
-}
-
-async function read(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new Problem(`${file}: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  }
 }

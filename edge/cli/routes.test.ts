@@ -1,14 +1,12 @@
-import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseRulesText } from '../src/rules/parse.ts';
 import { parseCases, runCases } from './cases.ts';
 import { lintRules } from './lint.ts';
+import { run as runCommand } from './run.ts';
 
-const SIGNPOST = join(import.meta.dirname, '../bin/signpost.mjs');
 const ROUTING = join(import.meta.dirname, '../../routing.yaml');
 
 let dir: string;
@@ -17,15 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(dir, { recursive: true }));
 
-async function run(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  try {
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, [SIGNPOST, 'routes', ...args]);
-    return { code: 0, out: stdout, err: stderr };
-  } catch (error) {
-    const { code = -1, stdout = '', stderr = '' } = error as { code?: number; stdout?: string; stderr?: string };
-    return { code, out: stdout, err: stderr };
-  }
-}
+const run = (...args: string[]) => runCommand(['routes', ...args]);
 
 const rulesOf = (...rules: string[]) =>
   parseRulesText(

@@ -17,16 +17,24 @@ export interface EdgeOptions {
   readonly port?: number;
   /** Shared with the regions, at least 32 bytes; may be left out when all are on this machine. */
   readonly regionSecret?: string;
-  /** API keys and their tenants; left out, everybody is served. */
+  /** API keys without limits, and their tenants; left out, everybody is served, unless there are administrators to make keys. */
   readonly keys?: Readonly<Record<string, string>>;
+  /** Administrators' keys and who they are; left out, there is no admin API. */
+  readonly adminKeys?: Readonly<Record<string, string>>;
   /** Text of a routing.yaml to put into KV; left out, the bundled rules hold. */
   readonly routing?: string;
   /** Objects to put into R2. */
   readonly artifacts?: Readonly<Record<string, string | Uint8Array>>;
   /** Further variables, by their names in wrangler.toml. */
   readonly variables?: Readonly<Record<string, string>>;
+  /** A folder that keeps KV, R2 and Durable Objects beyond this edge; left out, they go with it. */
+  readonly folder?: string;
   /** Where requests come from, as Cloudflare would tell in `request.cf`. */
   readonly place?: Readonly<Record<string, string>>;
+  /** Every call to a Durable Object fails, as when Cloudflare can't reach them. */
+  readonly objects?: 'unreachable';
+  /** Opens V8's inspector on this port, any free one for 0; left out, there is none. */
+  readonly inspectorPort?: number;
   /** Takes the Worker's log, a line at a time; left out, errors are printed. */
   readonly onLog?: (line: EdgeLogLine) => void;
 }
@@ -40,8 +48,14 @@ export interface EdgeLogLine {
 export interface EdgeHandle {
   /** Without a slash at the end: `http://127.0.0.1:8787`. */
   readonly url: string;
+  /** The Worker without what Miniflare puts in front of it (`request.cf`, for one): what benchmarks measure. */
+  readonly directUrl: string;
+  /** @throws Error where it wasn't asked for. */
+  inspector(): Promise<URL>;
   /** Puts a routing.yaml into KV. In force once the Worker's copy has aged (30 s). */
   setRouting(text: string): Promise<void>;
+  /** Puts an object into R2, or takes it away. */
+  setArtifact(key: string, value: string | Uint8Array | undefined): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -57,15 +71,23 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
   await assertPortFree(port);
   const [modules, bindings] = await Promise.all([buildWorker(), readBindings()]);
   const { onLog = printErrors } = options;
-  const miniflare = new Miniflare({
+  const isReachable = options.objects !== 'unreachable';
+  const worker = {
     ...bindings,
+    ...(isReachable ? {} : { durableObjects: unreachable(bindings.durableObjects) }),
     name: 'signpost',
     modules: modules.map((module) => ({ ...module })),
     bindings: { ...bindings.bindings, ...variables(options) },
+    unsafeDirectSockets: [{ host: HOST, port: 0 }],
+  };
+  const miniflare = new Miniflare({
+    workers: isReachable ? [worker] : [worker, NOBODY],
     host: HOST,
     port,
     // An object, so that Miniflare doesn't ask the network where we are.
     cf: { ...options.place },
+    ...(options.inspectorPort === undefined ? {} : { inspectorPort: options.inspectorPort }),
+    ...(options.folder === undefined ? {} : { defaultPersistRoot: options.folder }),
     log: new Log(LogLevel.NONE),
     // Miniflare refuses a handler that returns something.
     handleStructuredLogs: (line: EdgeLogLine) => void onLog(line),
@@ -75,19 +97,38 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
     const config = await miniflare.getKVNamespace('CONFIG');
     const artifacts = await miniflare.getR2Bucket('ARTIFACTS');
     if (options.routing !== undefined) await config.put(RULES_KEY, options.routing);
-    for (const [key, value] of Object.entries(options.artifacts ?? {})) {
+    const setArtifact = async (key: string, value: string | Uint8Array | undefined) => {
+      if (value === undefined) await artifacts.delete(key);
       // Miniflare's proxy knows typed arrays, but no Buffer.
-      await artifacts.put(key, typeof value === 'string' ? value : new Uint8Array(value));
-    }
+      else await artifacts.put(key, typeof value === 'string' ? value : new Uint8Array(value));
+    };
+    for (const [key, value] of Object.entries(options.artifacts ?? {})) await setArtifact(key, value);
     return {
       url,
+      directUrl: (await miniflare.unsafeGetDirectURL('signpost')).origin,
+      inspector: () => miniflare.getInspectorURL(),
       setRouting: (text) => config.put(RULES_KEY, text),
+      setArtifact,
       close: () => miniflare.dispose(),
     };
   } catch (error) {
     await miniflare.dispose();
     throw error;
   }
+}
+
+/** A Worker whose objects can't be made. */
+const NOBODY = {
+  name: 'nobody',
+  modules: true as const,
+  script: 'export class Nobody { constructor() { throw new Error("unreachable"); } }\nexport default {};',
+  durableObjects: { NOBODY: 'Nobody' },
+};
+
+function unreachable(objects: object | undefined): Record<string, { className: string; scriptName: string }> {
+  return Object.fromEntries(
+    Object.keys(objects ?? {}).map((binding) => [binding, { className: 'Nobody', scriptName: NOBODY.name }]),
+  );
 }
 
 /** What wrangler.toml says of date, flags, variables and bindings, as Miniflare wants it. */
@@ -100,21 +141,21 @@ async function readBindings() {
 }
 
 function variables(options: EdgeOptions): Record<string, string> {
-  const { regions, regionSecret, keys } = options;
+  const { regions, regionSecret, keys, adminKeys } = options;
   return {
     REGIONS: JSON.stringify(regions),
     ...(regionSecret === undefined ? {} : { REGION_SECRET: regionSecret }),
-    ...(keys === undefined
-      ? { ALLOW_ANONYMOUS: 'true' }
-      : {
-          API_KEY_HASHES: JSON.stringify(
-            Object.fromEntries(
-              Object.entries(keys).map(([key, tenant]) => [createHash('sha256').update(key).digest('hex'), tenant]),
-            ),
-          ),
-        }),
+    ...(keys === undefined ? {} : { API_KEY_HASHES: hashes(keys) }),
+    ...(adminKeys === undefined ? {} : { ADMIN_KEY_HASHES: hashes(adminKeys) }),
+    ...(keys === undefined && adminKeys === undefined ? { ALLOW_ANONYMOUS: 'true' } : {}),
     ...options.variables,
   };
+}
+
+/** Keys' names by their sha256, as the secrets have them. */
+function hashes(keys: Readonly<Record<string, string>>): string {
+  const hash = (key: string) => createHash('sha256').update(key).digest('hex');
+  return JSON.stringify(Object.fromEntries(Object.entries(keys).map(([key, name]) => [hash(key), name])));
 }
 
 function printErrors({ level, message }: EdgeLogLine): void {

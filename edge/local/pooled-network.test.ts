@@ -4,11 +4,23 @@ import { HASH_BUCKETS } from '@signpost/contracts/router';
 import fc from 'fast-check';
 import { InferenceSession, Tensor } from 'onnxruntime-web';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { readPooledNetwork } from '../src/classify/pooled-network.ts';
+import { type PoolingKernel, readPooledNetwork } from '../src/classify/pooled-network.ts';
+import { assemble } from './assemble.ts';
 
 const model = new Uint8Array(readFileSync(join(import.meta.dirname, '../../models/router/model.onnx')));
 const TOKENS = 30_522;
 
+const KERNEL = readFileSync(join(import.meta.dirname, '../src/classify/pooled-network.wasm'));
+/** Node's types don't have it. */
+const { Module, Instance } = (
+  globalThis as unknown as {
+    readonly WebAssembly: {
+      readonly Module: new (bytes: Uint8Array) => object;
+      readonly Instance: new (module: object) => { readonly exports: PoolingKernel };
+    };
+  }
+).WebAssembly;
+const instantiate = () => new Instance(new Module(KERNEL)).exports;
 let session: InferenceSession;
 beforeAll(async () => {
   session = await InferenceSession.create(model);
@@ -22,7 +34,7 @@ async function byRuntime(tokenIds: Int32Array, hashIds: Int32Array): Promise<rea
 }
 
 function load() {
-  const network = readPooledNetwork(model);
+  const network = readPooledNetwork(model, instantiate);
   if (network === undefined) throw new Error('the bundled router is of another graph');
   return network;
 }
@@ -51,18 +63,31 @@ describe('the pooled network', () => {
     );
   });
 
+  it('takes ids that no row has for the first, and none for one', async () => {
+    const network = load();
+    const expected = await byRuntime(Int32Array.of(0, 5), Int32Array.of(0));
+    const actual = [...network(Int32Array.of(TOKENS, 5), new Int32Array())];
+    for (const [i, value] of actual.entries()) expect(value).toBeCloseTo(expected[i] ?? Number.NaN, 5);
+  });
+
+  it('computes with what its source says', async () => {
+    expect(Buffer.from(await assemble())).toEqual(KERNEL);
+  });
+
   it('is not made of another graph, or of tensors that do not fit', () => {
-    expect(readPooledNetwork(renamed('ReduceMax', 'ReduceMin'))).toBeUndefined();
-    expect(readPooledNetwork(renamed('hash_scale', 'hash_scalf'))).toBeUndefined();
+    expect(readPooledNetwork(renamed('ReduceMax', 'ReduceMin'), instantiate)).toBeUndefined();
+    expect(readPooledNetwork(renamed('hash_scale', 'hash_scalf'), instantiate)).toBeUndefined();
   });
 
   it('says what is wrong with bytes that are no model', () => {
-    expect(() => readPooledNetwork(model.slice(0, 100_000))).toThrow(/no ONNX file: it ends in the middle of a field/);
-    expect(() => readPooledNetwork(new Uint8Array())).toThrow(/no ONNX file: it has no graph/);
+    expect(() => readPooledNetwork(model.slice(0, 100_000), instantiate)).toThrow(
+      /no ONNX file: it ends in the middle of a field/,
+    );
+    expect(() => readPooledNetwork(new Uint8Array(), instantiate)).toThrow(/no ONNX file: it has no graph/);
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
         try {
-          expect(readPooledNetwork(bytes)).toBeUndefined();
+          expect(readPooledNetwork(bytes, instantiate)).toBeUndefined();
         } catch (error) {
           expect(String(error)).toMatch(/no ONNX file/);
         }

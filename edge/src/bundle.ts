@@ -1,13 +1,19 @@
 /**
  * What is bundled with the Worker as modules: default rules, the router model, and the WebAssembly that runs it.
  */
-import wasm from 'onnxruntime-web/ort-wasm-simd-threaded.wasm';
+import runtime from 'onnxruntime-web/ort-wasm-simd-threaded.wasm';
 import model from '../../models/router/model.onnx';
 import manifest from '../../models/router/router.json';
 import tokenizer from '../../models/router/tokenizer.json';
 import rules from '../../routing.yaml';
+import type { PoolingKernel } from './classify/pooled-network.ts';
+import pooled from './classify/pooled-network.wasm';
+import type { RouterModules } from './classify/router.ts';
 import type { RouterFiles } from './classify/source.ts';
 
 export const bundledRules: string = rules;
 export const bundledRouter: RouterFiles = { manifest, tokenizer, model: new Uint8Array(model) };
-export const ortWasm: WebAssembly.Module = wasm;
+export const routerModules: RouterModules = {
+  pooled: () => new WebAssembly.Instance(pooled).exports as unknown as PoolingKernel,
+  runtime,
+};

@@ -12,7 +12,15 @@ function cached(read: () => Promise<string>) {
     now: () => clock.now,
     log: (event) => logged.push(event),
   });
-  return { clock, pending, logged, look: () => view.current((promise) => pending.push(promise)) };
+  const waitUntil = (promise: Promise<unknown>) => pending.push(promise);
+  return {
+    clock,
+    pending,
+    logged,
+    look: () => view.current(waitUntil),
+    lookAgain: () => view.recent(waitUntil),
+    know: () => view.known(waitUntil),
+  };
 }
 
 it('is read beside the request that finds it old, once in its age', async () => {
@@ -51,4 +59,39 @@ it('stays as it was when it can not be read, and a read that is lost does not st
   look();
   await pending.at(-1);
   expect(look()).toBe('b');
+});
+
+it('is waited for where nothing is known or only what is old, and not again while it can not be read', async () => {
+  const answers = [async () => 'a', async () => 'b', () => Promise.reject(new Error('overloaded'))];
+  const { clock, lookAgain, pending } = cached(() => (answers.shift() ?? (() => new Promise(() => undefined)))());
+  expect(await lookAgain()).toBe('a');
+  clock.now = 30_000;
+  expect(await lookAgain()).toBe('a');
+  await Promise.all(pending);
+  clock.now = 90_000;
+  expect(await lookAgain()).toBe('b');
+  expect(answers).toHaveLength(0);
+  // What takes too long is not waited for, by the first nor by those after it.
+  clock.now = 200_000;
+  expect(await Promise.all([lookAgain(), lookAgain()])).toEqual(['b', 'b']);
+});
+
+it('is waited for by who must know, once, and fails where it can’t be read at all', async () => {
+  const answers = [new Error('down'), 'a', new Error('down'), 'b'];
+  const { clock, pending, know } = cached(async () => {
+    const answer = answers.shift();
+    if (typeof answer === 'string') return answer;
+    throw answer;
+  });
+  await expect(know()).rejects.toThrow('down');
+  expect(await know()).toBe('a');
+  for (const [at, known] of [
+    [1_000, 'a'],
+    [1_001, 'a'],
+    [1_002, 'b'],
+  ] as const) {
+    clock.now = at;
+    expect(await know()).toBe(known);
+    await Promise.all(pending);
+  }
 });

@@ -1,7 +1,10 @@
 /**
- * Something read from elsewhere, as one isolate knows it: a copy that is renewed beside the request that finds it old. No request waits for it; the first of an
- * isolate goes without.
+ * Something read from elsewhere, as one isolate knows it: a copy that is renewed beside the request that finds it old. No request waits for that; an isolate's first
+ * goes without (`current`), or waits (`known`).
  */
+import { withinOr } from './forward/timeout.ts';
+
+type WaitUntil = (promise: Promise<unknown>) => void;
 
 export interface CachedOptions<T> {
   /** What it is, for the log. */
@@ -15,19 +18,26 @@ export interface CachedOptions<T> {
 
 /** A refresh that takes longer is taken for lost (its request may have been cancelled), and another one starts. */
 const REFRESH_TIMEOUT_MS = 5_000;
+const NEVER = Number.NEGATIVE_INFINITY;
+
+/** Older than that, nobody may have looked for hours. */
+const OLD_MS = 60_000;
+/** A moment: many times what R2 takes nearby. */
+const MAX_WAIT_MS = 300;
 
 export class Cached<T> {
   readonly #options: CachedOptions<T>;
   #current: T | undefined;
-  #readAt = Number.NEGATIVE_INFINITY;
-  #refreshStartedAt = Number.NEGATIVE_INFINITY;
+  #readAt = NEVER;
+  #refreshStartedAt = NEVER;
+  #failedAt = NEVER;
 
   constructor(options: CachedOptions<T>) {
     this.#options = options;
   }
 
   /** @param waitUntil keeps a refresh running beyond the request. */
-  current(waitUntil: (promise: Promise<unknown>) => void): T | undefined {
+  current(waitUntil: WaitUntil): T | undefined {
     const { now, maxAgeMs } = this.#options;
     const at = now();
     if (at - this.#readAt >= maxAgeMs && at - this.#refreshStartedAt >= REFRESH_TIMEOUT_MS) {
@@ -37,15 +47,39 @@ export class Cached<T> {
     return this.#current;
   }
 
+  /** As `current`; but where nothing is known, or only what is old, the request that finds it so waits a moment for what is new. */
+  async recent(waitUntil: WaitUntil): Promise<T | undefined> {
+    const { now } = this.#options;
+    const isTried = Math.max(this.#refreshStartedAt, this.#failedAt) > now() - REFRESH_TIMEOUT_MS;
+    if (now() - this.#readAt < OLD_MS || isTried) return this.current(waitUntil);
+    this.#refreshStartedAt = now();
+    const refresh = this.#refresh();
+    waitUntil(refresh);
+    await withinOr(refresh, MAX_WAIT_MS, undefined);
+    return this.#current;
+  }
+
+  /** As `current`, but read first where nothing is known yet. @throws what that fails with. */
+  async known(waitUntil: WaitUntil): Promise<T> {
+    // Each for itself: what one request has begun another one can't wait for.
+    if (this.#readAt === NEVER) await this.#read();
+    return this.current(waitUntil) as T;
+  }
+
+  async #read(): Promise<void> {
+    this.#current = await this.#options.read();
+    this.#readAt = this.#options.now();
+  }
+
   /** Never rejects: what was known stays, and the next request tries again. */
   async #refresh(): Promise<void> {
-    const { name, read, now, log } = this.#options;
     try {
-      this.#current = await read();
-      this.#readAt = now();
+      await this.#read();
     } catch (error) {
+      const { name, log, now } = this.#options;
+      this.#failedAt = now();
       log(`${name}_unreadable`, { reason: error instanceof Error ? error.message : String(error) });
     }
-    this.#refreshStartedAt = Number.NEGATIVE_INFINITY;
+    this.#refreshStartedAt = NEVER;
   }
 }

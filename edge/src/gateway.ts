@@ -1,7 +1,7 @@
 /**
  * The edge's API, on web standards: a `Request` in, a `Response` out.
  *
- * auth → parse → classify → rules → plan → forward. Platform-free; `worker.ts` binds it to Cloudflare.
+ * auth → parse → admit → classify → rules → plan → forward. Platform-free; `worker.ts` binds it to Cloudflare.
  */
 import {
   ApiError,
@@ -18,19 +18,32 @@ import {
   SeenTokens,
   verifyRequest,
 } from '@signpost/contracts';
+import type { Account, Accounts } from './accounts/accounts.ts';
+import { type FeedbackOptions, listFeedback, takeFeedback } from './accounts/feedback.ts';
+import { answerMetrics } from './accounts/metrics.ts';
+import { ADMIN_PATH, type Admin } from './admin/admin.ts';
+import { answerError } from './answer-error.ts';
+import type { AnswerCache } from './answers/cache.ts';
+import { cacheability } from './answers/cacheable.ts';
+import { AnswerUses } from './answers/uses.ts';
 import { type GenerationPath, readAsk, upstreamFields } from './ask/ask.ts';
-import { authenticate } from './auth/keys.ts';
+import { readTokensAsk, type TokensPath, tokensFields } from './ask/tokens.ts';
+import { type Caller, identify } from './auth/keys.ts';
 import type { Cached } from './cached.ts';
 import type { Classifier } from './classify/classifier.ts';
 import type { HeardBeat } from './fleet/roll.ts';
 import { type Answer, forward } from './forward/forward.ts';
-import { FleetHealth } from './forward/region-health.ts';
+import type { Outcome } from './forward/outcome.ts';
+import type { FleetHealth } from './forward/region-health.ts';
 import type { UpstreamRequest } from './forward/upstream.ts';
+import { allowsModel, refusalOfModel } from './keys/allowed-models.ts';
+import type { Admission, Door, Guest } from './keys/door.ts';
+import { boundBy, chargeFor, reserveFor } from './keys/tokens.ts';
 import { type PlanFacts, planRegions } from './plan/plan.ts';
+import { PrefixMemory } from './plan/prefixes.ts';
 import { explain } from './route/explain.ts';
 import { routingHeaders } from './route/headers.ts';
-import { readPlace } from './route/place.ts';
-import { type Asker, type Routing, routeAsk } from './route/route.ts';
+import { type Asker, type Routing, routeAsk, type ServedResolution } from './route/route.ts';
 import type { RulesStore } from './rules/store.ts';
 import type { Settings } from './settings/settings.ts';
 
@@ -38,13 +51,22 @@ export interface GatewayParts {
   readonly settings: Settings;
   readonly rules: RulesStore;
   readonly classifier: Classifier;
+  /** Lets requests in by their keys. */
+  readonly door: Door;
+  readonly admin: Admin;
   /** What regions have said of themselves. */
   readonly fleet: Cached<readonly HeardBeat[]>;
   /** Versions and sizes of experts; undefined where R2 has no catalogue. */
   readonly catalogue: Cached<Catalogue | undefined>;
+  readonly answers: AnswerCache;
   /** Takes what a region says; false where it has said something newer. */
   readonly hear: (beat: Heartbeat) => Promise<boolean>;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
+  readonly health: FleetHealth;
+  readonly accounts: Accounts;
+  readonly feedback: FeedbackOptions;
+  /** What all isolates have counted, as Prometheus reads it. */
+  readonly metrics: () => Promise<string>;
 }
 
 /** What the platform knows about one request beside itself. */
@@ -55,12 +77,31 @@ export interface RequestContext {
   readonly waitUntil: (promise: Promise<unknown>) => void;
 }
 
-type Handler = (request: Request, context: RequestContext) => Promise<Response>;
+interface Handling extends RequestContext {
+  readonly account: Account;
+}
+
+/** A request that goes to a region. */
+interface Serving {
+  readonly caller: Caller;
+  readonly ask: Parameters<typeof routeAsk>[0];
+  readonly path: string;
+  readonly delivery: UpstreamRequest['delivery'];
+  /** The most that it may come to. */
+  readonly tokens: number;
+  /** What the region gets. */
+  readonly fields: (served: ServedResolution, guest: Guest) => Record<string, unknown>;
+  /** Tokens that it came to. */
+  readonly charge: (outcome: Outcome) => number;
+  readonly purpose: 'answer' | 'tokens';
+}
+
+type Handler = (request: Request, context: Handling) => Promise<Response>;
 
 export class Gateway {
   readonly #parts: GatewayParts;
-  readonly #health = new FleetHealth();
   readonly #seen = new SeenTokens();
+  readonly #prefixes = new PrefixMemory(Date.now);
   readonly #routes: Readonly<Record<string, Readonly<Record<string, Handler>>>>;
 
   constructor(parts: GatewayParts) {
@@ -68,16 +109,37 @@ export class Gateway {
     this.#routes = {
       '/v1/chat/completions': { POST: (request, context) => this.#generate(request, context, '/v1/chat/completions') },
       '/v1/completions': { POST: (request, context) => this.#generate(request, context, '/v1/completions') },
+      '/tokenize': { POST: (request, context) => this.#tokens(request, context, '/tokenize') },
+      '/detokenize': { POST: (request, context) => this.#tokens(request, context, '/detokenize') },
       '/v1/route': { POST: (request, context) => this.#explain(request, context) },
       '/v1/models': { GET: (request, context) => this.#models(request, context) },
+      '/v1/feedback': {
+        POST: (request, context) => this.#takeFeedback(request, context),
+        GET: (request, context) => this.#listFeedback(request, context),
+      },
+      '/metrics': { GET: (request) => answerMetrics(request, parts.settings, parts.metrics) },
       [HEARTBEAT_PATH]: { POST: (request) => this.#hear(request) },
       '/health': { GET: async (_, context) => this.#status(context) },
     };
   }
 
-  /** @throws ApiError for whatever is not served. */
   async handle(request: Request, context: RequestContext): Promise<Response> {
     const { pathname } = new URL(request.url);
+    const path = Object.hasOwn(this.#routes, pathname) ? pathname : undefined;
+    const account = this.#parts.accounts.open({ request, path, ...context });
+    try {
+      return account.answers(await this.#handle(request, pathname, { ...context, account }));
+    } catch (error) {
+      if (request.signal.aborted) account.leaves();
+      const told = answerError(error, request, context.requestId, this.#parts.log);
+      account.refuses(told.error);
+      return account.answers(told.response);
+    }
+  }
+
+  /** @throws ApiError for whatever is not served. */
+  async #handle(request: Request, pathname: string, context: Handling): Promise<Response> {
+    if (pathname.startsWith(ADMIN_PATH)) return this.#parts.admin.handle(request, pathname, context.waitUntil);
     const methods = Object.hasOwn(this.#routes, pathname) ? this.#routes[pathname] : undefined;
     if (methods === undefined)
       throw new ApiError('not_found_error', 'unknown_path', `there is nothing at ${request.method} ${pathname}`);
@@ -96,45 +158,139 @@ export class Gateway {
     }
   }
 
-  async #generate(request: Request, context: RequestContext, path: GenerationPath): Promise<Response> {
-    const asker = await this.#asker(request, context);
+  async #generate(request: Request, context: Handling, path: GenerationPath): Promise<Response> {
+    const caller = await this.#caller(request, context);
     const ask = await readAsk(request, path);
-    const routing = await this.#route(ask, asker, context);
-    const headers = routingHeaders(routing);
+    context.account.asks(ask);
+    const reserve = reserveFor(ask);
+    return this.#serve(request, context, {
+      caller,
+      ask,
+      path,
+      delivery: ask.delivery,
+      tokens: reserve.tokens,
+      fields: ({ chosen, changes }, guest) => upstreamFields(ask, chosen.name, boundBy(changes, guest, reserve)),
+      charge: (outcome) => chargeFor(outcome, ask.promptTokens),
+      purpose: 'answer',
+    });
+  }
+
+  async #tokens(request: Request, context: Handling, path: TokensPath): Promise<Response> {
+    const caller = await this.#caller(request, context);
+    const ask = await readTokensAsk(request, path);
+    context.account.laps.lap('parse');
+    return this.#serve(request, context, {
+      caller,
+      ask,
+      path,
+      delivery: 'whole',
+      tokens: 0,
+      fields: ({ model, changes }) => tokensFields(ask, model, changes),
+      charge: () => 0,
+      purpose: 'tokens',
+    });
+  }
+
+  /** Lets a request in, decides it, and forwards it: what it holds of its key's limits it gives back at its end, whatever that is. */
+  async #serve(request: Request, context: Handling, serving: Serving): Promise<Response> {
+    const { account, waitUntil } = context;
+    const admission = await this.#parts.door.admit(serving.caller, serving.tokens, waitUntil);
+    account.admits(admission.tenant, admission.keyId);
+    try {
+      return await this.#decide(request, context, serving, admission);
+    } catch (error) {
+      // Where an answer was begun, its outcome has been told before.
+      admission.end(0);
+      throw error;
+    }
+  }
+
+  async #decide(request: Request, context: Handling, serving: Serving, admission: Admission): Promise<Response> {
+    const { account } = context;
+    const routing = await this.#route(serving.ask, askerOf(admission, request, context), context);
+    account.routes(routing);
+    const headers = { ...routingHeaders(routing), ...admission.headers };
     const { resolution } = routing;
+    const refuse = (error: ApiError) => {
+      admission.end(0);
+      account.refuses(error);
+      return error.toResponse(headers);
+    };
     if (resolution.kind === 'refuse')
-      return new ApiError('permission_error', 'refused_by_rule', resolution.reason).toResponse(headers);
-    return this.#forward(
+      return refuse(new ApiError('permission_error', 'refused_by_rule', resolution.reason));
+    const refusal = refusalOfModel(admission.models, resolution.model);
+    if (refusal !== undefined) return refuse(refusal);
+    const uses = await this.#cached(request, context, serving, admission, resolution, headers);
+    if (uses instanceof Response) {
+      admission.end(0);
+      return withHeaders(uses, headers);
+    }
+    const ahead =
+      serving.purpose === 'tokens' ? [] : resolution.ahead.filter((model) => allowsModel(admission.models, model));
+    const response = await this.#forward(
       {
         method: 'POST',
-        path,
-        fields: upstreamFields(ask, resolution.model, resolution.changes),
-        delivery: ask.delivery,
-        tenant: asker.tenant,
+        path: serving.path,
+        fields: serving.fields(resolution, admission),
+        ...(serving.purpose === 'tokens' ? {} : { byName: resolution.model }),
+        delivery: serving.delivery,
+        tenant: admission.tenant,
         headers: {
           ...passedOn(request, context),
-          ...(resolution.ahead.length === 0 ? {} : { [PREFETCH_HEADER]: resolution.ahead.join(',') }),
+          ...(ahead.length === 0 ? {} : { [PREFETCH_HEADER]: ahead.join(',') }),
         },
         signal: request.signal,
       },
       resolution.plan.map(({ region }) => region),
       headers,
+      account,
+      (outcome) => {
+        const region = outcome.regions.at(-1);
+        if (region !== undefined && outcome.ending !== 'refused') this.#prefixes.served(resolution.marks, region);
+        uses.ends(outcome);
+        admission.end(serving.charge(outcome));
+      },
+    );
+    return uses.of(response, context.waitUntil);
+  }
+
+  /** An answer that was kept, or what the one to come is for beside its app. Says in `headers` what it found. */
+  async #cached(
+    request: Request,
+    context: Handling,
+    { purpose, ask }: Serving,
+    { tenant }: Admission,
+    resolution: ServedResolution,
+    headers: Record<string, string>,
+  ): Promise<Response | AnswerUses> {
+    if (purpose === 'tokens') return new AnswerUses([]);
+    const beats = this.#parts.fleet.current(context.waitUntil) ?? [];
+    const kept = cacheability(ask, tenant, resolution, request.headers, beats);
+    const lookup = await this.#parts.answers.look(kept, ask, context.requestId);
+    if (lookup.state !== 'off') headers['x-signpost-cache'] = lookup.state;
+    return lookup.state === 'hit'
+      ? lookup.response
+      : new AnswerUses([lookup.state === 'miss' ? lookup.keep : undefined]);
+  }
+
+  async #explain(request: Request, context: Handling): Promise<Response> {
+    const guest = await this.#guest(request, context);
+    const ask = await readAsk(request, '/v1/route');
+    context.account.laps.lap('parse');
+    const asker = askerOf(guest, request, context);
+    const routing = await this.#route(ask, asker, context);
+    const { beats } = this.#known(context);
+    return Response.json(
+      explain(ask, asker, routing, { beats, classifier: this.#parts.classifier, guest, now: Date.now() }),
     );
   }
 
-  async #explain(request: Request, context: RequestContext): Promise<Response> {
-    const asker = await this.#asker(request, context);
-    const ask = await readAsk(request, '/v1/route');
-    const routing = await this.#route(ask, asker, context);
-    return Response.json(explain(ask, asker, routing, this.#parts.classifier, Date.now()));
-  }
-
-  /** The nearest region's models, and `auto`. */
-  async #models(request: Request, context: RequestContext): Promise<Response> {
-    const { place, tenant } = await this.#asker(request, context);
+  /** The nearest region's models, as far as the key may use them, and `auto`. */
+  async #models(request: Request, context: Handling): Promise<Response> {
+    const { tenant, models } = await this.#guest(request, context);
     const plan = planRegions(this.#parts.settings.regions, undefined, {
       ...this.#known(context),
-      app: place,
+      app: context.account.place,
       load: undefined,
     });
     const response = await this.#forward(
@@ -149,6 +305,7 @@ export class Gateway {
       },
       plan.map(({ region }) => region),
       {},
+      context.account,
     );
     if (!response.ok) return response;
     const list = (await response.json()) as ModelList;
@@ -160,7 +317,8 @@ export class Gateway {
       parent: null,
       root: 'auto',
     };
-    return Response.json({ ...list, data: [auto, ...list.data] }, { headers: response.headers });
+    const allowed = list.data.filter(({ id }) => allowsModel(models, id));
+    return Response.json({ ...list, data: [auto, ...allowed] }, { headers: response.headers });
   }
 
   /** A region's heartbeat. @throws ApiError (401) where it isn't signed, (400) where it is none, or of no region of this edge's. */
@@ -190,10 +348,15 @@ export class Gateway {
     return Response.json({
       status: 'ok',
       classifier: classifier.status,
-      rules: { source: inForce.source, version: inForce.version, problem: inForce.problem ?? null },
+      rules: {
+        source: inForce.source,
+        version: inForce.version,
+        number: inForce.number ?? null,
+        problem: inForce.problem ?? null,
+      },
       regions: settings.regions.map(({ name }) => ({
         name,
-        ...this.#health.state(name, Date.now()),
+        ...this.#parts.health.state(name, Date.now()),
         replicas: beats
           .filter(({ beat }) => beat.region === name)
           .map(({ beat: { replica, running, waiting, draining }, heardAt }) => ({
@@ -208,25 +371,56 @@ export class Gateway {
     });
   }
 
-  async #asker(request: Request, context: RequestContext): Promise<Asker> {
-    const tenant = await authenticate(request.headers.get('authorization'), this.#parts.settings);
-    return { tenant, headers: request.headers, place: readPlace(context.cf) };
+  async #takeFeedback(request: Request, context: Handling): Promise<Response> {
+    const { tenant } = await this.#guest(request, context);
+    return takeFeedback(request, tenant, this.#parts.feedback);
   }
 
-  async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: RequestContext): Promise<Routing> {
+  async #listFeedback(request: Request, context: Handling): Promise<Response> {
+    const { tenant } = await this.#guest(request, context);
+    return listFeedback(new URL(request.url), tenant, this.#parts.feedback);
+  }
+
+  async #caller(request: Request, { account }: Handling): Promise<Caller> {
+    const caller = await identify(request.headers.get('authorization'), this.#parts.settings);
+    // A managed key's object is asked later, and once, when it is known what the request may come to.
+    if (caller.kind === 'managed') account.laps.lap('auth');
+    else account.admits(caller.kind === 'configured' ? caller.tenant : undefined);
+    return caller;
+  }
+
+  /** Who asks, where that counts as no use of a key. */
+  async #guest(request: Request, { account }: Handling): Promise<Guest> {
+    const { door, settings } = this.#parts;
+    const guest = await door.look(await identify(request.headers.get('authorization'), settings));
+    account.admits(guest.tenant, guest.keyId);
+    return guest;
+  }
+
+  async #route(ask: Parameters<typeof routeAsk>[0], asker: Asker, context: Handling): Promise<Routing> {
     const { classifier, rules, settings } = this.#parts;
     const inForce = await rules.current(context.waitUntil);
-    const known = this.#known(context);
-    return routeAsk(ask, asker, { classifier, rules: inForce, regions: settings.regions, known, now: Date.now() });
+    // Before anything else looks: who begins to read it waits for it.
+    const catalogue = await this.#parts.catalogue.recent(context.waitUntil);
+    const known = { ...this.#known(context), catalogue, prefixes: this.#prefixes };
+    const { laps } = context.account;
+    return routeAsk(ask, asker, {
+      classifier,
+      rules: inForce,
+      regions: settings.regions,
+      known,
+      now: Date.now(),
+      laps,
+    });
   }
 
   /** What this isolate knows of the regions and their experts. */
   #known({ waitUntil }: RequestContext): Omit<PlanFacts, 'app' | 'load'> {
-    const { fleet, catalogue } = this.#parts;
+    const { fleet, catalogue, health } = this.#parts;
     return {
       beats: fleet.current(waitUntil) ?? [],
       catalogue: catalogue.current(waitUntil),
-      networkMs: (region) => this.#health.of(region).networkMs(Date.now()),
+      networkMs: (region) => health.of(region).networkMs(Date.now()),
     };
   }
 
@@ -235,28 +429,48 @@ export class Gateway {
     request: UpstreamRequest,
     regions: Parameters<typeof forward>[1],
     headers: Record<string, string>,
+    account: Account,
+    onOutcome: (outcome: Outcome) => void = () => undefined,
   ): Promise<Response> {
-    const { settings, log } = this.#parts;
+    const { settings, log, health } = this.#parts;
+    const ends = account.forwards();
     let answer: Answer;
     try {
-      answer = await forward(request, regions, { ...settings, log, health: this.#health });
+      answer = await forward(request, regions, {
+        ...settings,
+        log,
+        health,
+        onOutcome: (outcome) => {
+          onOutcome(outcome);
+          ends(outcome);
+        },
+      });
     } catch (error) {
       if (error instanceof ApiError) return error.toResponse(headers);
       throw error;
     }
     const { response, region } = answer;
-    for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
+    withHeaders(response, headers);
     if (region !== undefined) response.headers.set('x-signpost-region', region);
     return response;
   }
 }
 
+function withHeaders(response: Response, headers: Readonly<Record<string, string>>): Response {
+  for (const [name, value] of Object.entries(headers)) response.headers.set(name, value);
+  return response;
+}
+
+function askerOf({ tenant }: Guest, { headers }: Request, { account }: Handling): Asker {
+  return { tenant, headers, place: account.place };
+}
+
 /** Headers of the app that go on to the region: the request's identity, trace and deadline, nothing of the app's own. */
-function passedOn(request: Request, { requestId }: RequestContext): Record<string, string> {
-  const passed: Record<string, string> = { 'x-request-id': requestId };
-  for (const name of ['traceparent', 'tracestate', 'x-signpost-timeout-ms']) {
-    const value = request.headers.get(name);
-    if (value !== null) passed[name] = value;
-  }
-  return passed;
+function passedOn(request: Request, { requestId, account }: Handling): Record<string, string> {
+  const timeout = request.headers.get('x-signpost-timeout-ms');
+  return {
+    'x-request-id': requestId,
+    ...account.trace.headers,
+    ...(timeout === null ? {} : { 'x-signpost-timeout-ms': timeout }),
+  };
 }

@@ -1,15 +1,30 @@
 /**
  * The Worker: binds the gateway to Cloudflare. One isolate keeps one gateway, with its rules and classifier, over many requests.
  */
-import { ApiError, importTrustedKey } from '@signpost/contracts';
-import { bundledRouter, bundledRules, ortWasm } from './bundle.ts';
+import { importTrustedKey } from '@signpost/contracts';
+import type { Decisions } from './accounts/decisions-object.ts';
+import { openAccounts } from './accounts/open.ts';
+import { Admin } from './admin/admin.ts';
+import { answerError } from './answer-error.ts';
+import { AnswerCache } from './answers/cache.ts';
+import { bundledRouter, bundledRules, routerModules } from './bundle.ts';
 import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
 import { Classifier } from './classify/classifier.ts';
 import { startRouter } from './classify/router.ts';
+import type { ConfigLog } from './config/config-object.ts';
+import { readConfig } from './config/kv.ts';
+import { readRecorded } from './config/recorded.ts';
+import { configKeeper } from './config/stub.ts';
 import type { Fleet } from './fleet/fleet-object.ts';
+import { FleetHealth } from './forward/region-health.ts';
 import { Gateway } from './gateway.ts';
-import { RULES_KEY, RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
+import { Door } from './keys/door.ts';
+import type { KeyIndex } from './keys/index-object.ts';
+import type { ApiKey } from './keys/key-object.ts';
+import { KeyRegistry } from './keys/registry.ts';
+import { keyIndex, keyObject } from './keys/stubs.ts';
+import { RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
 import { readSettings, type Variables } from './settings/settings.ts';
 
 interface Env extends Variables {
@@ -19,9 +34,22 @@ interface Env extends Variables {
   readonly ARTIFACTS: R2Bucket;
   /** What regions say of themselves. */
   readonly FLEET: DurableObjectNamespace<Fleet>;
+  /** What happened: records, feedback, counts. */
+  readonly DECISIONS: DurableObjectNamespace<Decisions>;
+  /** Takes a data point of each record. */
+  readonly ANALYTICS?: AnalyticsEngineDataset;
+  /** One for each managed API key. */
+  readonly KEYS: DurableObjectNamespace<ApiKey>;
+  readonly KEY_INDEX: DurableObjectNamespace<KeyIndex>;
+  /** Versions of what CONFIG holds. */
+  readonly CONFIG_LOG: DurableObjectNamespace<ConfigLog>;
 }
 
+export { Decisions } from './accounts/decisions-object.ts';
+export { ConfigLog } from './config/config-object.ts';
 export { Fleet } from './fleet/fleet-object.ts';
+export { KeyIndex } from './keys/index-object.ts';
+export { ApiKey } from './keys/key-object.ts';
 
 const FLEET_MAX_AGE_MS = 1_000;
 const CATALOGUE_MAX_AGE_MS = 10_000;
@@ -46,12 +74,7 @@ async function answer(request: Request, env: Env, context: ExecutionContext, req
       waitUntil: (promise) => context.waitUntil(promise),
     });
   } catch (error) {
-    // Nobody is there to read it.
-    if (request.signal.aborted) return new Response(null, { status: 499 });
-    const apiError = ApiError.from(error);
-    if (apiError.status >= 500)
-      log('request_failed', { requestId, code: apiError.code, reason: String(apiError.cause ?? apiError.message) });
-    return apiError.toResponse();
+    return answerError(error, request, requestId, log).response;
   }
 }
 
@@ -61,13 +84,53 @@ function createGateway(env: Env): Gateway {
   const now = () => Date.now();
   // Made for each use: a stub is good for the request that made it.
   const object = () => env.FLEET.getByName('fleet');
+  const health = new FleetHealth();
+  const rules = new RulesStore({
+    bundled: bundledRules,
+    regions: settings.regions.map(({ name }) => name),
+    read: () => readConfig(env.CONFIG, RULES_MAX_AGE_MS / 1_000),
+    now,
+    log,
+  });
+  const classifier = new Classifier({
+    load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: routerModules }),
+    now,
+    log,
+  });
   return new Gateway({
     settings,
     log,
-    rules: new RulesStore({
-      bundled: bundledRules,
-      regions: settings.regions.map(({ name }) => name),
-      read: () => env.CONFIG.get(RULES_KEY, { type: 'text', cacheTtl: RULES_MAX_AGE_MS / 1000 }),
+    rules,
+    classifier,
+    health,
+    ...openAccounts({
+      settings,
+      rules,
+      classifier,
+      health,
+      now,
+      log,
+      object: () => env.DECISIONS.getByName('decisions'),
+      analytics: env.ANALYTICS,
+      writeLine: (json) => console.log(json),
+    }),
+    door: new Door({
+      key: (hash) => keyObject(env.KEYS, hash),
+      whenUnreachable: settings.whenKeyUnreachable,
+      now,
+      log,
+    }),
+    admin: new Admin({
+      settings,
+      keys: new KeyRegistry({
+        index: keyIndex(env.KEY_INDEX),
+        key: (hash, near) => keyObject(env.KEYS, hash, near),
+        now,
+      }),
+      rules,
+      bundledRules,
+      config: configKeeper(env.CONFIG_LOG),
+      recorded: (limit) => readRecorded(env.DECISIONS.getByName('decisions'), limit),
       now,
       log,
     }),
@@ -87,12 +150,8 @@ function createGateway(env: Env): Gateway {
       now,
       log,
     }),
+    answers: new AnswerCache({ open: () => caches.open('answers'), now, log }),
     hear: async (beat) => object().hear(beat),
-    classifier: new Classifier({
-      load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: ortWasm }),
-      now,
-      log,
-    }),
   });
 }
 

@@ -1,6 +1,7 @@
 /**
  * Three real regions behind the real Worker, and what happens to streams when regions die, fall silent, fail, or lie.
  */
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import {
@@ -13,9 +14,10 @@ import {
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { HEARTBEAT_PATH, type Heartbeat } from '@signpost/contracts';
+import type { Heartbeat } from '@signpost/contracts';
 import { prepareDemoStore } from '@signpost/demo';
 import { type EdgeHandle, startEdge } from '@signpost/edge';
+import { heartbeatOf, tellEdge } from '@signpost/edge/testing';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Region } from './region.ts';
 
@@ -230,31 +232,14 @@ describe('64 streams', () => {
 });
 
 describe('heartbeats', () => {
-  const lie = (more: Partial<Heartbeat>) =>
-    fetch(`${edge.url}${HEARTBEAT_PATH}`, { method: 'POST', body: JSON.stringify({ ...beat, ...more }) });
-  const beat: Heartbeat = {
-    region: 'near',
-    replica: '11111111-1111-4111-8111-111111111111',
-    sentAt: 1,
-    base: 'b'.repeat(64) as Heartbeat['base'],
-    running: 0,
-    waiting: 0,
-    kvBlocks: 1,
-    kvBlocksFree: 1,
-    slots: 1,
-    slotsFree: 1,
-    experts: { device: [], host: [], loading: [] },
-    queuedTokens: 0,
-    prefillTokensPerSecond: null,
-    pageInBytesPerSecond: { host: null, store: null },
-    draining: false,
-  };
+  const replicas = NAMES.map(() => randomUUID());
+  const lie = (i: number, more: Partial<Heartbeat>) =>
+    tellEdge(edge.url, heartbeatOf(NAMES[i] ?? '', { replica: replicas[i] ?? '', ...more }));
 
   it('that say all regions drain, or that a dead one is well, cost no answer', async () => {
-    for (const [i, region] of NAMES.entries())
-      await lie({ region, sentAt: Date.now(), draining: true, replica: `${i}1111111-1111-4111-8111-111111111111` });
+    for (const i of NAMES.keys()) await lie(i, { draining: true });
     await expectUndisturbed(await all());
-    await lie({ sentAt: Date.now() + 1, draining: false, replica: '01111111-1111-4111-8111-111111111111' });
+    await lie(0, { sentAt: Date.now() + 1, draining: false });
     await regionAt(0).stop('SIGKILL');
     await expectUndisturbed(await all());
     await regionAt(0).start();

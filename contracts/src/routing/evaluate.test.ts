@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decide, holds, type RoutingFacts, type Truth } from './evaluate.ts';
+import { decide, holds, possibleDecisions, type RoutingFacts, type Truth } from './evaluate.ts';
 import { type Condition, parseRoutingRules } from './rules.ts';
 
 /** A condition as it is written in YAML. */
@@ -356,5 +356,84 @@ describe('shares', () => {
     expect(Math.abs(next.length - 5_000)).toBeLessThan(300);
     expect(modelFor(next[0])).toBe('math@next');
     expect(modelFor()).toBe('math');
+  });
+});
+
+describe('possible decisions', () => {
+  const generated = (conditions: readonly Written[]) =>
+    parseRoutingRules(
+      {
+        version: 1,
+        rules: [
+          ...conditions.map((when, i) => ({ name: `r${i}`, when, then: { model: `m${i}` } })),
+          { name: 'last', then: { model: 'base' } },
+        ],
+      },
+      'generated',
+    );
+  const nothing = { prompt: false, header: () => false, body: () => false };
+  const unsure = () => undefined;
+
+  it('hold the real one, whatever was not recorded, and are that one alone where all was', () => {
+    fc.assert(
+      fc.property(
+        fc.array(condition, { maxLength: 5 }),
+        factsArbitrary,
+        factsArbitrary,
+        fc.record({ prompt: fc.boolean(), header: fc.boolean(), body: fc.boolean() }),
+        (conditions, about, other, lacking) => {
+          const rules = generated(conditions);
+          // The request as it was: it differs from its record in what that lacks.
+          const real = {
+            ...about,
+            ...(lacking.prompt
+              ? { prompt: other.prompt.slice(0, about.prompt.length).padEnd(about.prompt.length, '1') }
+              : {}),
+            ...(lacking.header ? { headers: other.headers } : {}),
+            ...(lacking.body ? { body: other.body } : {}),
+          };
+          const { rule, model } = decide(rules, real);
+          const lacks = { prompt: lacking.prompt, header: () => lacking.header, body: () => lacking.body };
+          expect(possibleDecisions(rules, { ...about, lacks }, unsure)).toContainEqual({
+            rule,
+            model,
+            action: { model },
+          });
+          expect(possibleDecisions(rules, { ...real, lacks: nothing }, unsure)).toEqual([
+            { rule, model, action: { model } },
+          ]);
+        },
+      ),
+      { numRuns: 2_000 },
+    );
+  });
+
+  it('are fewer where fields that were recorded settle it, or what came of a rule is known', () => {
+    const lacks = { prompt: true, header: (name: string) => name === 'x-new', body: (path: string) => path === 'user' };
+    const possible = (when: Written, known: (rule: { name: string }) => boolean | undefined = unsure) =>
+      possibleDecisions(generated([when]), { ...facts, lacks }, known).map(({ rule }) => rule);
+    expect(possible({ prompt: 'What' })).toEqual(['r0', 'last']);
+    expect(possible({ prompt: 'What', tenant: 'umbrella' })).toEqual(['last']);
+    expect(possible({ any: [{ prompt: 'What' }, { tenant: 'acme' }] })).toEqual(['r0']);
+    expect(possible({ not: { header: { 'x-new': true } } })).toEqual(['r0', 'last']);
+    expect(possible({ header: { 'x-team': 'blue' }, body: { stream: true } })).toEqual(['r0']);
+    expect(possible({ body: { user: 'a' } })).toEqual(['r0', 'last']);
+    expect(possible({ percent: { of: 50, by: 'header x-new' } })).toEqual(['r0', 'last']);
+    expect(possible({ prompt: 'What' }, ({ name }) => (name === 'r0' ? false : undefined))).toEqual(['last']);
+    expect(possible({ prompt: 'What' }, () => true)).toEqual(['r0']);
+  });
+
+  it('don’t know which model a share comes to whose key was not recorded', () => {
+    const split = [
+      { model: 'a', weight: 1 },
+      { model: 'b', weight: 1 },
+    ];
+    const rules = parseRoutingRules(
+      { version: 1, rules: [{ name: 'all', then: { split, by: 'header x-user' } }] },
+      'r',
+    );
+    expect(possibleDecisions(rules, { ...facts, lacks: { ...nothing, header: () => true } }, unsure)).toMatchObject([
+      { rule: 'all', model: 'unknown' },
+    ]);
   });
 });

@@ -4,6 +4,7 @@
  * Conditions are three-valued (Kleene): while the classifier is cold or abstains, what asks for a label is neither true nor false, and a
  * rule fires only when its condition is true. So `not: {label: math}` doesn't fire on a prompt nobody has classified.
  */
+import { valueAt } from './body-value.ts';
 import type { Action, BodyTest, Condition, RoutingRules, Rule } from './rules.ts';
 import { pointOf } from './share.ts';
 import { isWithin } from './time-window.ts';
@@ -26,12 +27,29 @@ export interface RoutingFacts {
   readonly classification: { readonly label: string; readonly confidence: number } | undefined;
 }
 
+/** Facts of a request that was recorded, as far as they were: what is lacking stands for anything. */
+export interface RecordedFacts extends RoutingFacts {
+  readonly lacks: {
+    readonly prompt: boolean;
+    readonly header: (name: string) => boolean;
+    /** By dotted path; `test` is what is to be told of it. */
+    readonly body: (path: string, test: BodyTest) => boolean;
+  };
+}
+
 export type Truth = boolean | 'unknown';
+
+/** What a condition may come to: a set of truths, in bits. One of them where all facts are there. */
+type Possible = number;
+const FALSE = 1;
+const UNKNOWN = 2;
+const TRUE = 4;
+const EITHER = FALSE | TRUE;
 
 export interface Decision {
   readonly rule: string;
   readonly action: Action;
-  /** What the action comes to for this request; undefined where it refuses. */
+  /** What the action comes to for this request: a model, or `requested` or `label` for what they stand for; undefined where it refuses or mixes. */
   readonly model: string | undefined;
   /** Rules looked at before, with what their conditions came to: why the earlier ones didn't fire. */
   readonly passed: readonly { readonly rule: string; readonly result: false | 'unknown' }[];
@@ -48,47 +66,105 @@ export function decide(rules: RoutingRules, facts: RoutingFacts): Decision {
   throw new Error('a validated rule set ends in a rule without a condition');
 }
 
+/** A rule that may have decided a request. */
+export interface PossibleDecision {
+  readonly rule: string;
+  readonly action: Action;
+  /** As in `Decision`; `unknown` where it hangs on what wasn't recorded. */
+  readonly model: string | undefined | 'unknown';
+}
+
+/**
+ * The rules of which the first that holds may be, in order: one where what was recorded is enough to tell.
+ *
+ * @param known whether a rule holds, where that is known otherwise.
+ */
+export function possibleDecisions(
+  rules: RoutingRules,
+  facts: RecordedFacts,
+  known: (rule: Rule) => boolean | undefined,
+): PossibleDecision[] {
+  const found: PossibleDecision[] = [];
+  for (const rule of rules.rules) {
+    const holding = known(rule);
+    const possible = holding === undefined ? possibly(rule, facts) : holding ? TRUE : FALSE;
+    if ((possible & TRUE) === 0) continue;
+    const isDealt = !('split' in rule.then) || !isKeyLacking(rule.then.by, facts);
+    found.push({ rule: rule.name, action: rule.then, model: isDealt ? modelOf(rule, facts) : 'unknown' });
+    if (possible === TRUE) break;
+  }
+  return found;
+}
+
 function ruleHolds(rule: Rule, facts: RoutingFacts): Truth {
-  return rule.when === undefined ? true : holds(rule.when, facts, rule.name);
+  return truthOf(possibly(rule, facts));
+}
+
+function possibly({ name, when }: Rule, facts: RoutingFacts | RecordedFacts): Possible {
+  return when === undefined ? TRUE : possible(when, facts, name);
 }
 
 /** Whether a condition holds: every field given must. @param rule whose it is: each deals its shares for itself. */
 export function holds(condition: Condition, facts: RoutingFacts, rule: string): Truth {
+  return truthOf(possible(condition, facts, rule));
+}
+
+function truthOf(possible: Possible): Truth {
+  return possible === UNKNOWN ? 'unknown' : possible === TRUE;
+}
+
+function possible(condition: Condition, facts: RoutingFacts | RecordedFacts, rule: string): Possible {
   const { classification } = facts;
-  const parts: Truth[] = [];
-  if (condition.all !== undefined) parts.push(every(condition.all.map((inner) => holds(inner, facts, rule))));
-  if (condition.any !== undefined) parts.push(some(condition.any.map((inner) => holds(inner, facts, rule))));
-  if (condition.not !== undefined) parts.push(negate(holds(condition.not, facts, rule)));
-  if (condition.model !== undefined) parts.push(condition.model.includes(facts.model));
-  if (condition.tenant !== undefined) parts.push(includes(condition.tenant, facts.tenant));
-  if (condition.path !== undefined) parts.push(condition.path.includes(facts.path));
+  const lacks = 'lacks' in facts ? facts.lacks : undefined;
+  let all = TRUE;
+  const and = (part: Possible) => {
+    all = both(all, part);
+  };
+  if (condition.model !== undefined) and(bit(condition.model.includes(facts.model)));
+  if (condition.tenant !== undefined) and(bit(includes(condition.tenant, facts.tenant)));
+  if (condition.path !== undefined) and(bit(condition.path.includes(facts.path)));
   for (const [name, wanted] of Object.entries(condition.header ?? {})) {
     const value = facts.headers.get(name);
-    parts.push(wanted === true ? value !== null : includes(wanted, value ?? undefined));
+    if (lacks?.header(name) === true) and(EITHER);
+    else and(bit(wanted === true ? value !== null : includes(wanted, value ?? undefined)));
   }
-  if (condition.continent !== undefined) parts.push(includes(condition.continent, facts.continent));
-  if (condition.country !== undefined) parts.push(includes(condition.country, facts.country));
-  if (condition.colo !== undefined) parts.push(includes(condition.colo, facts.colo));
-  if (condition.prompt !== undefined) parts.push(condition.prompt.test(facts.prompt));
-  if (condition.promptChars !== undefined) parts.push(within(condition.promptChars, facts.prompt.length));
+  if (condition.continent !== undefined) and(bit(includes(condition.continent, facts.continent)));
+  if (condition.country !== undefined) and(bit(includes(condition.country, facts.country)));
+  if (condition.colo !== undefined) and(bit(includes(condition.colo, facts.colo)));
+  if (condition.promptChars !== undefined) and(bit(within(condition.promptChars, facts.prompt.length)));
   if (condition.label !== undefined)
-    parts.push(classification === undefined ? 'unknown' : condition.label.includes(classification.label));
+    and(classification === undefined ? UNKNOWN : bit(condition.label.includes(classification.label)));
   if (condition.confidence !== undefined)
-    parts.push(classification === undefined ? 'unknown' : within(condition.confidence, classification.confidence));
+    and(classification === undefined ? UNKNOWN : bit(within(condition.confidence, classification.confidence)));
   for (const [path, test] of Object.entries(condition.body ?? {}))
-    parts.push(bodyHolds(test, valueAt(facts.body, path)));
-  if (condition.time !== undefined) parts.push(isWithin(condition.time, facts.now));
+    and(lacks?.body(path, test) === true ? EITHER : bit(bodyHolds(test, valueAt(facts.body, path))));
+  if (condition.time !== undefined) and(bit(isWithin(condition.time, facts.now)));
   if (condition.percent !== undefined) {
     const point = pointOf(condition.percent.by, facts, rule);
     // Without a key there is nothing to stay the same for.
-    parts.push(point !== undefined && point * 100 < condition.percent.of);
+    if (isKeyLacking(condition.percent.by, facts)) and(EITHER);
+    else and(bit(point !== undefined && point * 100 < condition.percent.of));
   }
-  return every(parts);
+  // What takes longer comes last: nothing makes a condition true that one field has made false.
+  if (all === FALSE) return FALSE;
+  if (condition.all !== undefined) for (const inner of condition.all) and(possible(inner, facts, rule));
+  if (condition.any !== undefined)
+    and(condition.any.reduce((any: Possible, inner) => either(any, possible(inner, facts, rule)), FALSE));
+  if (condition.not !== undefined) and(negate(possible(condition.not, facts, rule)));
+  if (all === FALSE || condition.prompt === undefined) return all;
+  return both(all, lacks?.prompt === true ? EITHER : bit(condition.prompt.test(facts.prompt)));
 }
+
+/** Whether the header that shares are dealt by wasn't recorded. */
+function isKeyLacking(by: string, facts: RoutingFacts | RecordedFacts): boolean {
+  return 'lacks' in facts && by.startsWith(HEADER) && facts.lacks.header(by.slice(HEADER.length));
+}
+
+const HEADER = 'header ';
 
 /** Of several models the one that the request's key falls to, the first where it has none. */
 function modelOf({ name, then: action }: Rule, facts: RoutingFacts): string | undefined {
-  if ('refuse' in action) return undefined;
+  if ('refuse' in action || 'mixture' in action) return undefined;
   if ('model' in action) return action.model;
   const total = action.split.reduce((sum, { weight }) => sum + weight, 0);
   let left = (pointOf(action.by, facts, name) ?? 0) * total;
@@ -105,19 +181,6 @@ function bodyHolds(test: BodyTest, value: unknown): boolean {
   return typeof value === 'number' && within(test, value);
 }
 
-/** What stands at a dotted path; a number in it is an index. */
-function valueAt(body: unknown, path: string): unknown {
-  return path
-    .split('.')
-    .reduce<unknown>(
-      (value, key) =>
-        typeof value === 'object' && value !== null && Object.hasOwn(value, key)
-          ? (value as Record<string, unknown>)[key]
-          : undefined,
-      body,
-    );
-}
-
 function includes(values: readonly string[], value: string | undefined): boolean {
   return value !== undefined && values.includes(value);
 }
@@ -129,14 +192,21 @@ function within(
   return value >= min && value <= max;
 }
 
-function every(parts: readonly Truth[]): Truth {
-  return parts.includes(false) ? false : parts.includes('unknown') ? 'unknown' : true;
+function bit(truth: boolean): Possible {
+  return truth ? TRUE : FALSE;
 }
 
-function some(parts: readonly Truth[]): Truth {
-  return parts.includes(true) ? true : parts.includes('unknown') ? 'unknown' : false;
+/** Kleene's "and" of each pair: the lesser, where false is less than unknown, and that less than true. */
+function both(a: Possible, b: Possible): Possible {
+  const isUnknown = (a & UNKNOWN && b & ~FALSE) || (b & UNKNOWN && a & ~FALSE);
+  return (a & b & TRUE) | ((a | b) & FALSE) | (isUnknown ? UNKNOWN : 0);
 }
 
-function negate(part: Truth): Truth {
-  return part === 'unknown' ? 'unknown' : !part;
+/** Kleene's "or": the greater. */
+function either(a: Possible, b: Possible): Possible {
+  return negate(both(negate(a), negate(b)));
+}
+
+function negate(possible: Possible): Possible {
+  return ((possible & TRUE) >> 2) | (possible & UNKNOWN) | ((possible & FALSE) << 2);
 }

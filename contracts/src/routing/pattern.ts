@@ -18,10 +18,15 @@ export interface Pattern {
 /** @throws when `source` is not RE2 syntax (look-around and back-references are not). */
 export function compilePattern(source: string): Pattern {
   const compiled = RE2JS.compile(source);
+  let last = { text: '', result: compiled.test('') };
   const matcher = (text: string) => compiled.matcher(text.slice(0, PATTERN_REACH_CHARS));
   return {
     source,
-    test: (text) => matcher(text).find(),
+    test(text) {
+      // Rules may ask again for the same prompt: what would another label have led to?
+      if (text !== last.text) last = { text, result: compiled.test(text.slice(0, PATTERN_REACH_CHARS)) };
+      return last.result;
+    },
     capture(text) {
       const match = matcher(text);
       return match.find() ? (match.group(Math.min(1, match.groupCount())) ?? undefined) : undefined;

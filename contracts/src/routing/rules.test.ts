@@ -20,7 +20,7 @@ describe('parseRoutingRules', () => {
     [
       'an unknown action',
       { name: 'a', when: { model: 'x' }, then: { expert: 'math' } },
-      /rules\[0\]\.then: expected \{ model, … \} or \{ split, by\?, … \}.*or \{ refuse \}/,
+      /rules\[0\]\.then: expected \{ model, … \}, \{ split, by\?, … \} or \{ mixture, otherwise, … \}.*or \{ refuse \}/,
     ],
     [
       'a pattern RE2 lacks',
@@ -82,6 +82,35 @@ describe('parseRoutingRules', () => {
       'a rule that shadows the rest',
       { name: 'a', then: { model: 'math' } },
       /"a" matches everything, so the rules after it/,
+    ],
+    [
+      'a label without what answers otherwise',
+      { name: 'a', when: { model: 'x' }, then: { model: 'label' } },
+      /rules\[0\]\.then\.otherwise: is missing/,
+    ],
+    [
+      'what answers otherwise where one model always does',
+      { name: 'a', when: { model: 'x' }, then: { model: 'math', otherwise: 'chat' } },
+      /rules\[0\]\.then\.otherwise: goes with `model: label`/,
+    ],
+    [
+      'a mixture that its steps do not make up',
+      {
+        name: 'a',
+        when: { model: 'x' },
+        then: { mixture: { from: 'probabilities', total: 1, step: 0.3 }, otherwise: 'chat' },
+      },
+      /rules\[0\]\.then\.mixture: `total` is no multiple/,
+    ],
+    [
+      'a shadow of what the app names',
+      { name: 'a', when: { model: 'x' }, then: { model: 'math', shadow: { model: 'requested' } } },
+      /rules\[0\]\.then\.shadow\.model: name an expert/,
+    ],
+    [
+      'a cache of no time',
+      { name: 'a', when: { model: 'x' }, then: { model: 'math', cache: { seconds: 0 } } },
+      /rules\[0\]\.then\.cache\.seconds/,
     ],
     ['a name used twice', { name: 'last', when: { model: 'x' }, then: { model: 'math' } }, /"last" is taken/],
   ])('refuses %s, naming rule and field', (_, rule, message) => {

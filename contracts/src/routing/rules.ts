@@ -6,6 +6,7 @@ import { parseModelName } from '../model-name.ts';
 import { parseWith } from '../problem.ts';
 import { patternSchema } from './pattern.ts';
 import { shareKeySchema } from './share.ts';
+import { softMixtureSchema } from './soft-mixture.ts';
 import { type TimeWindow, timeWindowSchema } from './time-window.ts';
 
 const names = z.union([
@@ -99,43 +100,86 @@ const conditionSchema: z.ZodType<Condition> = z.lazy(() =>
 );
 
 const modelSchema = z.string().superRefine((name, context) => {
-  if (name === 'requested') return;
+  if (name === 'requested' || name === 'label') return;
   try {
     if (parseModelName(name).kind === 'auto')
       context.addIssue({
         code: 'custom',
-        message: '"auto" is what rules resolve; name an expert, a mixture, base, or requested',
+        message: '"auto" is what rules resolve; name an expert, a mixture, base, requested, or label',
       });
   } catch (error) {
     context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
   }
 });
 
+const fixedModelSchema = modelSchema.refine(
+  (name) => name !== 'requested' && name !== 'label',
+  'name an expert, a mixture or base',
+);
+
 const limitsSchema = z.strictObject({ maxTokens: z.number().int().positive() });
 /** Goes before a chat's own system prompt. */
 const systemPrefixSchema = z.string().min(1).max(16_384);
 
+/** A week: an answer that is right for longer belongs into the app. */
+const MAX_CACHE_SECONDS = 7 * 86_400;
+
+const cacheSchema = z.strictObject({
+  /** How long an answer is given again. */
+  seconds: z.number().int().positive().max(MAX_CACHE_SECONDS),
+  /** Whether one tenant's answer may be given to another; each has its own when left out. */
+  shared: z.boolean().default(false),
+});
+export type CacheRule = z.output<typeof cacheSchema>;
+
+const shadowSchema = z.strictObject({
+  /** What is asked beside what answers; its answer is compared and thrown away. */
+  model: fixedModelSchema,
+  /** Share of the rule's requests, drawn anew for each. */
+  percent: percentage.default(100),
+});
+export type ShadowRule = z.output<typeof shadowSchema>;
+
+/** What every action that answers may say beside its model. */
+const beside = {
+  /** Regions allowed; all when left out. */
+  regions: z.array(z.string().min(1)).min(1).optional(),
+  limits: limitsSchema.optional(),
+  systemPrefix: systemPrefixSchema.optional(),
+  /** Which requests get the same version of a channel that several share (a canary); those of a tenant when left out. */
+  stickyBy: shareKeySchema.optional(),
+  cache: cacheSchema.optional(),
+  shadow: shadowSchema.optional(),
+};
+
 const actionSchema = z.union(
   [
     z.strictObject({
-      /** `base`, an expert, a mixture, or `requested` for what the app asked for. */
+      /** `base`, an expert, a mixture, `requested` for what the app asked for, or `label` for the expert that the prompt's label stands for. */
       model: modelSchema,
-      /** Regions allowed, most preferred first; all when left out. */
-      regions: z.array(z.string().min(1)).min(1).optional(),
-      limits: limitsSchema.optional(),
-      systemPrefix: systemPrefixSchema.optional(),
+      /** With `label`: what answers where nobody has told the prompt's label, or it stands for no expert. */
+      otherwise: fixedModelSchema.optional(),
+      ...beside,
     }),
     z.strictObject({
       /** One of several models, by weight, dealt by key. */
       split: z.array(z.strictObject({ model: modelSchema, weight: z.number().positive() })).min(2),
       by: shareKeySchema.default('tenant'),
-      regions: z.array(z.string().min(1)).min(1).optional(),
-      limits: limitsSchema.optional(),
-      systemPrefix: systemPrefixSchema.optional(),
+      ...beside,
+    }),
+    z.strictObject({
+      /** The experts of the prompt's likeliest labels, weighted by their probabilities. */
+      mixture: softMixtureSchema,
+      /** What answers where nobody has classified the prompt, or no label stands for an expert. */
+      otherwise: fixedModelSchema,
+      ...beside,
     }),
     z.strictObject({ refuse: z.string().min(1) }),
   ],
-  { error: 'expected { model, … } or { split, by?, … }, with regions?, limits? and systemPrefix?; or { refuse }' },
+  {
+    error:
+      'expected { model, … }, { split, by?, … } or { mixture, otherwise, … }, with regions?, limits?, systemPrefix?, stickyBy?, cache? and shadow?; or { refuse }',
+  },
 );
 export type Action = z.output<typeof actionSchema>;
 
@@ -162,6 +206,9 @@ export const routingRulesSchema = z
           message: `"${rule.name}" is taken by an earlier rule`,
         });
       seen.add(rule.name);
+      const issue = otherwiseIssue(rule.then);
+      if (issue !== undefined)
+        context.addIssue({ code: 'custom', path: ['rules', i, 'then', 'otherwise'], message: issue });
       const { path } = rule.when ?? {};
       if (
         'systemPrefix' in rule.then &&
@@ -190,6 +237,18 @@ export const routingRulesSchema = z
       });
     }
   });
+
+function otherwiseIssue(action: Action): string | undefined {
+  if ('split' in action && action.split.some(({ model }) => model === 'label'))
+    return '`label` is no model of a split; give each label a rule of its own';
+  if (!('model' in action)) return undefined;
+  if (action.model === 'label' && action.otherwise === undefined)
+    return 'is missing: what answers where nobody has told the label, or it stands for no expert';
+  return action.model !== 'label' && action.otherwise !== undefined
+    ? 'goes with `model: label` or `mixture` alone: this model always answers'
+    : undefined;
+}
+
 export type RoutingRules = z.output<typeof routingRulesSchema>;
 
 /**

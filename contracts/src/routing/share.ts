@@ -2,21 +2,35 @@
  * Shares of requests that stay with whoever they fall to: the same key is on the same side each time, and another rule deals anew.
  */
 import { z } from 'zod';
+import { valueAt } from './body-value.ts';
 
-/** What requests are told apart by: `tenant`, or `header NAME`. */
+/** What requests are told apart by: `tenant`, `header NAME`, or a field of the body, `body PATH`. */
 export const shareKeySchema = z
   .string()
-  .regex(/^(?:tenant|header [a-z0-9-]+)$/, 'expected "tenant" or "header <lower-case name>"');
+  .regex(
+    /^(?:tenant|header [a-z0-9-]+|body [^.\s]+(?:\.[^.\s]+)*)$/,
+    'expected "tenant", "header <lower-case name>" or "body <dotted path>"',
+  );
 
 export interface ShareFacts {
   readonly tenant: string | undefined;
   readonly headers: { get(name: string): string | null };
+  readonly body: Readonly<Record<string, unknown>>;
 }
 
 /** Where a request's key falls in [0, 1); undefined where it has none. Those without an API key are one tenant. */
 export function pointOf(by: string, facts: ShareFacts, salt: string): number | undefined {
-  const key = by === 'tenant' ? (facts.tenant ?? '') : facts.headers.get(by.slice('header '.length));
-  return key === null ? undefined : hash(`${salt}\n${key}`) / 2 ** 32;
+  const key = by === 'tenant' ? (facts.tenant ?? '') : keyOf(by, facts);
+  return key === undefined ? undefined : hash(`${salt}\n${key}`) / 2 ** 32;
+}
+
+/** What a request is told apart by; undefined where it has none: no API key, no such header or field. */
+export function keyOf(by: string, { tenant, headers, body }: ShareFacts): string | undefined {
+  if (by === 'tenant') return tenant;
+  const [kind, name = ''] = by.split(' ', 2);
+  if (kind === 'header') return headers.get(name) ?? undefined;
+  const value = valueAt(body, name);
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
 }
 
 /** FNV-1a over UTF-16 units, then MurmurHash3's finaliser, since FNV's own high bits lag behind. */

@@ -20,7 +20,9 @@ export interface Ask {
   readonly delivery: 'stream' | 'whole';
   /** The last user message, or the (first) text to complete. Empty where there is none (token ids). */
   readonly prompt: string;
-  /** Of all that is to be read before the first token, as far as its length in characters tells. */
+  /** All that is to be read before the first token, as JSON: tools, then messages or prompt, so that a conversation grows at its end. */
+  readonly text: string;
+  /** Its tokens, as far as its length in characters tells. */
   readonly promptTokens: number;
   /** The body as the app sent it, fields unknown to us included. */
   readonly body: Readonly<Record<string, unknown>>;
@@ -55,18 +57,17 @@ const SCHEMAS = { '/v1/chat/completions': chat, '/v1/completions': completion, '
  * @throws ApiError (400 or 413) naming the field that is wrong.
  */
 export async function readAsk(request: Request, path: keyof typeof SCHEMAS): Promise<Ask> {
-  const { value, text } = await readBody<Omit<Ask, 'body' | 'promptTokens'>>(request, SCHEMAS[path]);
-  const body = JSON.parse(text) as Record<string, unknown>;
-  return { ...value, promptTokens: Math.ceil(lengthOf(body) / CHARS_PER_TOKEN), body };
+  const { value, raw } = await readBody<Omit<Ask, 'body' | 'text' | 'promptTokens'>>(request, SCHEMAS[path]);
+  // An object: the schema has passed it.
+  const body = raw as Record<string, unknown>;
+  const { tools, messages, prompt } = body;
+  const text = `${tools == null ? '' : JSON.stringify(tools)}${JSON.stringify(messages ?? prompt ?? '')}`;
+  const isTokens = Array.isArray(prompt) && prompt.every((part) => typeof part === 'number');
+  return { ...value, text, promptTokens: isTokens ? prompt.length : Math.ceil(text.length / CHARS_PER_TOKEN), body };
 }
 
 /** English text under the usual vocabularies. */
-const CHARS_PER_TOKEN = 4;
-
-function lengthOf({ messages, prompt, tools }: Readonly<Record<string, unknown>>): number {
-  if (Array.isArray(prompt) && prompt.every((part) => typeof part === 'number')) return prompt.length * CHARS_PER_TOKEN;
-  return [messages, prompt, tools].reduce((sum: number, part) => sum + (JSON.stringify(part ?? '')?.length ?? 0), 0);
-}
+export const CHARS_PER_TOKEN = 4;
 
 function common({ model, stream }: ChatRequest | CompletionRequest): Pick<Ask, 'model' | 'delivery'> {
   return { model, delivery: stream === true ? 'stream' : 'whole' };

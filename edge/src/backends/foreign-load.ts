@@ -20,7 +20,12 @@ const GAUGES = {
     // Text Generation Inference
     'tgi_queue_size',
   ],
-  running: ['vllm:num_requests_running', 'llamacpp:requests_processing', 'sglang:num_running_reqs', 'tgi_batch_current_size'],
+  running: [
+    'vllm:num_requests_running',
+    'llamacpp:requests_processing',
+    'sglang:num_running_reqs',
+    'tgi_batch_current_size',
+  ],
 } as const;
 
 const MAX_AGE_MS = 2_000;

@@ -32,9 +32,7 @@ export async function sendOpenai(
       ...Object.fromEntries(Object.entries(request.headers).filter(([name]) => PASSED_ON.includes(name))),
       'accept-encoding': 'identity',
       'content-type': 'application/json',
-      ...(region.keySecret === undefined
-        ? {}
-        : { authorization: `Bearer ${secretNamed(region.keySecret, using)}` }),
+      ...(region.keySecret === undefined ? {} : { authorization: `Bearer ${secretNamed(region.keySecret, using)}` }),
     },
     body: JSON.stringify({ ...Object.fromEntries(own), model: there }),
     redirect: 'manual',
@@ -75,7 +73,8 @@ function refusal(status: number, text: string, headers: Headers): Response {
   if (why !== undefined) throw new Error(`${why} (${status}: ${message})`);
   // What isn't an error of OpenAI's is no answer of its API: a redirect, say.
   if (status < 400) throw new Error(`answered ${status}`);
-  const type: ErrorType = status === 429 ? 'rate_limit_error' : status >= 500 ? 'server_error' : 'invalid_request_error';
+  const type: ErrorType =
+    status === 429 ? 'rate_limit_error' : status >= 500 ? 'server_error' : 'invalid_request_error';
   const error = new ApiError(type, said.code ?? `upstream_${status}`, message, {
     status,
     ...(said.param === undefined ? {} : { param: said.param }),

@@ -5,7 +5,7 @@ import { Problem } from '@signpost/contracts';
 import { parseRouterManifest, routerFeatures, WordPiece } from '@signpost/contracts/router';
 import { Tensor } from 'onnxruntime-web/wasm';
 import type { LoadedModel, RouterModel } from './classifier.ts';
-import { readPooledNetwork } from './pooled-network.ts';
+import { type PoolingKernel, readPooledNetwork } from './pooled-network.ts';
 import { createSession } from './runtime.ts';
 import { type ObjectReader, type RouterFiles, readStoredRouter } from './source.ts';
 
@@ -13,8 +13,15 @@ export interface RouterSources {
   /** Object storage that may hold a router newer than the bundled one. */
   readonly store: ObjectReader;
   readonly bundled: RouterFiles;
-  /** ONNX Runtime's module. */
-  readonly wasm: WebAssembly.Module;
+  readonly wasm: RouterModules;
+}
+
+/** WebAssembly, compiled at deployment, since a Worker can't. */
+export interface RouterModules {
+  /** A new instance of `pooled-network.wasm`. */
+  readonly pooled: () => PoolingKernel;
+  /** ONNX Runtime's. */
+  readonly runtime: WebAssembly.Module;
 }
 
 /**
@@ -33,10 +40,10 @@ export async function startRouter({ store, bundled, wasm }: RouterSources): Prom
   return { model: await startModel(bundled, wasm), origin };
 }
 
-async function startModel({ manifest, tokenizer, model }: RouterFiles, wasm: WebAssembly.Module): Promise<RouterModel> {
+async function startModel({ manifest, tokenizer, model }: RouterFiles, wasm: RouterModules): Promise<RouterModel> {
   const { labels, threshold } = parseRouterManifest(JSON.parse(manifest));
   const wordPiece = new WordPiece(JSON.parse(tokenizer));
-  const probabilitiesOf = readPooledNetwork(model) ?? (await startSession(model, wasm));
+  const probabilitiesOf = readPooledNetwork(model, wasm.pooled) ?? (await startSession(model, wasm.runtime));
   return {
     labels,
     threshold,

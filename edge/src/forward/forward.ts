@@ -40,13 +40,41 @@ const EVENT_STREAM = { 'content-type': 'text/event-stream', 'cache-control': 'no
  *
  * @throws ApiError (503, `no_region_answered`) saying what became of each; or, where all that answered were full, what the last of them said is the answer.
  */
-export async function forward(
+export function forward(
   request: UpstreamRequest,
   regions: readonly Region[],
   options: ForwardOptions,
 ): Promise<Answer> {
-  const gone = new AbortController();
   const tally = new Tally((outcome) => options.onOutcome?.(outcome));
+  return request.delivery === 'stream'
+    ? forwardStream(request, regions, options, tally)
+    : forwardWhole(request, regions, options, tally);
+}
+
+async function forwardWhole(
+  request: UpstreamRequest,
+  regions: readonly Region[],
+  options: ForwardOptions,
+  tally: Tally,
+): Promise<Answer> {
+  try {
+    const answer = await firstAnswer(request, regions, options, tally, request.signal);
+    if (answer.kind === 'stream') throw new Error('a whole answer was asked for');
+    tally.answers(answer);
+    return answer;
+  } catch (error) {
+    tellFailure(tally, request.signal, error);
+    throw error;
+  }
+}
+
+async function forwardStream(
+  request: UpstreamRequest,
+  regions: readonly Region[],
+  options: ForwardOptions,
+  tally: Tally,
+): Promise<Answer> {
+  const gone = new AbortController();
   gone.signal.addEventListener('abort', () => tally.leaves(), { once: true });
   const onGone = () => gone.abort(request.signal.reason);
   if (request.signal.aborted) onGone();
@@ -59,14 +87,12 @@ export async function forward(
   const first = firstAnswer({ ...request, fields, plainFields }, regions, options, tally, gone.signal);
   let settled: WholeAnswer | StreamedAnswer | undefined;
   try {
-    settled =
-      request.delivery === 'stream' ? await withinOr(first, options.timeouts.keepAliveMs, undefined) : await first;
+    settled = await withinOr(first, options.timeouts.keepAliveMs, undefined);
   } catch (error) {
-    const { code, status } = ApiError.from(error);
-    tally.breaks(code, status);
+    tellFailure(tally, gone.signal, error);
     throw error;
   }
-  if (settled !== undefined && settled.kind === 'whole') {
+  if (settled?.kind === 'whole') {
     tally.answers(settled);
     return settled;
   }
@@ -101,7 +127,9 @@ export async function forward(
     if (resumable === undefined) throw error;
     const digests = from.headers.get('x-signpost-digest');
     const { tokens } = resumable;
-    const rest = { ...request, fields: resumable.rest(digests) };
+    // Half an answer by one version and half by another is none.
+    const { byName: _, ...pinned } = request;
+    const rest = { ...pinned, fields: resumable.rest(digests) };
     // The one that broke may have been restarted meanwhile: it comes last.
     const others = [
       ...regions.filter(({ name }) => name !== from.region),
@@ -119,9 +147,19 @@ export async function forward(
   }
 }
 
-/** The fields that any region gets. */
-function asked({ delivery, fields }: UpstreamRequest): UpstreamRequest['fields'] {
-  return delivery === 'stream' && fields !== undefined ? askingForUsage(fields) : fields;
+/** The fields that any region gets for a stream. */
+function asked({ fields }: UpstreamRequest): UpstreamRequest['fields'] {
+  return fields && askingForUsage(fields);
+}
+
+/** Nothing came of it. */
+function tellFailure(tally: Tally, signal: AbortSignal, error: unknown): void {
+  if (signal.aborted) {
+    tally.leaves();
+    return;
+  }
+  const { code, status } = ApiError.from(error);
+  tally.breaks(code, status);
 }
 
 /** @throws as `forward`. */
@@ -140,19 +178,21 @@ async function firstAnswer(
   try {
     const answer = await race(
       ordered.map((region, i): Contender<WholeAnswer | StreamedAnswer> => {
-        const { hedgeAfterMs } = health.of(region.name);
+        // An answer that isn't streamed is one piece of work: two of them would cost twice, whoever is first. Nor is overflow for those that only take their time.
+        const mayHedge = request.delivery === 'stream' && ordered[i + 1]?.role !== 'overflow';
         return {
           name: region.name,
-          // An answer that isn't streamed is one piece of work: two of them would cost twice, whoever is first. Nor is overflow for those that only take their time.
-          hedgeAfterMs:
-            request.delivery === 'stream' && ordered[i + 1]?.role !== 'overflow' ? hedgeAfterMs : undefined,
-          // Who has won is no longer the race's to end, but goes with its app all the same.
-          run: (own) => attempt(request, region, options, tally, AbortSignal.any([own, signal])),
+          hedgeAfterMs: mayHedge ? health.of(region.name).hedgeAfterMs : undefined,
+          run: (own) => attempt(request, region, options, tally, own),
         };
       }),
       signal,
     );
-    if (answer.kind === 'stream') tally.streams(answer);
+    if (answer.kind === 'whole') return answer;
+    tally.streams(answer);
+    // Who has won is no longer the race's to end, but goes with its app all the same.
+    if (signal.aborted) answer.abort(signal.reason);
+    else signal.addEventListener('abort', () => answer.abort(signal.reason), { once: true });
     return answer;
   } catch (error) {
     if (!(error instanceof AllFailed)) throw error;
@@ -168,7 +208,7 @@ async function attempt(
   region: Region,
   options: ForwardOptions,
   tally: Tally,
-  signal: AbortSignal,
+  own: AbortController,
 ): Promise<WholeAnswer | StreamedAnswer> {
   const { health, log } = options;
   const { breaker } = health.of(region.name);
@@ -176,34 +216,53 @@ async function attempt(
   breaker.begin(started);
   tally.asks();
   try {
-    const answer = await ask(request, region, options, signal);
+    const answer = await askByVersion(request, region, options, own);
     tally.asked('answered');
     if (answer.kind === 'whole') breaker.succeed();
     else {
       health.of(region.name).took(Date.now() - started);
-      const own = ownMs(answer.headers);
-      if (own !== undefined) health.of(region.name).measured(answer.headersMs, own, Date.now());
+      const regionMs = ownMs(answer.headers);
+      if (regionMs !== undefined) health.of(region.name).measured(answer.headersMs, regionMs, Date.now());
     }
     return answer;
   } catch (error) {
-    tally.asked(signal.aborted ? 'cancelled' : 'failed');
-    if (signal.aborted) {
+    if (!(error instanceof RegionFailure)) {
+      tally.asked('cancelled');
       breaker.forget();
       throw error;
     }
-    const reason = error instanceof Error ? error.message : String(error);
+    tally.asked('failed');
     // One that is full is well.
-    if (error instanceof RegionFailure && error.busy !== undefined) breaker.succeed();
+    if (error.busy !== undefined) breaker.succeed();
     else breaker.fail(Date.now());
-    log('region_failed', { region: region.name, reason, path: request.path });
+    log('region_failed', { region: region.name, reason: error.message, path: request.path });
     throw error;
   }
 }
 
 function noRegionServes({ fields }: UpstreamRequest): ApiError {
-  return new ApiError('not_found_error', 'no_region_for_model', `no region that the rules allow serves "${fields?.model}"`, {
-    param: 'model',
-  });
+  return new ApiError(
+    'not_found_error',
+    'no_region_for_model',
+    `no region that the rules allow serves "${fields?.model}"`,
+    {
+      param: 'model',
+    },
+  );
+}
+
+/** Asks for the versions that the edge chose, and by name where this region doesn't know them: catalogues differ for some seconds after each change. */
+async function askByVersion(
+  { byName, ...request }: UpstreamRequest,
+  region: Region,
+  options: ForwardOptions,
+  own: AbortController,
+): Promise<WholeAnswer | StreamedAnswer> {
+  const answer = await ask(request, region, options, own);
+  const isPinned = byName !== undefined && request.fields?.model !== byName;
+  if (!isPinned || answer.kind !== 'whole' || answer.errorCode !== 'model_not_found') return answer;
+  options.log('version_unknown', { region: region.name, model: request.fields?.model, path: request.path });
+  return ask({ ...request, fields: { ...request.fields, model: byName } }, region, options, own);
 }
 
 /** What a region says it took itself, until its headers. */

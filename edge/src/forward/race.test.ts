@@ -17,7 +17,7 @@ function contest(plans: readonly Plan[]) {
     ({ ms, answers, hedgeAfterMs }, i): Contender<string> => ({
       name: String(i),
       hedgeAfterMs,
-      run: (signal) =>
+      run: ({ signal }) =>
         new Promise((resolve, reject) => {
           const entry: (typeof log)[number] = { name: String(i), at: performance.now() - start };
           log.push(entry);
@@ -50,9 +50,9 @@ describe('a race of regions', () => {
         let open = 0;
         const counted = contenders.map((contender) => ({
           ...contender,
-          run: async (signal: AbortSignal) => {
+          run: async (own: AbortController) => {
             expect(++open).toBeLessThanOrEqual(2);
-            return contender.run(signal).finally(() => open--);
+            return contender.run(own).finally(() => open--);
           },
         }));
         const outcome = await race(counted, never).catch((error: unknown) => error);

@@ -6,8 +6,8 @@ import { ApiError } from '@signpost/contracts';
 
 export interface Contender<T> {
   readonly name: string;
-  /** @throws what it failed with. */
-  run(signal: AbortSignal): Promise<T>;
+  /** @param own aborted when its answer isn't needed any more. @throws what it failed with. */
+  run(own: AbortController): Promise<T>;
   /** After so long without an answer the next one is asked, too; never where undefined. */
   readonly hedgeAfterMs: number | undefined;
 }
@@ -64,10 +64,10 @@ export function race<T>(contenders: readonly Contender<T>[], signal: AbortSignal
       const controller = new AbortController();
       running.set(contender, controller);
       if (contender.hedgeAfterMs !== undefined) later(contender.hedgeAfterMs, start);
-      contender.run(controller.signal).then(
+      contender.run(controller).then(
         (answer) => {
           running.delete(contender);
-          end(() => resolve(answer), new Superseded());
+          end(() => resolve(answer), running.size === 0 ? undefined : new Superseded());
         },
         (error: unknown) => {
           running.delete(contender);

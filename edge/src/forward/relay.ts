@@ -8,7 +8,7 @@
 import type { Tally } from './outcome.ts';
 import type { ResumableAnswer } from './resume.ts';
 import { DONE, eventOf } from './sse-events.ts';
-import { withinOr } from './timeout.ts';
+import { LongWaits } from './timeout.ts';
 import { brokenStream, errorOf, type StreamedAnswer } from './upstream.ts';
 import type { UsageWatch } from './usage.ts';
 
@@ -39,27 +39,34 @@ export function relay(
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   const pieces = answerText(begun, options);
-  let next: Promise<IteratorResult<string>> | undefined;
   let broken: Error | undefined;
+  let waits: LongWaits;
   return new ReadableStream<Uint8Array>(
     {
+      start(controller) {
+        waits = new LongWaits(options.keepAliveMs, () => controller.enqueue(encoder.encode(KEEP_ALIVE)));
+      },
       async pull(controller) {
         if (broken !== undefined) return controller.error(broken);
+        waits.begin();
         try {
-          next ??= pieces.next();
-          const piece = await withinOr(next, options.keepAliveMs, undefined);
-          if (piece === undefined) return controller.enqueue(encoder.encode(KEEP_ALIVE));
-          next = undefined;
-          if (piece.done === true) controller.close();
-          else controller.enqueue(encoder.encode(piece.value));
+          const piece = await pieces.next();
+          waits.end();
+          if (piece.done !== true) return controller.enqueue(encoder.encode(piece.value));
+          waits.stop();
+          controller.close();
         } catch (error) {
+          waits.stop();
           broken = error instanceof Error ? error : new Error(String(error));
           const told = brokenStream(broken);
           options.tally.breaks(told.code, told.status);
           controller.enqueue(encoder.encode(eventOf(told.body())));
         }
       },
-      cancel,
+      cancel(reason) {
+        waits.stop();
+        cancel(reason);
+      },
     },
     { highWaterMark: 0 },
   );

@@ -2,7 +2,7 @@
  * A bound on waiting.
  */
 
-class TimeoutError extends Error {
+export class TimeoutError extends Error {
   override readonly name = 'TimeoutError';
 }
 
@@ -29,5 +29,49 @@ export async function withinOr<T, U>(promise: Promise<T>, ms: number, otherwise:
     return await Promise.race([promise, limit]);
   } finally {
     if (timer !== undefined) clearTimeout(timer);
+  }
+}
+
+/**
+ * Tells when a wait takes longer than `ms`, and again each `ms` while it goes on. One timer for all the waits of a stream: one each would cost more than what most of
+ * them wait for.
+ */
+export class LongWaits {
+  readonly #ms: number;
+  readonly #tell: () => void;
+  #since: number | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(ms: number, tell: () => void) {
+    this.#ms = ms;
+    this.#tell = tell;
+  }
+
+  begin(): void {
+    this.#since = Date.now();
+    if (this.#timer === undefined) this.#arm(this.#ms);
+  }
+
+  end(): void {
+    this.#since = undefined;
+  }
+
+  /** No wait begins any more. */
+  stop(): void {
+    if (this.#timer !== undefined) clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#since = undefined;
+  }
+
+  #arm(ms: number): void {
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (this.#since === undefined) return;
+      const left = this.#since + this.#ms - Date.now();
+      this.#arm(left > 0 ? left : this.#ms);
+      if (left > 0) return;
+      this.#since = Date.now();
+      this.#tell();
+    }, ms);
   }
 }

@@ -7,7 +7,7 @@ import type { Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
 import type { TokenUsage } from './outcome.ts';
 import { DONE, type SseEvent, SseEvents } from './sse-events.ts';
-import { withTimeout } from './timeout.ts';
+import { LongWaits, TimeoutError, withTimeout } from './timeout.ts';
 import { usageIn } from './usage.ts';
 
 export interface UpstreamRequest {
@@ -17,6 +17,8 @@ export interface UpstreamRequest {
   readonly fields: Readonly<Record<string, unknown>> | undefined;
   /** The same without what only regions of ours understand; the same where left out. */
   readonly plainFields?: Readonly<Record<string, unknown>> | undefined;
+  /** The model's name without the versions that the edge chose: for a region that doesn't know them (yet). */
+  readonly byName?: string;
   readonly delivery: 'stream' | 'whole';
   readonly tenant: string | undefined;
   /** Passed on as they are. */
@@ -82,19 +84,15 @@ const PASSED_HEADERS = ['content-type', 'cache-control', 'retry-after', 'server-
 /**
  * Sends the request, and waits for a whole answer, or for a stream's first event with data.
  *
- * @throws RegionFailure when the region can't be reached, is unavailable or full, breaks off or takes too long; the `signal`'s reason when it aborts.
+ * @param controller of this request: aborted by who doesn't need its answer any more, and when it fails.
+ * @throws RegionFailure when the region can't be reached, is unavailable or full, breaks off or takes too long; what it was aborted with, when it was.
  */
 export async function ask(
   request: UpstreamRequest,
   region: Region,
   { timeouts, ...secrets }: BackendSecrets & { readonly timeouts: Timeouts },
-  signal: AbortSignal,
+  controller: AbortController,
 ): Promise<WholeAnswer | StreamedAnswer> {
-  const controller = new AbortController();
-  const abort = (reason: unknown) => controller.abort(reason);
-  const onAbort = () => abort(signal.reason);
-  signal.throwIfAborted();
-  signal.addEventListener('abort', onAbort, { once: true });
   const isStream = request.delivery === 'stream';
   const asked = Date.now();
   try {
@@ -102,11 +100,13 @@ export async function ask(
       ? await withTimeout(answer(), timeouts.firstTokenMs, 'no first token')
       : await withTimeout(answer(), timeouts.answerMs, 'no answer');
   } catch (error) {
-    abort(error);
-    signal.throwIfAborted();
-    throw error instanceof RegionFailure
-      ? error
-      : new RegionFailure(region.name, error instanceof Error ? error.message : String(error));
+    controller.signal.throwIfAborted();
+    const failure =
+      error instanceof RegionFailure
+        ? error
+        : new RegionFailure(region.name, error instanceof Error ? error.message : String(error));
+    controller.abort(failure);
+    throw failure;
   }
 
   async function answer(): Promise<WholeAnswer | StreamedAnswer> {
@@ -115,7 +115,8 @@ export async function ask(
     const isSoonSeen = isStream && showsLifeEarly(region);
     const response = isSoonSeen ? await withTimeout(sent, timeouts.connectMs, 'no sign of life') : await sent;
     const headers = passedHeaders(response);
-    if (headers.get('content-type')?.startsWith('text/event-stream') !== true) return whole(response, headers);
+    if (!isStream || headers.get('content-type')?.startsWith('text/event-stream') !== true)
+      return whole(response, headers);
     return streamed(response, headers, Date.now());
   }
 
@@ -155,7 +156,7 @@ export async function ask(
         status: response.status,
         headers,
         events: from(event, all),
-        abort,
+        abort: (reason) => controller.abort(reason),
       };
     }
   }
@@ -172,9 +173,18 @@ async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal
   if (reader === undefined) return;
   const parser = new SseEvents();
   let isDone = false;
+  let isStalled = false;
+  const waits = new LongWaits(idleMs, () => {
+    isStalled = true;
+    // Its rejection is the read's, too.
+    reader.cancel().catch(() => {});
+  });
   try {
     for (;;) {
-      const { done, value } = await withTimeout(reader.read(), idleMs, 'no data');
+      waits.begin();
+      const { done, value } = await reader.read();
+      waits.end();
+      if (isStalled) throw new TimeoutError(`no data for ${idleMs} ms`);
       const last = done ? parser.finish() : undefined;
       for (const event of done ? (last === undefined ? [] : [last]) : parser.push(value)) {
         isDone ||= event.data === DONE;
@@ -187,6 +197,8 @@ async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal
     signal.throwIfAborted();
     // After [DONE] the answer is whole, however the connection ends.
     if (!isDone) throw error;
+  } finally {
+    waits.stop();
   }
 }
 

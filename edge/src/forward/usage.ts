@@ -33,12 +33,27 @@ export function usageIn(json: string): TokenUsage | undefined {
     const at = json.lastIndexOf('"usage"', from);
     if (at === -1) return undefined;
     from = at - 1;
-    const text = /^"usage"\s*:\s*(?<usage>\{(?:[^{}]|\{[^{}]*\})*\})/.exec(json.slice(at, at + MAX_USAGE_CHARS));
-    const usage = text?.groups?.usage;
+    const usage = objectAfter(json, at + '"usage"'.length);
     if (usage !== undefined) return readUsage(usage);
   }
   return undefined;
 }
+
+/** The object behind a colon; undefined where there is another value. It has no strings, so that braces are braces. */
+function objectAfter(json: string, from: number): string | undefined {
+  const start = json.indexOf('{', from);
+  if (start === -1 || !/^\s*:\s*$/.test(json.slice(from, start))) return undefined;
+  let depth = 0;
+  for (let i = start; i < Math.min(json.length, start + MAX_USAGE_CHARS); i++) {
+    const unit = json.charCodeAt(i);
+    if (unit === OPENING) depth++;
+    else if (unit === CLOSING && --depth === 0) return json.slice(start, i + 1);
+  }
+  return undefined;
+}
+
+const OPENING = '{'.charCodeAt(0);
+const CLOSING = '}'.charCodeAt(0);
 
 function readUsage(json: string): TokenUsage | undefined {
   try {

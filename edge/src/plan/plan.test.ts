@@ -160,6 +160,28 @@ describe('a page-in', () => {
   });
 });
 
+describe('the prefill of a prompt', () => {
+  const prefill = (containers: number, cached: number) => {
+    const beats = Array.from({ length: containers }, () => heard('frankfurt'));
+    const load = {
+      model: 'base',
+      promptTokens: 100,
+      cachedTokens: (name: string) => (name === 'frankfurt' ? cached : 99),
+    };
+    return planRegions([region('frankfurt', FRANKFURT)], undefined, facts(FRANKFURT, { beats, load }))[0]?.terms.at(-1);
+  };
+
+  it('is that of what the region has not cached', () => {
+    expect(prefill(1, 0)).toEqual({ term: 'prefill', ms: 100, why: 'about 100 tokens' });
+    expect(prefill(1, 80)).toEqual({ term: 'prefill', ms: 20, why: 'about 100 tokens, about 80 of them cached' });
+    expect(prefill(4, 80)).toMatchObject({
+      ms: 80,
+      why: expect.stringMatching(/80 of them cached in one of 4 containers$/),
+    });
+    expect(prefill(1, 500)).toMatchObject({ ms: 0 });
+  });
+});
+
 describe('the network prior', () => {
   it('is near what is measured between cities', () => {
     // Round trips of public latency tables: Frankfurt–Virginia about 90 ms, Frankfurt–Sydney about 250 to 290 ms.

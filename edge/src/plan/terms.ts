@@ -16,6 +16,8 @@ export interface Load {
   readonly model: string;
   /** Its prompt's length, as far as it can be told without a tokenizer. */
   readonly promptTokens: number;
+  /** Of these, the ones that a region may have in its prefix cache. */
+  readonly cachedTokens?: (region: string) => number;
 }
 
 /** Until a region has measured its own: a small GPU's prefill, object storage nearby, memory. */
@@ -30,9 +32,14 @@ export function queueTerm(beats: readonly Heartbeat[]): PlanTerm {
   return { term: 'queue', ms, why: `${tokens} prompt tokens wait` };
 }
 
-export function prefillTerm(beats: readonly Heartbeat[], { promptTokens }: Load): PlanTerm {
-  const ms = mean(beats, (beat) => (1_000 * promptTokens) / prefillRate(beat));
-  return { term: 'prefill', ms, why: `about ${promptTokens} tokens` };
+/** What isn't cached there. Of a region's containers one has it, and nobody knows which is asked. */
+export function prefillTerm(beats: readonly Heartbeat[], { promptTokens, cachedTokens }: Load): PlanTerm {
+  const cached = Math.min(cachedTokens?.(beats[0]?.region ?? '') ?? 0, promptTokens);
+  const tokens = promptTokens - cached / beats.length;
+  const ms = mean(beats, (beat) => (1_000 * tokens) / prefillRate(beat));
+  const where = beats.length > 1 ? ` in one of ${beats.length} containers` : '';
+  const why = `about ${promptTokens} tokens${cached > 0 ? `, about ${cached} of them cached${where}` : ''}`;
+  return { term: 'prefill', ms, why };
 }
 
 /** The way of the model's experts into slots, where they aren't there. */

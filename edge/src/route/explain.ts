@@ -1,12 +1,26 @@
 /**
  * A decision for people: the answer of `POST /v1/route`.
  */
+import { type Cacheability, cacheability } from '../answers/cacheable.ts';
 import type { Ask } from '../ask/ask.ts';
 import type { Classifier } from '../classify/classifier.ts';
+import type { HeardBeat } from '../fleet/roll.ts';
+import { allowsModel } from '../keys/allowed-models.ts';
+import type { Guest } from '../keys/door.ts';
+import { standingView } from '../keys/limit-headers.ts';
 import type { Asker, Routing } from './route.ts';
 
+/** What an explanation rests on beside the decision. */
+interface Circumstances {
+  readonly beats: readonly HeardBeat[];
+  readonly classifier: Classifier;
+  readonly guest: Guest;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+}
+
 /** The explanation as JSON; times in milliseconds. */
-export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Classifier, now: number) {
+export function explain(ask: Ask, asker: Asker, routing: Routing, { beats, classifier, guest, now }: Circumstances) {
   const { classification, decision, resolution, rules } = routing;
   return {
     object: 'route',
@@ -19,11 +33,22 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Cl
       colo: asker.place.colo ?? null,
       prompt_chars: ask.prompt.length,
     },
+    /** How the key stands; explaining counts as no use. Null without a managed key. */
+    key:
+      guest.keyId === undefined
+        ? null
+        : {
+            id: guest.keyId,
+            models: guest.models,
+            allows: resolution.kind === 'serve' ? allowsModel(guest.models, resolution.model) : null,
+            limits: standingView(guest.standing),
+          },
     classifier: { state: classification.state, ...classifier.status },
     classification: 'verdict' in classification ? classification.verdict : null,
     rules: {
       source: rules.source,
       version: rules.version,
+      number: rules.number ?? null,
       age_ms: now - rules.checkedAt,
       problem: rules.problem ?? null,
     },
@@ -32,9 +57,30 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Cl
     rule: decision.rule,
     action: decision.action,
     ...(resolution.kind === 'refuse'
-      ? { model: null, refused: resolution.reason, max_tokens: null, ahead: [], plan: [] }
+      ? {
+          model: null,
+          versions: null,
+          cache: null,
+          shadow: null,
+          refused: resolution.reason,
+          max_tokens: null,
+          ahead: [],
+          plan: [],
+        }
       : {
           model: resolution.model,
+          /** Of a channel that several versions share, the one that this request's key falls to; null where the catalogue isn't known. */
+          versions:
+            resolution.chosen.versions?.map(({ expert, selector, version, weight, share, by }) => ({
+              expert,
+              selector,
+              digest: version.digest,
+              weight,
+              share,
+              by,
+            })) ?? null,
+          cache: explainCache(cacheability(ask, asker.tenant, resolution, asker.headers, beats)),
+          shadow: resolution.shadow ?? null,
           refused: null,
           max_tokens: resolution.changes.maxTokens ?? null,
           ahead: resolution.ahead,
@@ -46,4 +92,18 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, classifier: Cl
           })),
         }),
   };
+}
+
+/** Null where the rule keeps no answers; `bypass` says why this request has none. */
+function explainCache(what: Cacheability) {
+  switch (what.kind) {
+    case 'off':
+      return null;
+    case 'bypass':
+      return { bypass: what.why };
+    case 'cacheable':
+      return { bypass: null, ...what.rule };
+    default:
+      return what satisfies never;
+  }
 }

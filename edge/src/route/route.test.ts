@@ -37,10 +37,11 @@ async function routed(probabilities: Record<string, number>) {
     path: '/v1/chat/completions',
     model: 'auto',
     prompt: 'some text',
+    text: 'some text',
     promptTokens: 3,
     body: {},
   } as unknown as Ask;
-  const rules = { rules: RULES, source: 'bundled' as const, version: '1', checkedAt: 0 };
+  const rules = { rules: RULES, source: 'bundled' as const, version: '1', number: undefined, checkedAt: 0 };
   const { resolution } = await routeAsk(ask, asker, {
     classifier,
     rules,

@@ -3,14 +3,29 @@
  *
  * Served requests and explanations (`POST /v1/route`) both come out of `routeAsk`; there is no second path that could disagree.
  */
-import { ApiError, type Decision, decide, formatModelName, Problem, parseModelName } from '@signpost/contracts';
-import type { Ask, RuleChanges } from '../ask/ask.ts';
+import {
+  ApiError,
+  type CacheRule,
+  type Catalogue,
+  type Decision,
+  decide,
+  expertOfLabel,
+  formatModelName,
+  Problem,
+  parseModelName,
+  type ShadowRule,
+  softMixture,
+} from '@signpost/contracts';
+import type { Laps } from '../accounts/laps.ts';
+import { type Ask, CHARS_PER_TOKEN, type RuleChanges } from '../ask/ask.ts';
 import type { Classification, Classifier } from '../classify/classifier.ts';
 import { type PlanFacts, type PlannedRegion, planRegions } from '../plan/plan.ts';
+import { type Marks, marksOf, type PrefixMemory } from '../plan/prefixes.ts';
 import type { Region } from '../plan/regions.ts';
 import type { RulesInForce } from '../rules/store.ts';
 import { misconfigured } from '../settings/settings.ts';
 import type { AppPlace } from './place.ts';
+import { type ChosenModel, chooseVersions } from './versions.ts';
 
 /** Who asks, from where, with which headers. */
 export interface Asker {
@@ -19,17 +34,30 @@ export interface Asker {
   readonly place: AppPlace;
 }
 
+/** What this isolate knows of the regions, their experts, and what they have cached. */
+export interface Known extends Omit<PlanFacts, 'app' | 'load'> {
+  readonly prefixes?: PrefixMemory;
+}
+
 /** What became of a request: served by a model and regions, or refused by a rule. */
 type Resolution =
   | {
       readonly kind: 'serve';
       readonly model: string;
+      /** Its versions, and how regions are asked for them. */
+      readonly chosen: ChosenModel;
+      readonly cache: CacheRule | undefined;
+      readonly shadow: ShadowRule | undefined;
       readonly changes: RuleChanges;
       readonly plan: readonly PlannedRegion[];
+      /** Of the prompt's beginnings: the region that answers has them cached. */
+      readonly marks: Marks;
       /** Models that the conversation may go on with: what the prompt's next likely labels would have been answered by. */
       readonly ahead: readonly string[];
     }
   | { readonly kind: 'refuse'; readonly reason: string };
+
+export type ServedResolution = Extract<Resolution, { readonly kind: 'serve' }>;
 
 export interface Routing {
   readonly classification: Classification;
@@ -46,12 +74,14 @@ export async function routeAsk(
     readonly classifier: Classifier;
     readonly rules: RulesInForce;
     readonly regions: readonly Region[];
-    readonly known: Omit<PlanFacts, 'app' | 'load'>;
+    readonly known: Known;
     /** Milliseconds since the epoch. */
     readonly now: number;
+    readonly laps?: Laps;
   },
 ): Promise<Routing> {
   const classification = await using.classifier.classify(ask.prompt);
+  using.laps?.lap('classify');
   const { tenant, headers, place } = asker;
   const facts = {
     model: ask.model,
@@ -67,16 +97,23 @@ export async function routeAsk(
   };
   const verdict = classification.state === 'ready' ? classification.verdict : undefined;
   const decision = decide(using.rules.rules, { ...facts, classification: verdict });
-  const resolution = resolve(ask, decision, place, using);
+  using.laps?.lap('rules');
+  const resolution = resolve(ask, asker, decision, classification, using);
+  using.laps?.lap('plan');
   if (resolution.kind === 'refuse' || !('verdict' in classification))
     return { classification, rules: using.rules, decision, resolution };
   const others = Object.entries(classification.verdict.probabilities)
     .filter(([label, probability]) => label !== verdict?.label && probability >= MIN_AHEAD)
     .sort(([, a], [, b]) => b - a)
-    .map(([label, confidence]) => decide(using.rules.rules, { ...facts, classification: { label, confidence } }));
-  const ahead = others.flatMap(({ model }) =>
-    model === undefined || model === 'requested' || model === resolution.model ? [] : model,
-  );
+    .map(([label, confidence]) => ({
+      label,
+      ...decide(using.rules.rules, { ...facts, classification: { label, confidence } }),
+    }));
+  using.laps?.lap('rules');
+  const ahead = others.flatMap(({ model, label }) => {
+    const named = model === 'label' ? labelled(using.known.catalogue, label) : model;
+    return named === undefined || named === 'requested' || named === resolution.model ? [] : named;
+  });
   return { classification, rules: using.rules, decision, resolution: { ...resolution, ahead: [...new Set(ahead)] } };
 }
 
@@ -85,23 +122,59 @@ const MIN_AHEAD = 0.2;
 
 function resolve(
   ask: Ask,
-  { rule, action, model: named = '' }: Decision,
-  place: AppPlace,
-  { regions, known }: { readonly regions: readonly Region[]; readonly known: Omit<PlanFacts, 'app' | 'load'> },
+  { tenant, headers, place }: Asker,
+  decision: Decision,
+  classification: Classification,
+  { regions, known }: { readonly regions: readonly Region[]; readonly known: Known },
 ): Resolution {
+  const { action } = decision;
   if ('refuse' in action) return { kind: 'refuse', reason: action.refuse };
-  const model = named === 'requested' ? requestedModel(ask.model, rule) : named;
+  const model = modelFor(ask, decision, classification, known.catalogue);
+  const facts = { tenant, headers, body: ask.body };
+  const chosen = chooseVersions(model, action.stickyBy ?? 'tenant', facts, known.catalogue);
+  const marks = marksOf(`${tenant ?? ''}\n${chosen.name}\n${action.systemPrefix ?? ''}\n`, ask.text);
+  const cached = known.prefixes?.cachedChars(marks);
   return {
     kind: 'serve',
     model,
+    chosen,
+    marks,
+    cache: action.cache,
+    shadow: action.shadow,
     changes: { maxTokens: action.limits?.maxTokens, systemPrefix: action.systemPrefix },
     plan: planRegions(regions, action.regions, {
       ...known,
       app: place,
-      load: { model, promptTokens: ask.promptTokens },
+      load: {
+        model: chosen.name,
+        promptTokens: ask.promptTokens,
+        ...(cached && { cachedTokens: (region) => Math.floor((cached.get(region) ?? 0) / CHARS_PER_TOKEN) }),
+      },
     }),
     ahead: [],
   };
+}
+
+function modelFor(
+  ask: Ask,
+  { rule, action, model: named = '' }: Decision,
+  classification: Classification,
+  catalogue: Catalogue | undefined,
+): string {
+  if (named === 'requested') return requestedModel(ask.model, rule);
+  if ('mixture' in action) {
+    // One that is unsure mixes, too: that is what a mixture is for.
+    const probabilities = 'verdict' in classification ? classification.verdict.probabilities : {};
+    return softMixture(probabilities, action.mixture, (label) => labelled(catalogue, label)) ?? action.otherwise;
+  }
+  if (named !== 'label') return named;
+  const label = classification.state === 'ready' ? classification.verdict.label : undefined;
+  const otherwise = 'otherwise' in action ? action.otherwise : undefined;
+  return labelled(catalogue, label) ?? otherwise ?? '';
+}
+
+function labelled(catalogue: Catalogue | undefined, label: string | undefined): string | undefined {
+  return catalogue === undefined || label === undefined ? undefined : expertOfLabel(catalogue, label);
 }
 
 function requestedModel(name: string, rule: string): string {

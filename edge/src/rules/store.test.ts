@@ -5,7 +5,7 @@ import { RULES_MAX_AGE_MS, RulesStore } from './store.ts';
 const rulesTo = (model: string, more = '') => `version: 1\nrules: [{ name: all, then: { model: ${model}${more} } }]`;
 
 function create(bundled = rulesTo('base')) {
-  const kv: { text: string | null | Error } = { text: null };
+  const kv: { text: string | null | Error; number?: number } = { text: null };
   const clock = { now: 1_000_000 };
   const pending: Promise<unknown>[] = [];
   let reads = 0;
@@ -15,7 +15,7 @@ function create(bundled = rulesTo('base')) {
     read: async () => {
       reads++;
       if (kv.text instanceof Error) throw kv.text;
-      return kv.text;
+      return kv.text === null ? undefined : { text: kv.text, number: kv.number };
     },
     now: () => clock.now,
     log: () => {},

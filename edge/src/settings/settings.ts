@@ -6,6 +6,7 @@
  */
 import { digestSchema, Problem, parseWith, signingKey } from '@signpost/contracts';
 import { z } from 'zod';
+import type { RecordOptions } from '../accounts/record.ts';
 import { type Region, regionsSchema } from '../plan/regions.ts';
 import { isLoopback } from './loopback.ts';
 import { misconfigured } from './misconfigured.ts';
@@ -19,10 +20,22 @@ export interface Variables {
   readonly REGION_SECRET?: string;
   /** JSON object: sha256 of an API key (hex) → tenant. */
   readonly API_KEY_HASHES?: string;
+  /** JSON object: sha256 of an administrator's key (hex) → who it is. Without it there is no admin API. */
+  readonly ADMIN_KEY_HASHES?: string;
+  /** "refuse" or "admit": requests whose API key's object can't be reached. */
+  readonly KEY_UNREACHABLE?: string;
   /** "true" serves requests without a key. */
   readonly ALLOW_ANONYMOUS?: string;
   /** Public keys in PEM, one after the other, that the catalogue in R2 is to be signed with; none takes any. */
   readonly CATALOGUE_KEYS?: string;
+  /** JSON list of sha256 of keys (hex) that may read `/metrics`; without it there are none. */
+  readonly METRICS_KEY_HASHES?: string;
+  /** Share of requests that are recorded, from 0 to 1. */
+  readonly DECISIONS_SAMPLE?: string;
+  /** "false" writes no record to the log. */
+  readonly LOG_DECISIONS?: string;
+  /** "true" puts prompts into records. */
+  readonly RECORD_PROMPTS?: string;
   readonly CONNECT_TIMEOUT_MS?: string;
   readonly FIRST_TOKEN_TIMEOUT_MS?: string;
   readonly ANSWER_TIMEOUT_MS?: string;
@@ -51,10 +64,16 @@ export interface Settings {
   readonly secrets: ReadonlyMap<string, string>;
   /** Tenant by sha256 of the API key. */
   readonly tenants: ReadonlyMap<string, string>;
+  /** Name by sha256 of an administrator's key. */
+  readonly administrators: ReadonlyMap<string, string>;
+  readonly whenKeyUnreachable: 'refuse' | 'admit';
   readonly anonymous: 'allowed' | 'refused';
   /** Public keys (SPKI) that the catalogue is to be signed with. */
   readonly catalogueKeys: readonly Uint8Array[];
   readonly timeouts: Timeouts;
+  /** sha256 of keys that may read the metrics. */
+  readonly metricsKeys: readonly string[];
+  readonly records: RecordOptions & { readonly log: 'written' | 'left out' };
 }
 
 export { misconfigured };
@@ -62,15 +81,16 @@ export { misconfigured };
 /** @throws ApiError (500, `misconfigured`) naming the variable. */
 export function readSettings(variables: Variables): Settings {
   const regions = parseVariable('REGIONS', regionsSchema, variables.REGIONS);
-  const tenants = new Map(
-    variables.API_KEY_HASHES === undefined
-      ? []
-      : Object.entries(parseVariable('API_KEY_HASHES', tenantsSchema, variables.API_KEY_HASHES)),
-  );
-  const anonymous = variables.ALLOW_ANONYMOUS === 'true' ? 'allowed' : 'refused';
-  if (tenants.size === 0 && anonymous === 'refused') {
+  const tenants = readHashes('API_KEY_HASHES', variables.API_KEY_HASHES);
+  const administrators = readHashes('ADMIN_KEY_HASHES', variables.ADMIN_KEY_HASHES);
+  if ([...administrators.keys()].some((hash) => tenants.has(hash)))
     throw misconfigured(
-      'nobody may use it: set the secret API_KEY_HASHES to {"<sha256 of a key>": "<tenant>"}, or ALLOW_ANONYMOUS="true" to serve everyone',
+      'a key is both in ADMIN_KEY_HASHES and in API_KEY_HASHES; administrators need keys of their own',
+    );
+  const anonymous = variables.ALLOW_ANONYMOUS === 'true' ? 'allowed' : 'refused';
+  if (tenants.size === 0 && administrators.size === 0 && anonymous === 'refused') {
+    throw misconfigured(
+      'nobody may use it: set the secret ADMIN_KEY_HASHES to {"<sha256 of a key>": "<who>"} and create API keys with it, or API_KEY_HASHES to {"<sha256 of a key>": "<tenant>"}, or ALLOW_ANONYMOUS="true" to serve everyone',
     );
   }
   const key = variables.REGION_SECRET === undefined ? undefined : readSecret(variables.REGION_SECRET);
@@ -86,6 +106,8 @@ export function readSettings(variables: Variables): Settings {
     signingKey: key,
     secrets: readRegionSecrets(regions, variables),
     tenants,
+    administrators,
+    whenKeyUnreachable: readChoice('KEY_UNREACHABLE', variables.KEY_UNREACHABLE, ['refuse', 'admit']),
     anonymous,
     catalogueKeys: readKeys(variables.CATALOGUE_KEYS ?? ''),
     timeouts: {
@@ -95,10 +117,31 @@ export function readSettings(variables: Variables): Settings {
       idleMs: readMilliseconds('IDLE_TIMEOUT_MS', variables.IDLE_TIMEOUT_MS, 30_000),
       keepAliveMs: readMilliseconds('KEEP_ALIVE_MS', variables.KEEP_ALIVE_MS, 10_000),
     },
+    metricsKeys:
+      variables.METRICS_KEY_HASHES === undefined
+        ? []
+        : parseVariable('METRICS_KEY_HASHES', z.array(digestSchema).min(1), variables.METRICS_KEY_HASHES),
+    records: {
+      sample: readShare('DECISIONS_SAMPLE', variables.DECISIONS_SAMPLE),
+      prompts: variables.RECORD_PROMPTS === 'true' ? 'recorded' : 'left out',
+      log: variables.LOG_DECISIONS === 'false' ? 'left out' : 'written',
+    },
   };
 }
 
-const tenantsSchema = z.record(digestSchema, z.string().min(1).max(256));
+const hashesSchema = z.record(digestSchema, z.string().min(1).max(256));
+
+function readHashes(name: string, text: string | undefined): Map<string, string> {
+  return new Map(text === undefined ? [] : Object.entries(parseVariable(name, hashesSchema, text)));
+}
+
+/** The first where nothing is set. */
+function readChoice<T extends string>(name: string, text: string | undefined, choices: readonly [T, ...T[]]): T {
+  const choice = text === undefined ? choices[0] : choices.find((one) => one === text);
+  if (choice === undefined)
+    throw misconfigured(`the variable ${name} is "${text}", expected ${choices.map((one) => `"${one}"`).join(' or ')}`);
+  return choice;
+}
 
 function parseVariable<T>(name: string, schema: z.ZodType<T>, text: string | undefined): T {
   if (text === undefined || text === '') throw misconfigured(`the variable ${name} is not set`);
@@ -143,4 +186,13 @@ function readMilliseconds(name: string, text: string | undefined, fallback: numb
 /** Strangers have keys of their own. */
 function needsSignature(region: Region): boolean {
   return region.kind === 'lambda' || (region.kind !== 'openai' && !isLoopback(region.url));
+}
+
+/** 1 where it is left out. */
+function readShare(name: string, text: string | undefined): number {
+  if (text === undefined) return 1;
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= 1))
+    throw misconfigured(`the variable ${name} is "${text}", expected a share from 0 to 1`);
+  return value;
 }

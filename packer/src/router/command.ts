@@ -26,6 +26,7 @@ import {
   predict,
   TOKENIZER_FILE,
 } from './evaluate.ts';
+import { readFeedback } from './feedback.ts';
 import { encodeRouter, type RouterGraph } from './onnx.ts';
 import { type Calibration, type Figures, routerCharts, routerReport } from './report.ts';
 import { ROUTER_DEFAULTS, trainRouter } from './train.ts';
@@ -36,6 +37,7 @@ interface TrainFlags {
   readonly train: string;
   readonly valid: string;
   readonly test?: string;
+  readonly feedback?: string;
   readonly embedding: string;
   readonly tokenizer: string;
   readonly out: string;
@@ -62,6 +64,7 @@ function trainCommand(): Command {
     .requiredOption('--train <file>', 'JSON lines {"text", "label", "source"}')
     .requiredOption('--valid <file>', 'the same, to measure on, and to calibrate the confidence by')
     .option('--test <file>', 'the same, from other sources: measured at the end, never trained on')
+    .option('--feedback <file>', "an edge's users' (signpost feedback export), to train on as well")
     .requiredOption('--embedding <file>', 'token embeddings: safetensors with "weight" I8 [n, d] and "scale" F32 [n]')
     .requiredOption('--tokenizer <file>', "the embeddings' tokenizer.json")
     .requiredOption('--out <dir>', 'folder for model.onnx, tokenizer.json, router.json, a README and charts')
@@ -120,7 +123,11 @@ async function train(flags: TrainFlags): Promise<void> {
   if (labels.length < 2)
     throw new Problem(`${flags.train} has only the label "${labels[0]}"; a classifier needs two or more`);
   const options = { ...ROUTER_DEFAULTS, seed: flags.seed, epochs: flags.epochs };
-  const prepared = prepare(prompts, embedding, encode);
+  const valid = await readPrompts(flags.valid);
+  const test = flags.test === undefined ? undefined : await readPrompts(flags.test);
+  const lessons = await lessonsOf(flags, labels, [...valid, ...(test ?? [])]);
+  const taught = [...prompts, ...lessons];
+  const prepared = prepare(taught, embedding, encode);
   const trained = trainRouter(prepared, labels, embedding, options, (member, epoch, loss) => {
     process.stderr.write(
       `network ${member} of ${options.members}, epoch ${epoch} of ${options.epochs}: loss ${loss.toFixed(4)}\n`,
@@ -128,7 +135,6 @@ async function train(flags: TrainFlags): Promise<void> {
   });
   const predictWith = async (graph: RouterGraph, rows: readonly LabelledPrompt[]) =>
     predict(createClassifier(await createSession(encodeRouter(graph)), encode), labels, rows);
-  const valid = await readPrompts(flags.valid);
   const uncalibrated = await predictWith(trained, valid);
   const temperature = fitTemperature(
     uncalibrated.map(({ probabilities }) => probabilities),
@@ -136,7 +142,7 @@ async function train(flags: TrainFlags): Promise<void> {
   );
   const graph = withTemperature(trained, temperature);
   const predictions: Record<string, Prediction[]> = { valid: await predictWith(graph, valid) };
-  if (flags.test !== undefined) predictions.test = await predictWith(graph, await readPrompts(flags.test));
+  if (test !== undefined) predictions.test = await predictWith(graph, test);
   const { threshold, ...selection } = chooseThreshold(flags, predictions.valid ?? []);
   const figures: Figures = Object.fromEntries(
     Object.entries(predictions).map(([name, rows]) => [name, evaluate(rows, labels, threshold)]),
@@ -155,7 +161,7 @@ async function train(flags: TrainFlags): Promise<void> {
     ),
   };
   const text = new TextEncoder();
-  const report = routerReport(manifest, options, { temperature, ...selection }, prompts.length, figures);
+  const report = routerReport(manifest, options, { temperature, ...selection }, taught.length, figures);
   const out = openStore(flags.out);
   await out.write(MODEL_FILE, model);
   await out.write(TOKENIZER_FILE, tokenizer);
@@ -170,6 +176,19 @@ async function train(flags: TrainFlags): Promise<void> {
     );
     for (const [name, one] of Object.entries(figures)) console.log(describe(name, labels, one));
   }
+}
+
+/** What feedback teaches; what it doesn't is told. */
+async function lessonsOf(
+  { feedback }: TrainFlags,
+  labels: readonly string[],
+  held: readonly LabelledPrompt[],
+): Promise<readonly LabelledPrompt[]> {
+  if (feedback === undefined) return [];
+  const { prompts, left } = await readFeedback(feedback, labels, new Set(held.map(({ text }) => text)));
+  const more = left.length === 0 ? '' : `; not used: ${left.join(', ')}`;
+  process.stderr.write(`${feedback}: ${prompts.length} prompts to train on${more}\n`);
+  return prompts;
 }
 
 /** @throws Problem when no threshold keeps the risk. */

@@ -1,0 +1,87 @@
+/**
+ * Ways to choose a region: the Worker's plan, and those it is held against.
+ */
+import type { Catalogue } from '@signpost/contracts';
+import type { HeardBeat } from '../../../edge/src/fleet/roll.ts';
+import { networkPrior } from '../../../edge/src/plan/network.ts';
+import { planRegions } from '../../../edge/src/plan/plan.ts';
+import { digestOf } from './container.ts';
+import { type Arrival, cities, regions } from './world.ts';
+
+/** What an edge knows when a request comes. */
+export interface View {
+  /** By region: at most two seconds old. */
+  readonly beats: readonly HeardBeat[];
+  readonly catalogue: Catalogue;
+  /** Round trip from the request's city as it was measured of late. */
+  readonly networkMs: (region: string) => number | undefined;
+}
+
+export interface Policy {
+  readonly name: string;
+  /** @returns the region's index */
+  choose(arrival: Arrival, view: View): number;
+}
+
+const nearest = cities.map((city) =>
+  regions.map((region, i) => ({ i, ms: networkPrior(city, region).ms })).sort((a, b) => a.ms - b.ms),
+);
+
+export function policies(): readonly Policy[] {
+  let turn = 0;
+  return [
+    {
+      name: 'Signpost',
+      choose({ city, expert, promptTokens }, { beats, catalogue, networkMs }) {
+        const [first] = planRegions(regions, undefined, {
+          app: cities[city] ?? {},
+          load: { model: `e${expert}`, promptTokens },
+          beats,
+          catalogue,
+          networkMs,
+        });
+        return first === undefined ? 0 : regions.indexOf(first.region);
+      },
+    },
+    { name: 'nearest region', choose: ({ city }) => nearest[city]?.[0]?.i ?? 0 },
+    {
+      // The nearest of those that have the expert, on the device or in memory, whatever else they have to do.
+      name: 'residency only',
+      choose({ city, expert }, { beats }) {
+        const digest = digestOf(expert);
+        const order = nearest[city] ?? [];
+        const has = (i: number) => {
+          const experts = beats[i]?.beat.experts;
+          return (
+            experts?.device.includes(digest) || experts?.loading.includes(digest) || experts?.host.includes(digest)
+          );
+        };
+        return (order.find(({ i }) => has(i)) ?? order[0])?.i ?? 0;
+      },
+    },
+    { name: 'round robin', choose: () => turn++ % regions.length },
+  ];
+}
+
+/** Of experts that are all of one size. */
+export function catalogueOf(experts: number, bytes: number): Catalogue {
+  const version = (i: number) => ({
+    digest: digestOf(i),
+    base: digestOf(0),
+    key: `experts/e${i}`,
+    bytes,
+    method: 'sign',
+    published: '2026-01-01T00:00:00Z',
+  });
+  return {
+    format: 1,
+    revision: 1,
+    bases: {},
+    experts: Object.fromEntries(
+      Array.from({ length: experts }, (_, i) => [
+        `e${i}`,
+        { versions: [version(i)], channels: { stable: [{ digest: digestOf(i), weight: 1 }] } },
+      ]),
+    ),
+  };
+}

@@ -1,0 +1,237 @@
+/**
+ * The Durable Object that every isolate tells what happened: one for all. It keeps the latest records and the feedback on them in SQLite, bounded by number, bytes and
+ * age, and sums the counts for `GET /metrics`.
+ */
+import { DurableObject } from 'cloudflare:workers';
+import { type DecisionRecord, type Feedback, feedbackSchema } from '@signpost/contracts';
+import type { Judgement } from './feedback.ts';
+import { Ledger } from './ledger.ts';
+import type { Batch } from './outbox.ts';
+import type { Increments } from './series.ts';
+
+const MAX_RECORDS = 10_000;
+const MAX_RECORD_BYTES = 64 * 1024 * 1024;
+const MAX_AGE_MS = 7 * 24 * 60 * 60 * 1000;
+const MAX_FEEDBACK = 50_000;
+const MAX_FEEDBACK_BYTES = 128 * 1024 * 1024;
+/** Counts that a crash may lose. */
+const SAVE_MS = 5_000;
+/** Of one answer over RPC. */
+const MAX_PAGE_CHARS = 8 * 1024 * 1024;
+
+const TABLES = `
+CREATE TABLE IF NOT EXISTS decisions (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, tenant TEXT NOT NULL, at INTEGER NOT NULL, json TEXT NOT NULL, UNIQUE (id, tenant, at));
+CREATE TABLE IF NOT EXISTS feedback (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, tenant TEXT NOT NULL, json TEXT NOT NULL, UNIQUE (id, tenant));
+CREATE TABLE IF NOT EXISTS counts (one INTEGER PRIMARY KEY CHECK (one = 1), json TEXT NOT NULL);
+`;
+
+type Table = 'decisions' | 'feedback';
+
+export interface Page<T> {
+  readonly items: T[];
+  /** Where the next page begins; undefined at the end. */
+  readonly next: number | undefined;
+}
+
+export class Decisions extends DurableObject {
+  readonly #sql = this.ctx.storage.sql;
+  readonly #ledger: Ledger;
+  readonly #held: Record<Table, { rows: number; chars: number }>;
+  #isSaveDue = false;
+
+  constructor(state: DurableObjectState, env: unknown) {
+    super(state, env as never);
+    this.#sql.exec(TABLES);
+    const [saved] = this.#sql.exec<{ json: string }>('SELECT json FROM counts').toArray();
+    this.#ledger = new Ledger(saved === undefined ? [] : (JSON.parse(saved.json) as Increments));
+    this.#held = { decisions: this.#measure('decisions'), feedback: this.#measure('feedback') };
+  }
+
+  /** What an isolate has to tell. */
+  async tell(batch: Batch): Promise<void> {
+    this.ctx.storage.transactionSync(() => {
+      for (const { id, tenant, at, json } of batch.records) {
+        const { rowsWritten } = this.#sql.exec(
+          'INSERT OR IGNORE INTO decisions (id, tenant, at, json) VALUES (?, ?, ?, ?)',
+          id,
+          tenant ?? '',
+          at,
+          json,
+        );
+        if (rowsWritten > 0) this.#hold('decisions', 1, json.length);
+      }
+      this.#trim('decisions', MAX_RECORDS, MAX_RECORD_BYTES);
+      this.#forgetOlder(Date.now() - MAX_AGE_MS);
+    });
+    this.#ledger.hear(batch, Date.now());
+    await this.#saveLater();
+  }
+
+  /** The latest records as JSON, the newest first. @param before as the page before it said. */
+  recent(limit: number, before = Number.MAX_SAFE_INTEGER): Page<string> {
+    return this.#page(
+      this.#sql.exec<Row>('SELECT seq, json FROM decisions WHERE seq < ? ORDER BY seq DESC LIMIT ?', before, limit + 1),
+      limit,
+    );
+  }
+
+  /** Keeps what is said of a decision, in place of what was said before; undefined where there is no such decision of this tenant's. */
+  async judge(judgement: Judgement): Promise<Feedback | undefined> {
+    const { id, tenant } = judgement;
+    const key = [id, tenant ?? ''] as const;
+    const [made] = this.#sql
+      .exec<Row>('SELECT seq, json FROM decisions WHERE id = ? AND tenant = ? ORDER BY seq DESC LIMIT 1', ...key)
+      .toArray();
+    const [said] = this.#sql.exec<Row>('SELECT seq, json FROM feedback WHERE id = ? AND tenant = ?', ...key).toArray();
+    const before = said === undefined ? undefined : (JSON.parse(said.json) as Feedback);
+    const decision = made === undefined ? before && ofFeedback(before) : ofRecord(JSON.parse(made.json));
+    if (decision === undefined) return undefined;
+    const feedback = feedbackSchema.parse({
+      object: 'feedback',
+      decision_id: id,
+      time: new Date().toISOString(),
+      tenant: tenant ?? null,
+      verdict: judgement.verdict,
+      expected: judgement.expected ?? null,
+      comment: judgement.comment ?? null,
+      ...decision,
+      text: judgement.prompt ?? decision.text,
+    });
+    // Said again, it stays as it was said.
+    if (before !== undefined && isSame(before, feedback)) return before;
+    const json = JSON.stringify(feedback);
+    this.ctx.storage.transactionSync(() => {
+      if (said !== undefined) {
+        this.#sql.exec('DELETE FROM feedback WHERE seq = ?', said.seq);
+        this.#hold('feedback', -1, -said.json.length);
+      }
+      this.#sql.exec('INSERT INTO feedback (id, tenant, json) VALUES (?, ?, ?)', ...key, json);
+      this.#hold('feedback', 1, json.length);
+      this.#trim('feedback', MAX_FEEDBACK, MAX_FEEDBACK_BYTES);
+    });
+    if (before?.verdict !== feedback.verdict)
+      this.#ledger.add('signpost_feedback_total', { verdict: feedback.verdict });
+    await this.#saveLater();
+    return feedback;
+  }
+
+  /** Feedback as JSON, the oldest first. @param tenant whose; everybody's where it is left out, the anonymous' where it is empty. */
+  feedback(limit: number, after = 0, tenant?: string): Page<string> {
+    return this.#page(
+      tenant === undefined
+        ? this.#sql.exec<Row>('SELECT seq, json FROM feedback WHERE seq > ? ORDER BY seq LIMIT ?', after, limit + 1)
+        : this.#sql.exec<Row>(
+            'SELECT seq, json FROM feedback WHERE seq > ? AND tenant = ? ORDER BY seq LIMIT ?',
+            after,
+            tenant,
+            limit + 1,
+          ),
+      limit,
+    );
+  }
+
+  /** In Prometheus' text format. */
+  metrics(): string {
+    const { rows, chars } = this.#held.decisions;
+    return this.#ledger.exposition(Date.now(), [
+      { name: 'signpost_decisions', labels: {}, value: rows },
+      { name: 'signpost_decisions_bytes', labels: {}, value: chars },
+    ]);
+  }
+
+  override alarm(): void {
+    this.#isSaveDue = false;
+    this.#sql.exec('INSERT OR REPLACE INTO counts (one, json) VALUES (1, ?)', JSON.stringify(this.#ledger.save()));
+  }
+
+  async #saveLater(): Promise<void> {
+    if (this.#isSaveDue) return;
+    this.#isSaveDue = true;
+    await this.ctx.storage.setAlarm(Date.now() + SAVE_MS);
+  }
+
+  #measure(table: Table): { rows: number; chars: number } {
+    return this.#sql
+      .exec<{ rows: number; chars: number }>(
+        `SELECT COUNT(*) AS rows, COALESCE(SUM(LENGTH(json)), 0) AS chars FROM ${table}`,
+      )
+      .one();
+  }
+
+  #hold(table: Table, rows: number, chars: number): void {
+    this.#held[table].rows += rows;
+    this.#held[table].chars += chars;
+  }
+
+  /** The oldest go. */
+  #trim(table: Table, rows: number, chars: number): void {
+    const held = this.#held[table];
+    while (held.rows > rows || held.chars > chars) {
+      const gone = this.#sql
+        .exec<Row>(
+          `DELETE FROM ${table} WHERE seq IN (SELECT seq FROM ${table} ORDER BY seq LIMIT ?) RETURNING seq, json`,
+          Math.max(1, held.rows - rows),
+        )
+        .toArray();
+      if (gone.length === 0) return;
+      this.#hold(table, -gone.length, -charsOf(gone));
+    }
+  }
+
+  #forgetOlder(at: number): void {
+    // By their order, which is nearly that of their time: an index on time would cost a row written with each.
+    for (;;) {
+      const [oldest] = this.#sql
+        .exec<{ seq: number; at: number }>('SELECT seq, at FROM decisions ORDER BY seq LIMIT 1')
+        .toArray();
+      if (oldest === undefined || oldest.at >= at) return;
+      this.#hold(
+        'decisions',
+        -1,
+        -charsOf(this.#sql.exec<Row>('DELETE FROM decisions WHERE seq = ? RETURNING seq, json', oldest.seq).toArray()),
+      );
+    }
+  }
+
+  #page(rows: Iterable<Row>, limit: number): Page<string> {
+    const items: string[] = [];
+    let chars = 0;
+    let last: number | undefined;
+    for (const { seq, json } of rows) {
+      if (items.length === limit || (items.length > 0 && chars + json.length > MAX_PAGE_CHARS))
+        return { items, next: last };
+      items.push(json);
+      chars += json.length;
+      last = seq;
+    }
+    return { items, next: undefined };
+  }
+}
+
+type Row = { seq: number; json: string };
+
+function charsOf(rows: readonly Row[]): number {
+  return rows.reduce((sum, { json }) => sum + json.length, 0);
+}
+
+type DecisionFields = Pick<Feedback, 'decided' | 'label' | 'confidence' | 'rule' | 'model' | 'text'>;
+
+function ofRecord(record: DecisionRecord): DecisionFields {
+  return {
+    decided: record.time,
+    label: record['signpost.label'] ?? null,
+    confidence: record['signpost.confidence'] ?? null,
+    rule: record['signpost.rule'] ?? null,
+    model: record['gen_ai.response.model'] ?? null,
+    text: record['signpost.prompt'] ?? null,
+  };
+}
+
+/** Where the record has been driven out. */
+function ofFeedback({ decided, label, confidence, rule, model, text }: Feedback): DecisionFields {
+  return { decided, label, confidence, rule, model, text };
+}
+
+function isSame(a: Feedback, b: Feedback): boolean {
+  return JSON.stringify({ ...a, time: '' }) === JSON.stringify({ ...b, time: '' });
+}

@@ -1,0 +1,53 @@
+/**
+ * The admin API, `/admin/…`: for whoever runs this edge, with keys of its own (secret ADMIN_KEY_HASHES) that ask no models, as API keys do nothing here.
+ * Without that secret there is none.
+ */
+import { ApiError } from '@signpost/contracts';
+import { identifyAdministrator } from '../auth/keys.ts';
+import type { Settings } from '../settings/settings.ts';
+import { type ConfigAdminParts, configRoutes } from './config-routes.ts';
+import { type KeyAdminParts, keyRoutes } from './key-routes.ts';
+import { type AdminRoute, matchPath } from './routes.ts';
+
+export const ADMIN_PATH = '/admin/';
+
+export interface AdminParts extends KeyAdminParts, ConfigAdminParts {
+  readonly settings: Pick<Settings, 'administrators' | 'regions'>;
+}
+
+export class Admin {
+  readonly #administrators: Settings['administrators'];
+  readonly #routes: readonly AdminRoute[];
+
+  constructor(parts: AdminParts) {
+    this.#administrators = parts.settings.administrators;
+    this.#routes = [...keyRoutes(parts), ...configRoutes(parts)];
+  }
+
+  /** @throws ApiError (401) for all but administrators, (404) for what there is not. */
+  async handle(request: Request, pathname: string, waitUntil: (promise: Promise<unknown>) => void): Promise<Response> {
+    if (this.#administrators.size === 0) {
+      throw new ApiError(
+        'not_found_error',
+        'admin_off',
+        'this edge has no admin API; it has one once the secret ADMIN_KEY_HASHES is set',
+      );
+    }
+    const by = await identifyAdministrator(request.headers.get('authorization'), this.#administrators);
+    for (const { path, methods } of this.#routes) {
+      const id = matchPath(path, pathname);
+      if (id === undefined) continue;
+      const handler = Object.hasOwn(methods, request.method) ? methods[request.method] : undefined;
+      if (handler !== undefined) {
+        const response = await handler({ request, by, id, waitUntil });
+        response.headers.set('cache-control', 'no-store');
+        return response;
+      }
+      const allow = Object.keys(methods).join(', ');
+      return new ApiError('invalid_request_error', 'method_not_allowed', `${pathname} takes ${allow}`, {
+        status: 405,
+      }).toResponse({ allow });
+    }
+    throw new ApiError('not_found_error', 'unknown_path', `there is nothing at ${request.method} ${pathname}`);
+  }
+}
