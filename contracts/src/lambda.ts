@@ -71,6 +71,6 @@ function parsePrelude(bytes: Uint8Array): LambdaPrelude {
 
 function noPrelude(): Problem {
   return new Problem(
-    'the function answers without status and headers; its handler is to be the streaming one of gpu-backend/src/lambda.ts',
+    'the function answers without status and headers; its handler is to write a prelude (awslambda.HttpResponseStream.from)',
   );
 }

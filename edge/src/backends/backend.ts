@@ -40,11 +40,6 @@ export async function send(
   }
 }
 
-/** Whether the region runs our code: it tells of token ids and versions, and goes on with an answer that was begun elsewhere. */
-export function isOurs({ kind }: Region): boolean {
-  return kind !== 'openai';
-}
-
 /** Whether a region that lives says so within seconds, if only with a comment: strangers may be silent until their first token, and a Lambda function while it starts. */
 export function showsLifeEarly({ kind }: Region): boolean {
   return kind === undefined || kind === 'http';

@@ -7,8 +7,8 @@
  * that breaks later goes on from another region (see `relay.ts`).
  */
 import { ApiError } from '@signpost/contracts';
-import { type BackendSecrets, isOurs } from '../backends/backend.ts';
-import type { Region } from '../plan/regions.ts';
+import type { BackendSecrets } from '../backends/backend.ts';
+import { isOurs, type Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
 import { type Outcome, Tally } from './outcome.ts';
 import { AllFailed, type Contender, noRegionAnswered, race } from './race.ts';
@@ -218,6 +218,7 @@ async function attempt(
   try {
     const answer = await askByVersion(request, region, options, own);
     tally.asked('answered');
+    health.of(region.name).answeredAt = Date.now();
     if (answer.kind === 'whole') breaker.succeed();
     else {
       health.of(region.name).took(Date.now() - started);

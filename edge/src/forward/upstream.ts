@@ -2,8 +2,8 @@
  * One request to one region, up to the first thing that answers it.
  */
 import { ApiError, type ErrorBody, type ErrorType, readText } from '@signpost/contracts';
-import { type BackendSecrets, isOurs, send, showsLifeEarly } from '../backends/backend.ts';
-import type { Region } from '../plan/regions.ts';
+import { type BackendSecrets, send, showsLifeEarly } from '../backends/backend.ts';
+import { isOurs, type Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
 import type { TokenUsage } from './outcome.ts';
 import { DONE, type SseEvent, SseEvents } from './sse-events.ts';
@@ -211,7 +211,7 @@ const ERROR_TYPES: ReadonlySet<unknown> = new Set<ErrorType>([
   'server_error',
 ]);
 
-/** The error in OpenAI's envelope, where there is one. Strangers have types of their own, and the status for a code. */
+/** The error in OpenAI's envelope, where there is one. Strangers have types of their own, and some the status for a code. */
 export function errorOf(json: string): ErrorBody['error'] | undefined {
   if (!json.startsWith('{"error"')) return undefined;
   try {
@@ -219,7 +219,13 @@ export function errorOf(json: string): ErrorBody['error'] | undefined {
     if (typeof error !== 'object' || error === null || ERROR_TYPES.has(error.type)) return error ?? undefined;
     const code = Number(error.code);
     const type = code >= 400 && code < 500 ? 'invalid_request_error' : 'server_error';
-    return { message: String(error.message), type, param: error.param ?? null, code: `upstream_${error.code ?? type}` };
+    const isNamed = typeof error.code === 'string' && Number.isNaN(code);
+    return {
+      message: String(error.message),
+      type,
+      param: error.param ?? null,
+      code: isNamed ? error.code : `upstream_${error.code ?? type}`,
+    };
   } catch {
     return undefined;
   }

@@ -1,9 +1,8 @@
 /**
- * What stands between a request and its first token where no heartbeat tells: at strangers' servers, in Lambda, in a region that sleeps.
+ * What stands between a request and its first token where no heartbeat tells: at strangers' servers, and in Lambda.
  */
 import type { ForeignLoad } from '../backends/foreign-load.ts';
-import type { ColdStart } from './plan.ts';
-import type { LambdaRegion, WakeHook } from './regions.ts';
+import type { LambdaRegion } from './regions.ts';
 import { type Load, type PlanTerm, PRIOR_PREFILL_TOKENS_PER_SECOND } from './terms.ts';
 
 /** Strangers tell of requests that wait, not of their length: a prompt of 500 tokens each, at the usual rate. */
@@ -31,17 +30,13 @@ export function priorPrefillTerm({ promptTokens }: Load): PlanTerm {
   };
 }
 
-export function coldStartTerm({ coldStartMs }: LambdaRegion, seen: ColdStart | undefined): PlanTerm {
-  const term = 'cold-start';
-  if (seen?.isWarm === true) return { term, ms: 0, why: 'it has answered of late' };
-  if (seen?.measuredMs !== undefined) return { term, ms: seen.measuredMs, why: 'as measured, the mean of the last' };
-  return { term, ms: coldStartMs, why: 'none was measured yet; as configured' };
-}
+/** AWS keeps a container that has answered for some minutes, and doesn't say for how many. */
+const WARM_FOR_MS = 300_000;
 
-/** Once it is awake, nothing waits. */
-export function sleepingTerms(hook: WakeHook | undefined, load: Load): PlanTerm[] {
-  return [
-    { term: 'wake', ms: hook?.usualMs ?? 0, why: 'it runs nothing and has to be woken; as configured' },
-    priorPrefillTerm(load),
-  ];
+/** @param sinceAnsweredMs since it last answered this isolate; undefined where it hasn't. */
+export function coldStartTerm({ coldStartMs }: LambdaRegion, sinceAnsweredMs: number | undefined): PlanTerm {
+  const term = 'cold-start';
+  if (sinceAnsweredMs !== undefined && sinceAnsweredMs < WARM_FOR_MS)
+    return { term, ms: 0, why: 'it has answered in the last five minutes' };
+  return { term, ms: coldStartMs, why: 'it has not answered of late; as configured' };
 }

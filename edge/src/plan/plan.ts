@@ -3,16 +3,16 @@
  *
  * That time is a sum of terms in milliseconds, each with its reason: the network, as measured or else by geography; and, where the region has said how it is, the
  * queue, the experts' page-in and the prompt's prefill. A region that nothing was heard of is judged by its network alone, plus what the others
- * would take on average: silence is no merit. One that says it is draining comes after all that don't, however near it is; overflow comes after those that are there
- * for everyday, unless these would take too long; and last comes what has to be woken.
+ * would take on average: silence is no merit. One that says it is draining comes after all that don't, however near it is; and overflow after those that are there
+ * for everyday, unless these would take too long.
  */
 import type { Catalogue, Heartbeat } from '@signpost/contracts';
 import type { ForeignLoad } from '../backends/foreign-load.ts';
 import { serves } from '../backends/models.ts';
 import type { HeardBeat } from '../fleet/roll.ts';
-import { coldStartTerm, foreignTerms, priorPrefillTerm, sleepingTerms } from './foreign-terms.ts';
+import { coldStartTerm, foreignTerms, priorPrefillTerm } from './foreign-terms.ts';
 import { networkPrior, type Place } from './network.ts';
-import { type LambdaRegion, type OpenaiRegion, type Region, wakeHook } from './regions.ts';
+import type { OpenaiRegion, Region } from './regions.ts';
 import { type Load, type PlanTerm, pageInTerm, prefillTerm, queueTerm } from './terms.ts';
 
 export interface PlannedRegion {
@@ -22,8 +22,6 @@ export interface PlannedRegion {
   readonly terms: readonly PlanTerm[];
   /** All of its containers have said that they take no new requests. */
   readonly isDraining: boolean;
-  /** It runs nothing, and would have to be woken. */
-  readonly isAsleep: boolean;
   /** Overflow, and not needed. */
   readonly isHeldBack: boolean;
 }
@@ -41,16 +39,8 @@ export interface PlanFacts {
   readonly networkMs: (region: string) => number | undefined;
   /** What a stranger's metrics say; undefined where it has none. */
   readonly foreignLoad?: (region: OpenaiRegion) => ForeignLoad | undefined;
-  /** Whether a Lambda function has containers, and what a start takes, as this isolate saw it. */
-  readonly coldStart?: (region: LambdaRegion) => ColdStart;
-  /** Whether a region with a hook runs nothing. */
-  readonly isAsleep?: (region: Region) => boolean;
-}
-
-export interface ColdStart {
-  readonly isWarm: boolean;
-  /** Undefined before the first. */
-  readonly measuredMs: number | undefined;
+  /** Since a region last answered this isolate; undefined where it hasn't. */
+  readonly sinceAnsweredMs?: (region: string) => number | undefined;
 }
 
 /**
@@ -71,26 +61,19 @@ export function planRegions(
       // Who drains says nothing of how those are that take requests.
       const open = beats.filter(({ draining }) => !draining);
       const isDraining = beats.length > 0 && open.length === 0;
-      const isAsleep = facts.isAsleep?.(region) ?? false;
-      const load = isAsleep ? [] : loadTerms(region, open, facts);
-      return { region, isDraining, isAsleep, network: networkTerm(region, facts), load };
+      return { region, isDraining, network: networkTerm(region, facts), load: loadTerms(region, open, facts) };
     });
   const heard = planned.flatMap(({ load }) => (load.length > 0 ? sum(load) : []));
   const usualMs = heard.length === 0 ? 0 : heard.reduce((a, b) => a + b, 0) / heard.length;
-  const summed = planned.map(({ region, isDraining, isAsleep, network, load }) => {
+  const summed = planned.map(({ region, isDraining, network, load }) => {
     const unheard = { term: 'queue' as const, ms: usualMs, why: 'nothing heard of it; as the others on average' };
-    const rest =
-      load.length > 0 || facts.load === undefined
-        ? load
-        : isAsleep
-          ? sleepingTerms(wakeHook(region), facts.load)
-          : [unheard];
-    const cold = region.kind === 'lambda' ? [coldStartTerm(region, facts.coldStart?.(region))] : [];
+    const rest = load.length > 0 || facts.load === undefined ? load : [unheard];
+    const cold = region.kind === 'lambda' ? [coldStartTerm(region, facts.sinceAnsweredMs?.(region.name))] : [];
     const terms = [network, ...cold, ...rest];
-    return { region, terms, totalMs: sum(terms), isDraining, isAsleep };
+    return { region, terms, totalMs: sum(terms), isDraining };
   });
-  const isEveryday = ({ region, isDraining, isAsleep }: Omit<PlannedRegion, 'isHeldBack'>) =>
-    region.role !== 'overflow' && !isDraining && !isAsleep;
+  const isEveryday = ({ region, isDraining }: Omit<PlannedRegion, 'isHeldBack'>) =>
+    region.role !== 'overflow' && !isDraining;
   const bestMs = Math.min(...summed.map((one) => (isEveryday(one) ? one.totalMs : Number.POSITIVE_INFINITY)));
   return summed
     .map(
@@ -104,8 +87,8 @@ export function planRegions(
 }
 
 /** Before what it takes counts. */
-function rank({ isAsleep, isDraining, isHeldBack }: PlannedRegion): number {
-  return isAsleep ? 3 : isDraining ? 2 : isHeldBack ? 1 : 0;
+function rank({ isDraining, isHeldBack }: PlannedRegion): number {
+  return isDraining ? 2 : isHeldBack ? 1 : 0;
 }
 
 function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {

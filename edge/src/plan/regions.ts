@@ -18,18 +18,6 @@ const httpUrl = z
   .url({ protocol: /^https?$/, error: 'expected an http(s) URL' })
   .transform((url) => url.replace(/\/+$/, ''));
 
-/** The hook that has a region that runs nothing start a container. */
-const wakeSchema = z.strictObject({
-  /** Gets a POST. */
-  url: httpUrl,
-  /** Sent as `Authorization: Bearer <secret>`. */
-  secret: secretName.optional(),
-  /** From the hook until it answers, as it usually is; for the plan's explanation, and for when to come again. */
-  usualMs: z.number().int().positive().default(60_000),
-  /** How long a stream that nobody else can answer waits for it. */
-  limitMs: z.number().int().positive().default(180_000),
-});
-
 const commonShape = {
   /** In rules, headers, and as the audience of signed requests. */
   name: z.string().regex(/^[a-zA-Z0-9._-]{1,64}$/, 'expected 1 to 64 letters, digits, ".", "_", "-"'),
@@ -49,7 +37,6 @@ const httpSchema = z.strictObject({
   kind: z.literal('http').optional(),
   /** Where its API is; a path in it is kept as prefix. */
   url: httpUrl,
-  wake: wakeSchema.optional(),
 });
 
 /** Somebody else's server that speaks OpenAI's API. */
@@ -65,7 +52,6 @@ const openaiSchema = z.strictObject({
   keySecret: secretName.optional(),
   /** Where its metrics are, if not at `/metrics`. */
   metricsUrl: httpUrl.optional(),
-  wake: wakeSchema.optional(),
 });
 
 /** A container of ours in AWS Lambda. */
@@ -82,7 +68,7 @@ const lambdaSchema = z.strictObject({
   sessionTokenSecret: secretName.optional(),
   /** Another endpoint than AWS's own: of a VPC, or for tests. */
   endpoint: httpUrl.optional(),
-  /** What a start takes as long as none was measured. */
+  /** What a start takes: the plan counts it where this isolate hasn't been answered of late. */
   coldStartMs: z.number().int().nonnegative().default(10_000),
 });
 
@@ -100,19 +86,27 @@ export type Region = z.output<typeof regionSchema>;
 export type HttpRegion = z.output<typeof httpSchema>;
 export type OpenaiRegion = z.output<typeof openaiSchema>;
 export type LambdaRegion = z.output<typeof lambdaSchema>;
-export type WakeHook = z.output<typeof wakeSchema>;
 
-export function wakeHook(region: Region): WakeHook | undefined {
-  return region.kind === 'lambda' ? undefined : region.wake;
+/** Whether the region runs our code: it tells of token ids and versions, and goes on with an answer that was begun elsewhere. */
+export function isOurs({ kind }: Region): boolean {
+  return kind !== 'openai';
 }
 
 /** Secrets that a region names. */
 export function secretsOf(region: Region): readonly string[] {
-  const named =
-    region.kind === 'lambda'
-      ? [region.accessKeyIdSecret, region.secretAccessKeySecret, region.sessionTokenSecret]
-      : [region.kind === 'openai' ? region.keySecret : undefined, region.wake?.secret];
-  return named.filter((name) => name !== undefined);
+  switch (region.kind) {
+    case undefined:
+    case 'http':
+      return [];
+    case 'openai':
+      return region.keySecret === undefined ? [] : [region.keySecret];
+    case 'lambda':
+      return [region.accessKeyIdSecret, region.secretAccessKeySecret, region.sessionTokenSecret].filter(
+        (name) => name !== undefined,
+      );
+    default:
+      return region satisfies never;
+  }
 }
 
 export const regionsSchema = z
