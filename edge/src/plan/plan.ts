@@ -9,7 +9,7 @@ import type { Catalogue, Heartbeat } from '@signpost/contracts';
 import type { HeardBeat } from '../fleet/roll.ts';
 import { networkPrior, type Place } from './network.ts';
 import type { Region } from './regions.ts';
-import { type Load, type PlanTerm, pageInTerm, prefillTerm, queueTerm } from './terms.ts';
+import { type Load, type PlanTerm, pageInTerm, prefillTerm, queueTerm, type Wanted, wantedBy } from './terms.ts';
 
 export interface PlannedRegion {
   readonly region: Region;
@@ -43,14 +43,17 @@ export function planRegions(
   allowed: readonly string[] | undefined,
   facts: PlanFacts,
 ): readonly PlannedRegion[] {
+  const { load, catalogue } = facts;
+  const wanted = load === undefined ? undefined : wantedBy(load, catalogue);
+  const beatsOf = byRegion(facts.beats);
   const planned = regions
     .filter(({ name }) => allowed === undefined || allowed.includes(name))
     .map((region) => {
-      const beats = facts.beats.flatMap(({ beat }) => (beat.region === region.name ? beat : []));
+      const beats = beatsOf.get(region.name) ?? [];
       // Who drains says nothing of how those are that take requests.
       const open = beats.filter(({ draining }) => !draining);
       const isDraining = beats.length > 0 && open.length === 0;
-      return { region, isDraining, network: networkTerm(region, facts), load: loadTerms(open, facts) };
+      return { region, isDraining, network: networkTerm(region, facts), load: loadTerms(open, load, wanted) };
     });
   const heard = planned.flatMap(({ load }) => (load.length > 0 ? sum(load) : []));
   const usualMs = heard.length === 0 ? 0 : heard.reduce((a, b) => a + b, 0) / heard.length;
@@ -63,6 +66,16 @@ export function planRegions(
     .sort((a, b) => Number(a.isDraining) - Number(b.isDraining) || a.totalMs - b.totalMs);
 }
 
+function byRegion(heard: readonly HeardBeat[]): ReadonlyMap<string, readonly Heartbeat[]> {
+  const beats = new Map<string, Heartbeat[]>();
+  for (const { beat } of heard) {
+    const known = beats.get(beat.region);
+    if (known === undefined) beats.set(beat.region, [beat]);
+    else known.push(beat);
+  }
+  return beats;
+}
+
 function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
   const measured = networkMs(region.name);
   if (measured !== undefined) return { term: 'network', ms: measured, why: 'measured' };
@@ -70,9 +83,9 @@ function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
 }
 
 /** None where nothing was heard, or nothing is asked. */
-function loadTerms(beats: readonly Heartbeat[], { load, catalogue }: PlanFacts): PlanTerm[] {
-  if (load === undefined || beats.length === 0) return [];
-  return [queueTerm(beats), pageInTerm(beats, load, catalogue), prefillTerm(beats, load)];
+function loadTerms(beats: readonly Heartbeat[], load: Load | undefined, wanted: Wanted | undefined): PlanTerm[] {
+  if (load === undefined || wanted === undefined || beats.length === 0) return [];
+  return [queueTerm(beats), pageInTerm(beats, wanted), prefillTerm(beats, load)];
 }
 
 function sum(terms: readonly PlanTerm[]): number {
