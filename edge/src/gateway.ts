@@ -41,6 +41,7 @@ import type { UpstreamRequest } from './forward/upstream.ts';
 import { allowsModel, refusalOfModel } from './keys/allowed-models.ts';
 import type { Admission, Door, Guest } from './keys/door.ts';
 import { boundBy, chargeFor, reserveFor } from './keys/tokens.ts';
+import { openapiText } from './openapi/document.ts';
 import { type PlanFacts, planRegions } from './plan/plan.ts';
 import { PrefixMemory } from './plan/prefixes.ts';
 import { isOurs } from './plan/regions.ts';
@@ -125,7 +126,17 @@ export class Gateway {
       '/metrics': { GET: (request) => answerMetrics(request, parts.settings, parts.metrics) },
       [HEARTBEAT_PATH]: { POST: (request) => this.#hear(request) },
       '/health': { GET: async (_, context) => this.#status(context) },
+      '/openapi.json': {
+        GET: async () => new Response(openapiText(), { headers: { 'content-type': 'application/json' } }),
+      },
     };
+  }
+
+  /** `GET /health`: all there are. */
+  get endpoints(): string[] {
+    return Object.entries(this.#routes).flatMap(([path, methods]) =>
+      Object.keys(methods).map((one) => `${one} ${path}`),
+    );
   }
 
   async handle(request: Request, context: RequestContext): Promise<Response> {

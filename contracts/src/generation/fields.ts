@@ -13,7 +13,8 @@ const refused = (...harmless: readonly unknown[]) =>
     .refine((value) => value == null || harmless.some((same) => JSON.stringify(same) === JSON.stringify(value)), {
       error: 'is not supported',
     })
-    .optional();
+    .optional()
+    .meta({ description: 'not supported: refused, but for null and what changes nothing' });
 
 /** OpenAI's, vLLM's and the Hub's fields that would change the answer. */
 const refusedFields = {

@@ -124,7 +124,7 @@ const systemPrefixSchema = z.string().min(1).max(16_384);
 /** A week: an answer that is right for longer belongs into the app. */
 const MAX_CACHE_SECONDS = 7 * 86_400;
 
-const cacheSchema = z.strictObject({
+export const cacheSchema = z.strictObject({
   /** How long an answer is given again. */
   seconds: z.number().int().positive().max(MAX_CACHE_SECONDS),
   /** Whether one tenant's answer may be given to another; each has its own when left out. */
@@ -132,7 +132,7 @@ const cacheSchema = z.strictObject({
 });
 export type CacheRule = z.output<typeof cacheSchema>;
 
-const shadowSchema = z.strictObject({
+export const shadowSchema = z.strictObject({
   /** What is asked beside what answers; its answer is compared and thrown away. */
   model: fixedModelSchema,
   /** Share of the rule's requests, drawn anew for each. */

@@ -24,7 +24,7 @@ export interface AccountsOptions extends RecordOptions {
 }
 
 /** What comes of itself, every few seconds. */
-const UNCOUNTED = new Set([HEARTBEAT_PATH, '/health', '/metrics']);
+const UNCOUNTED = new Set([HEARTBEAT_PATH, '/health', '/metrics', '/openapi.json']);
 
 interface Opening {
   readonly request: Request;

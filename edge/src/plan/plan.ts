@@ -13,7 +13,7 @@ import type { HeardBeat } from '../fleet/roll.ts';
 import { coldStartTerm, foreignTerms, priorPrefillTerm } from './foreign-terms.ts';
 import { networkPrior, type Place } from './network.ts';
 import type { OpenaiRegion, Region } from './regions.ts';
-import { type Load, type PlanTerm, pageInTerm, prefillTerm, queueTerm } from './terms.ts';
+import { type Load, type PlanTerm, pageInTerm, prefillTerm, queueTerm, type Wanted, wantedBy } from './terms.ts';
 
 export interface PlannedRegion {
   readonly region: Region;
@@ -53,15 +53,18 @@ export function planRegions(
   allowed: readonly string[] | undefined,
   facts: PlanFacts,
 ): readonly PlannedRegion[] {
+  const { load, catalogue } = facts;
+  const wanted = load === undefined ? undefined : wantedBy(load, catalogue);
+  const beatsOf = byRegion(facts.beats);
   const planned = regions
     .filter((region) => allowed === undefined || allowed.includes(region.name))
-    .filter((region) => facts.load === undefined || serves(region, facts.load.model))
+    .filter((region) => load === undefined || serves(region, load.model))
     .map((region) => {
-      const beats = facts.beats.flatMap(({ beat }) => (beat.region === region.name ? beat : []));
+      const beats = beatsOf.get(region.name) ?? [];
       // Who drains says nothing of how those are that take requests.
       const open = beats.filter(({ draining }) => !draining);
       const isDraining = beats.length > 0 && open.length === 0;
-      return { region, isDraining, network: networkTerm(region, facts), load: loadTerms(region, open, facts) };
+      return { region, isDraining, network: networkTerm(region, facts), load: loadTerms(region, open, facts, wanted) };
     });
   const heard = planned.flatMap(({ load }) => (load.length > 0 ? sum(load) : []));
   const usualMs = heard.length === 0 ? 0 : heard.reduce((a, b) => a + b, 0) / heard.length;
@@ -80,7 +83,9 @@ export function planRegions(
       (one): PlannedRegion => ({
         ...one,
         isHeldBack:
-          one.region.role === 'overflow' && bestMs <= (one.region.overflowAfterMs ?? Number.POSITIVE_INFINITY),
+          one.region.role === 'overflow' &&
+          Number.isFinite(bestMs) &&
+          bestMs <= (one.region.overflowAfterMs ?? Number.POSITIVE_INFINITY),
       }),
     )
     .sort((a, b) => rank(a) - rank(b) || a.totalMs - b.totalMs);
@@ -91,6 +96,16 @@ function rank({ isDraining, isHeldBack }: PlannedRegion): number {
   return isDraining ? 2 : isHeldBack ? 1 : 0;
 }
 
+function byRegion(heard: readonly HeardBeat[]): ReadonlyMap<string, readonly Heartbeat[]> {
+  const beats = new Map<string, Heartbeat[]>();
+  for (const { beat } of heard) {
+    const known = beats.get(beat.region);
+    if (known === undefined) beats.set(beat.region, [beat]);
+    else known.push(beat);
+  }
+  return beats;
+}
+
 function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
   const measured = networkMs(region.name);
   if (measured !== undefined) return { term: 'network', ms: measured, why: 'measured' };
@@ -98,14 +113,18 @@ function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
 }
 
 /** None where nothing was heard, or nothing is asked. */
-function loadTerms(region: Region, beats: readonly Heartbeat[], facts: PlanFacts): PlanTerm[] {
-  const { load, catalogue } = facts;
-  if (load === undefined) return [];
-  if (region.kind === 'openai') return foreignTerms(facts.foreignLoad?.(region), load);
+function loadTerms(
+  region: Region,
+  beats: readonly Heartbeat[],
+  { load, foreignLoad }: PlanFacts,
+  wanted: Wanted | undefined,
+): PlanTerm[] {
+  if (load === undefined || wanted === undefined) return [];
+  if (region.kind === 'openai') return foreignTerms(foreignLoad?.(region), load);
   // Of Lambda every request has a container to itself.
   if (region.kind === 'lambda') return [priorPrefillTerm(load)];
   if (beats.length === 0) return [];
-  return [queueTerm(beats), pageInTerm(beats, load, catalogue), prefillTerm(beats, load)];
+  return [queueTerm(beats), pageInTerm(beats, wanted), prefillTerm(beats, load)];
 }
 
 function sum(terms: readonly PlanTerm[]): number {

@@ -42,28 +42,49 @@ export function prefillTerm(beats: readonly Heartbeat[], { promptTokens, cachedT
   return { term: 'prefill', ms, why };
 }
 
-/** The way of the model's experts into slots, where they aren't there. */
-export function pageInTerm(beats: readonly Heartbeat[], { model }: Load, catalogue: Catalogue | undefined): PlanTerm {
+/** What of a model's experts has to be in slots: told from the catalogue once a plan, for all of its regions. */
+export type Wanted =
+  | { readonly kind: 'nothing'; readonly why: string }
+  | {
+      readonly kind: 'experts';
+      /** Of a channel that several versions share, each as often as it is drawn; none for an expert that isn't there, which the region will say. */
+      readonly experts: readonly { readonly name: string; readonly targets: readonly Target[] }[];
+    };
+
+interface Target {
+  readonly version: { readonly digest: Heartbeat['base']; readonly bytes: number };
+  readonly share: number;
+}
+
+export function wantedBy({ model }: Load, catalogue: Catalogue | undefined): Wanted {
   const named = parseModelName(model);
   const terms = named.kind === 'mixture' ? named.terms : [];
-  if (terms.length === 0) return { term: 'page-in', ms: 0, why: 'the base is always there' };
-  if (catalogue === undefined) return { term: 'page-in', ms: 0, why: 'no catalogue in R2 says what the experts are' };
-  let ms = 0;
-  const whys: string[] = [];
-  for (const { expert, selector } of terms) {
+  if (terms.length === 0) return { kind: 'nothing', why: 'the base is always there' };
+  if (catalogue === undefined) return { kind: 'nothing', why: 'no catalogue in R2 says what the experts are' };
+  const experts = terms.map(({ expert: name, selector }) => {
     try {
-      // Of a channel that several versions share, each as often as it is drawn.
-      const targets = resolveTargets(catalogue, expert, selector);
+      const targets = resolveTargets(catalogue, name, selector);
       const total = targets.reduce((sum, { weight }) => sum + weight, 0);
-      for (const { version, weight } of targets) {
-        const costs = beats.map((beat) => pageInMs(beat, version));
-        ms += ((weight / total) * costs.reduce((sum, cost) => sum + cost.ms, 0)) / beats.length;
-        whys.push(`${expert} ${costs.map(({ where }) => where).join(' and ')}`);
-      }
+      return { name, targets: targets.map(({ version, weight }) => ({ version, share: weight / total })) };
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      // The region will say so.
-      whys.push(`${expert} unknown`);
+      return { name, targets: [] };
+    }
+  });
+  return { kind: 'experts', experts };
+}
+
+/** The way of the model's experts into slots, where they aren't there. */
+export function pageInTerm(beats: readonly Heartbeat[], wanted: Wanted): PlanTerm {
+  if (wanted.kind === 'nothing') return { term: 'page-in', ms: 0, why: wanted.why };
+  let ms = 0;
+  const whys: string[] = [];
+  for (const { name, targets } of wanted.experts) {
+    if (targets.length === 0) whys.push(`${name} unknown`);
+    for (const { version, share } of targets) {
+      const costs = beats.map((beat) => pageInMs(beat, version));
+      ms += (share * costs.reduce((sum, cost) => sum + cost.ms, 0)) / beats.length;
+      whys.push(`${name} ${costs.map(({ where }) => where).join(' and ')}`);
     }
   }
   return { term: 'page-in', ms, why: whys.join(', ') };
@@ -71,7 +92,7 @@ export function pageInTerm(beats: readonly Heartbeat[], { model }: Load, catalog
 
 function pageInMs(
   { experts, pageInBytesPerSecond: rates }: Heartbeat,
-  { digest, bytes }: { readonly digest: Heartbeat['base']; readonly bytes: number },
+  { digest, bytes }: Target['version'],
 ): { readonly ms: number; readonly where: string } {
   if (experts.device.includes(digest)) return { ms: 0, where: 'resident' };
   const cold = (1_000 * bytes) / (rates.store ?? PRIOR_STORE_BYTES_PER_SECOND);
