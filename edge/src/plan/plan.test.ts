@@ -213,6 +213,74 @@ describe('the network prior', () => {
   });
 });
 
+describe('regions of other kinds', () => {
+  const [lambda, team, spare] = regionsSchema.parse([
+    {
+      name: 'lambda',
+      kind: 'lambda',
+      function: 'f',
+      awsRegion: 'eu-central-1',
+      accessKeyIdSecret: 'ID',
+      secretAccessKeySecret: 'KEY',
+      coldStartMs: 3_000,
+      ...FRANKFURT,
+    },
+    { name: 'team', kind: 'openai', url: 'https://llm.example', models: { math: 'm' }, ...FRANKFURT },
+    { name: 'spare', url: 'https://spare.example', role: 'overflow', overflowAfterMs: 1_000, ...FRANKFURT },
+  ]);
+  if (lambda === undefined || team === undefined || spare === undefined) throw new Error('three were parsed');
+  const virginia = region('virginia', VIRGINIA);
+  const plan = (regions: readonly Region[], more: Partial<PlanFacts> = {}) =>
+    planRegions(regions, undefined, facts(FRANKFURT, more));
+
+  it('a Lambda function that has not answered of late is judged with its cold start', () => {
+    const first = (ms: number | undefined) => plan([lambda, virginia], { sinceAnsweredMs: () => ms })[0]?.region.name;
+    expect(first(undefined)).toBe('virginia');
+    expect(first(299_999)).toBe('lambda');
+    expect(first(300_000)).toBe('virginia');
+    const [, planned] = plan([lambda, virginia]);
+    expect(planned?.terms.map(({ term, ms }) => [term, ms]).slice(1)).toEqual([
+      ['cold-start', 3_000],
+      // 100 tokens at the usual rate.
+      ['prefill', 50],
+    ]);
+  });
+
+  it('a stranger is judged by what waits at its server, and asked only for models that it has', () => {
+    const beats = [heard('virginia', at('device', MATH))];
+    const first = (waiting: number) =>
+      plan([team, virginia], { beats, foreignLoad: () => ({ waiting, running: 9 }) })[0]?.region.name;
+    expect([first(0), first(4)]).toEqual(['team', 'virginia']);
+    expect(names(plan([team, virginia], { load: { model: 'code', promptTokens: 1 } }))).toEqual(['virginia']);
+  });
+
+  it('overflow comes after the others, unless the best of them would take longer than it may', () => {
+    const queued = (tokens: number) => [heard('virginia', { queuedTokens: tokens, ...at('device', MATH) })];
+    const idle = plan([spare, virginia], { beats: queued(0) });
+    expect(idle.map(({ region, isHeldBack }) => [region.name, isHeldBack])).toEqual([
+      ['virginia', false],
+      ['spare', true],
+    ]);
+    const busy = plan([spare, virginia], { beats: [...queued(2_000), heard('spare', at('device', MATH))] });
+    expect(busy.map(({ region, isHeldBack }) => [region.name, isHeldBack])).toEqual([
+      ['spare', false],
+      ['virginia', false],
+    ]);
+    // Without a limit it is there for failures alone.
+    const { overflowAfterMs: _, ...last } = spare;
+    const patient = plan([last, virginia], { beats: [...queued(1e6), heard('spare', at('device', MATH))] });
+    expect(names(patient)).toEqual(['virginia', 'spare']);
+  });
+
+  it('overflow is asked before a region that drains, and is not held back where nobody else is', () => {
+    expect(names(plan([virginia, spare], { beats: [heard('virginia', { draining: true })] }))).toEqual([
+      'spare',
+      'virginia',
+    ]);
+    expect(plan([spare])[0]?.isHeldBack).toBe(false);
+  });
+});
+
 describe('regions', () => {
   it.each([
     [[], /at least one region/],
@@ -222,6 +290,9 @@ describe('regions', () => {
     [[{ name: 'a', url: 'http://x', continent: 'XX' }], /continent/],
     [[{ name: 'a', url: 'http://x', weight: 1 }], /weight/],
     [['a', 'a'].map((name) => ({ name, url: 'http://x' })), /same name/],
+    [[{ name: 'a', url: 'http://x', kind: 'ftp' }], /expected the kind/],
+    [[{ name: 'a', url: 'http://x', overflowAfterMs: 5 }], /overflowAfterMs says nothing/],
+    [[{ name: 'a', url: 'http://x', models: { base: 'x' } }], /models/],
   ])('that make no sense are refused: %j', (regions, message) => {
     expect(() => regionsSchema.parse(regions)).toThrow(message);
   });
