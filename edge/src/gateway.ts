@@ -171,7 +171,7 @@ export class Gateway {
 
   async #generate(request: Request, context: Handling, path: GenerationPath): Promise<Response> {
     const caller = await this.#caller(request, context);
-    const ask = await readAsk(request, path);
+    const ask = await this.#read(caller, context, readAsk(request, path));
     context.account.asks(ask);
     const reserve = reserveFor(ask);
     return this.#serve(request, context, {
@@ -188,7 +188,7 @@ export class Gateway {
 
   async #tokens(request: Request, context: Handling, path: TokensPath): Promise<Response> {
     const caller = await this.#caller(request, context);
-    const ask = await readTokensAsk(request, path);
+    const ask = await this.#read(caller, context, readTokensAsk(request, path));
     context.account.laps.lap('parse');
     return this.#serve(request, context, {
       caller,
@@ -398,6 +398,17 @@ export class Gateway {
     if (caller.kind === 'managed') account.laps.lap('auth');
     else account.admits(caller.kind === 'configured' ? caller.tenant : undefined);
     return caller;
+  }
+
+  /** What is asked. What is wrong with it only those are told whose key is good. */
+  async #read<T>(caller: Caller, { account }: Handling, asked: Promise<T>): Promise<T> {
+    try {
+      return await asked;
+    } catch (error) {
+      const { tenant, keyId } = await this.#parts.door.look(caller);
+      account.admits(tenant, keyId);
+      throw error;
+    }
   }
 
   /** Who asks, where that counts as no use of a key. */
