@@ -6,7 +6,7 @@
  */
 
 /** A started model. */
-export interface RouterModel {
+interface RouterModel {
   /** Class labels, in the order of the probabilities. */
   readonly labels: readonly string[];
   /** Below this highest probability it doesn't commit itself to a label. */
