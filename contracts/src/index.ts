@@ -13,6 +13,7 @@ export * from './generation/completions.ts';
 export type { GenerationFields } from './generation/fields.ts';
 export * from './generation/tokenize.ts';
 export * from './heartbeat.ts';
+export * from './lambda.ts';
 export * from './model-name.ts';
 export * from './openai.ts';
 export * from './problem.ts';

@@ -33,7 +33,7 @@ it.each([
       signal: app.signal,
     },
     [{ name: 'near', url: region.url }],
-    { signingKey: undefined, timeouts, health, log: (name) => logged.push(name) },
+    { signingKey: undefined, secrets: new Map(), timeouts, health, log: (name) => logged.push(name) },
   );
   const reader = response.body?.getReader() ?? expect.unreachable('it is a stream');
   expect(new TextDecoder().decode((await reader.read()).value)).toBe(event('one'));

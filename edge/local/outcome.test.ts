@@ -43,6 +43,7 @@ function ask(fields: Record<string, unknown>, options: { keepAliveMs?: number; h
     ],
     {
       signingKey: undefined,
+      secrets: new Map(),
       timeouts: { ...timeouts, ...options },
       health: options.health ?? new FleetHealth(),
       log: () => {},

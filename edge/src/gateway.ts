@@ -29,6 +29,8 @@ import { AnswerUses } from './answers/uses.ts';
 import { type GenerationPath, type RuleChanges, readAsk, upstreamFields } from './ask/ask.ts';
 import { readTokensAsk, type TokensPath, tokensFields } from './ask/tokens.ts';
 import { type Caller, identify } from './auth/keys.ts';
+import type { ForeignLoads } from './backends/foreign-load.ts';
+import { strangersModels } from './backends/models.ts';
 import type { Cached } from './cached.ts';
 import type { Classifier } from './classify/classifier.ts';
 import type { HeardBeat } from './fleet/roll.ts';
@@ -42,6 +44,7 @@ import { boundBy, chargeFor, reserveFor } from './keys/tokens.ts';
 import { openapiText } from './openapi/document.ts';
 import { type PlanFacts, planRegions } from './plan/plan.ts';
 import { PrefixMemory } from './plan/prefixes.ts';
+import { isOurs } from './plan/regions.ts';
 import { explain } from './route/explain.ts';
 import { routingHeaders } from './route/headers.ts';
 import { type Asker, type Routing, routeAsk, type ServedResolution } from './route/route.ts';
@@ -64,6 +67,8 @@ export interface GatewayParts {
   readonly hear: (beat: Heartbeat) => Promise<boolean>;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
   readonly health: FleetHealth;
+  /** How busy strangers' servers are. */
+  readonly foreignLoads: ForeignLoads;
   readonly accounts: Accounts;
   readonly feedback: FeedbackOptions;
   /** What all isolates have counted, as Prometheus reads it. */
@@ -256,7 +261,8 @@ export class Gateway {
         },
         signal: request.signal,
       },
-      resolution.plan.map(({ region }) => region),
+      // Token ids are those of our tokenizer.
+      resolution.plan.map(({ region }) => region).filter((region) => serving.purpose === 'answer' || isOurs(region)),
       headers,
       account,
       (outcome) => {
@@ -300,28 +306,32 @@ export class Gateway {
     );
   }
 
-  /** The nearest region's models, as far as the key may use them, and `auto`. */
+  /** The models of our nearest region and of strangers, as far as the key may use them, and `auto`. */
   async #models(request: Request, context: Handling): Promise<Response> {
     const { tenant, models } = await this.#guest(request, context);
-    const plan = planRegions(this.#parts.settings.regions, undefined, {
+    const { regions } = this.#parts.settings;
+    const plan = planRegions(regions.filter(isOurs), undefined, {
       ...this.#known(context),
       app: context.account.place,
       load: undefined,
     });
-    const response = await this.#forward(
-      {
-        method: 'GET',
-        path: '/v1/models',
-        fields: undefined,
-        delivery: 'whole',
-        tenant,
-        headers: passedOn(request, context),
-        signal: request.signal,
-      },
-      plan.map(({ region }) => region),
-      {},
-      context.account,
-    );
+    const response =
+      plan.length === 0
+        ? Response.json({ object: 'list', data: [] })
+        : await this.#forward(
+            {
+              method: 'GET',
+              path: '/v1/models',
+              fields: undefined,
+              delivery: 'whole',
+              tenant,
+              headers: passedOn(request, context),
+              signal: request.signal,
+            },
+            plan.map(({ region }) => region),
+            {},
+            context.account,
+          );
     if (!response.ok) return response;
     const list = (await response.json()) as ModelList;
     const auto: ModelCard = {
@@ -332,7 +342,7 @@ export class Gateway {
       parent: null,
       root: 'auto',
     };
-    const allowed = list.data.filter(({ id }) => allowsModel(models, id));
+    const allowed = [...list.data, ...strangersModels(regions, list.data)].filter(({ id }) => allowsModel(models, id));
     return Response.json({ ...list, data: [auto, ...allowed] }, { headers: response.headers });
   }
 
@@ -369,8 +379,10 @@ export class Gateway {
         number: inForce.number ?? null,
         problem: inForce.problem ?? null,
       },
-      regions: settings.regions.map(({ name }) => ({
+      regions: settings.regions.map(({ name, kind = 'http', role = 'regular' }) => ({
         name,
+        kind,
+        role,
         ...this.#parts.health.state(name, Date.now()),
         replicas: beats
           .filter(({ beat }) => beat.region === name)
@@ -442,11 +454,16 @@ export class Gateway {
 
   /** What this isolate knows of the regions and their experts. */
   #known({ waitUntil }: RequestContext): Omit<PlanFacts, 'app' | 'load'> {
-    const { fleet, catalogue, health } = this.#parts;
+    const { fleet, catalogue, health, foreignLoads } = this.#parts;
     return {
       beats: fleet.current(waitUntil) ?? [],
       catalogue: catalogue.current(waitUntil),
       networkMs: (region) => health.of(region).networkMs(Date.now()),
+      foreignLoad: (region) => foreignLoads.of(region, waitUntil),
+      sinceAnsweredMs: (region) => {
+        const { answeredAt } = health.of(region);
+        return answeredAt === undefined ? undefined : Date.now() - answeredAt;
+      },
     };
   }
 

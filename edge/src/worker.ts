@@ -7,6 +7,7 @@ import { openAccounts } from './accounts/open.ts';
 import { Admin } from './admin/admin.ts';
 import { answerError } from './answer-error.ts';
 import { AnswerCache } from './answers/cache.ts';
+import { ForeignLoads } from './backends/foreign-load.ts';
 import { bundledRouter, bundledRules, routerModules } from './bundle.ts';
 import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
@@ -103,6 +104,7 @@ function createGateway(env: Env): Gateway {
     rules,
     classifier,
     health,
+    foreignLoads: new ForeignLoads({ ...settings, now, log }),
     ...openAccounts({
       settings,
       rules,

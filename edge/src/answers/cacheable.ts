@@ -4,6 +4,7 @@
  */
 import type { CacheRule, Heartbeat } from '@signpost/contracts';
 import { type Ask, upstreamFields } from '../ask/ask.ts';
+import { isOurs } from '../plan/regions.ts';
 import type { ServedResolution } from '../route/route.ts';
 import { digestsOf } from '../route/versions.ts';
 
@@ -32,13 +33,16 @@ const WITHOUT_EFFECT = new Set(['model', 'stream', 'stream_options', 'user', 'me
 export function cacheability(
   ask: Ask,
   tenant: string | undefined,
-  { cache: rule, chosen, changes }: ServedResolution,
+  { cache: rule, chosen, changes, plan }: ServedResolution,
   headers: { get(name: string): string | null },
   beats: readonly { readonly beat: Pick<Heartbeat, 'base'> }[],
 ): Cacheability {
   if (rule === undefined) return { kind: 'off' };
   const why = drawnOrOther(ask.body) ?? refusedByApp(headers);
   if (why !== undefined) return { kind: 'bypass', why };
+  // What one of those calls by this name isn't told by any digest.
+  if (!plan.every(({ region }) => isOurs(region)))
+    return { kind: 'bypass', why: 'a server that is not ours may answer it' };
   const { versions } = chosen;
   if (versions === undefined) return { kind: 'bypass', why: 'the catalogue does not say which version answers' };
   const bases = new Set(versions.length > 0 ? versions.map(({ version }) => version.base) : beats.map(baseOf));

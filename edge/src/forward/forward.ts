@@ -7,7 +7,8 @@
  * that breaks later goes on from another region (see `relay.ts`).
  */
 import { ApiError } from '@signpost/contracts';
-import type { Region } from '../plan/regions.ts';
+import type { BackendSecrets } from '../backends/backend.ts';
+import { isOurs, type Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
 import { type Outcome, Tally } from './outcome.ts';
 import { AllFailed, type Contender, noRegionAnswered, race } from './race.ts';
@@ -18,8 +19,7 @@ import { withinOr } from './timeout.ts';
 import { ask, RegionFailure, type StreamedAnswer, type UpstreamRequest, type WholeAnswer } from './upstream.ts';
 import { askingForUsage, UsageWatch } from './usage.ts';
 
-export interface ForwardOptions {
-  readonly signingKey: Uint8Array | undefined;
+export interface ForwardOptions extends BackendSecrets {
   readonly timeouts: Timeouts;
   readonly health: FleetHealth;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
@@ -82,7 +82,9 @@ async function forwardStream(
   const resumable = ResumableAnswer.of(request, (used) => tally.used(used));
   const usage = new UsageWatch(request.fields ?? {}, (used) => tally.used(used));
   tally.counts(() => resumable?.counted ?? usage.counted);
-  const first = firstAnswer({ ...request, fields: asked(request, resumable) }, regions, options, tally, gone.signal);
+  const plainFields = asked(request);
+  const fields = resumable?.fields ?? plainFields;
+  const first = firstAnswer({ ...request, fields, plainFields }, regions, options, tally, gone.signal);
   let settled: WholeAnswer | StreamedAnswer | undefined;
   try {
     settled = await withinOr(first, options.timeouts.keepAliveMs, undefined);
@@ -145,9 +147,8 @@ async function forwardStream(
   }
 }
 
-/** The fields that regions get for a stream. */
-function asked({ fields }: UpstreamRequest, resumable: ResumableAnswer | undefined): UpstreamRequest['fields'] {
-  if (resumable !== undefined) return resumable.fields;
+/** The fields that any region gets for a stream. */
+function asked({ fields }: UpstreamRequest): UpstreamRequest['fields'] {
   return fields && askingForUsage(fields);
 }
 
@@ -170,13 +171,18 @@ async function firstAnswer(
   signal: AbortSignal,
 ): Promise<WholeAnswer | StreamedAnswer> {
   const { health } = options;
+  if (regions.length === 0) throw noRegionServes(request);
+  // What was begun elsewhere a stranger can't go on with.
+  const able = request.fields?.resume_token_ids == null ? regions : regions.filter(isOurs);
+  const ordered = health.ordered(able, Date.now());
   try {
     const answer = await race(
-      health.ordered(regions, Date.now()).map((region): Contender<WholeAnswer | StreamedAnswer> => {
+      ordered.map((region, i): Contender<WholeAnswer | StreamedAnswer> => {
+        // An answer that isn't streamed is one piece of work: two of them would cost twice, whoever is first. Nor is overflow for those that only take their time.
+        const mayHedge = request.delivery === 'stream' && ordered[i + 1]?.role !== 'overflow';
         return {
           name: region.name,
-          // An answer that isn't streamed is one piece of work: two of them would cost twice, whoever is first.
-          hedgeAfterMs: request.delivery === 'stream' ? health.of(region.name).hedgeAfterMs : undefined,
+          hedgeAfterMs: mayHedge ? health.of(region.name).hedgeAfterMs : undefined,
           run: (own) => attempt(request, region, options, tally, own),
         };
       }),
@@ -212,6 +218,7 @@ async function attempt(
   try {
     const answer = await askByVersion(request, region, options, own);
     tally.asked('answered');
+    health.of(region.name).answeredAt = Date.now();
     if (answer.kind === 'whole') breaker.succeed();
     else {
       health.of(region.name).took(Date.now() - started);
@@ -232,6 +239,17 @@ async function attempt(
     log('region_failed', { region: region.name, reason: error.message, path: request.path });
     throw error;
   }
+}
+
+function noRegionServes({ fields }: UpstreamRequest): ApiError {
+  return new ApiError(
+    'not_found_error',
+    'no_region_for_model',
+    `no region that the rules allow serves "${fields?.model}"`,
+    {
+      param: 'model',
+    },
+  );
 }
 
 /** Asks for the versions that the edge chose, and by name where this region doesn't know them: catalogues differ for some seconds after each change. */

@@ -31,6 +31,9 @@ class RegionHealth {
     if (this.#network.length > SAMPLES) this.#network.shift();
   }
 
+  /** When it last began or gave an answer (milliseconds since the epoch); undefined before the first. */
+  answeredAt: number | undefined;
+
   took(ms: number): void {
     this.#firstTokenMs.push(ms);
     if (this.#firstTokenMs.length > SAMPLES) this.#firstTokenMs.shift();

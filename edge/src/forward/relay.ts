@@ -13,7 +13,7 @@ import { brokenStream, errorOf, type StreamedAnswer } from './upstream.ts';
 import type { UsageWatch } from './usage.ts';
 
 export interface RelayOptions {
-  /** Undefined where the answer can't be resumed. */
+  /** Undefined where the answer can't be resumed, wherever it comes from. */
   readonly resumable: ResumableAnswer | undefined;
   /** Where it can't. */
   readonly usage: UsageWatch;
@@ -74,10 +74,13 @@ export function relay(
 
 async function* answerText(
   begun: StreamedAnswer | Promise<StreamedAnswer>,
-  { resumable, usage, tally, resume, onBreak, onEnd }: RelayOptions,
+  { resumable: known, usage, tally, resume, onBreak, onEnd }: RelayOptions,
 ): AsyncGenerator<string> {
   let answer = await begun;
   for (let resumes = 0; ; resumes++) {
+    const isOwn = answer.origin === 'ours';
+    const resumable = isOwn ? known : undefined;
+    const pass = (data: string) => (isOwn ? (known ?? usage).pass(data) : usage.passForeign(data));
     try {
       for await (const { text, data } of answer.events) {
         if (data === DONE) tally.ends();
@@ -89,7 +92,7 @@ async function* answerText(
         // What a region says it failed with another may be spared.
         if (error?.type === 'server_error' && resumable !== undefined) throw new Error(error.message);
         if (error !== undefined) tally.errs(error);
-        const passed = error !== undefined ? text : passedOn(resumable ?? usage, data, text);
+        const passed = error === undefined ? passedOn(pass, data, text) : isOwn ? text : eventOf({ error });
         if (passed !== undefined) yield passed;
       }
       tally.ends();
@@ -115,9 +118,9 @@ async function* answerText(
 }
 
 /** What isn't a chunk passes as it is. */
-function passedOn(answer: ResumableAnswer | UsageWatch, data: string, text: string): string | undefined {
+function passedOn(pass: (data: string) => string | undefined, data: string, text: string): string | undefined {
   if (!data.startsWith('{')) return text;
-  const passed = answer.pass(data);
+  const passed = pass(data);
   if (passed === data) return text;
   return passed === undefined ? undefined : `data: ${passed}\n\n`;
 }

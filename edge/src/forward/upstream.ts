@@ -1,8 +1,9 @@
 /**
  * One request to one region, up to the first thing that answers it.
  */
-import { ApiError, type ErrorBody, readText, signRequest } from '@signpost/contracts';
-import type { Region } from '../plan/regions.ts';
+import { ApiError, type ErrorBody, type ErrorType, readText } from '@signpost/contracts';
+import { type BackendSecrets, send, showsLifeEarly } from '../backends/backend.ts';
+import { isOurs, type Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
 import type { TokenUsage } from './outcome.ts';
 import { DONE, type SseEvent, SseEvents } from './sse-events.ts';
@@ -14,6 +15,8 @@ export interface UpstreamRequest {
   readonly path: string;
   /** Fields of its JSON body; undefined for GET. */
   readonly fields: Readonly<Record<string, unknown>> | undefined;
+  /** The same without what only regions of ours understand; the same where left out. */
+  readonly plainFields?: Readonly<Record<string, unknown>> | undefined;
   /** The model's name without the versions that the edge chose: for a region that doesn't know them (yet). */
   readonly byName?: string;
   readonly delivery: 'stream' | 'whole';
@@ -39,6 +42,8 @@ export interface WholeAnswer {
 export interface StreamedAnswer {
   readonly kind: 'stream';
   readonly region: string;
+  /** A stranger's tells of no token ids, so that nobody can go on with it. */
+  readonly origin: 'ours' | 'stranger';
   /** From the request to its headers. */
   readonly headersMs: number;
   /** When its headers were here, in milliseconds since the epoch, */
@@ -72,7 +77,7 @@ const UNAVAILABLE = new Set([500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 5
 /** The region is not to blame for these, whatever their status. */
 const OWN_CODES = new Set(['deadline_exceeded']);
 /** Of an answer that isn't streamed: hundreds of times the longest context with its log-probabilities. */
-const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
+export const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 /** What a region's answer is passed on with. */
 const PASSED_HEADERS = ['content-type', 'cache-control', 'retry-after', 'server-timing', 'x-signpost-digest'];
 
@@ -85,7 +90,7 @@ const PASSED_HEADERS = ['content-type', 'cache-control', 'retry-after', 'server-
 export async function ask(
   request: UpstreamRequest,
   region: Region,
-  { signingKey, timeouts }: { readonly signingKey: Uint8Array | undefined; readonly timeouts: Timeouts },
+  { timeouts, ...secrets }: BackendSecrets & { readonly timeouts: Timeouts },
   controller: AbortController,
 ): Promise<WholeAnswer | StreamedAnswer> {
   const isStream = request.delivery === 'stream';
@@ -105,17 +110,10 @@ export async function ask(
   }
 
   async function answer(): Promise<WholeAnswer | StreamedAnswer> {
-    const url = `${region.url}${request.path}`;
-    const body = request.fields === undefined ? '' : JSON.stringify(request.fields);
-    const sent = fetch(url, {
-      method: request.method,
-      headers: await upstreamHeaders(request, body, region, new URL(url).pathname, signingKey),
-      ...(request.method === 'POST' ? { body } : {}),
-      redirect: 'manual',
-      signal: controller.signal,
-    });
+    const sent = send(request, region, secrets, controller.signal);
     // A region that lives begins its answer after ten seconds at the latest, if with a comment.
-    const response = isStream ? await withTimeout(sent, timeouts.connectMs, 'no sign of life') : await sent;
+    const isSoonSeen = isStream && showsLifeEarly(region);
+    const response = isSoonSeen ? await withTimeout(sent, timeouts.connectMs, 'no sign of life') : await sent;
     const headers = passedHeaders(response);
     if (!isStream || headers.get('content-type')?.startsWith('text/event-stream') !== true)
       return whole(response, headers);
@@ -151,6 +149,7 @@ export async function ask(
       return {
         kind: 'stream',
         region: region.name,
+        origin: isOurs(region) ? 'ours' : 'stranger',
         headersMs: headersAt - asked,
         headersAt,
         begunAt: Date.now(),
@@ -203,32 +202,33 @@ async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal
   }
 }
 
-/** The error in OpenAI's envelope, where there is one. */
+const ERROR_TYPES: ReadonlySet<unknown> = new Set<ErrorType>([
+  'invalid_request_error',
+  'authentication_error',
+  'permission_error',
+  'not_found_error',
+  'rate_limit_error',
+  'server_error',
+]);
+
+/** The error in OpenAI's envelope, where there is one. Strangers have types of their own, and some the status for a code. */
 export function errorOf(json: string): ErrorBody['error'] | undefined {
   if (!json.startsWith('{"error"')) return undefined;
   try {
-    return (JSON.parse(json) as ErrorBody).error;
+    const { error } = JSON.parse(json) as { readonly error: ErrorBody['error'] | null };
+    if (typeof error !== 'object' || error === null || ERROR_TYPES.has(error.type)) return error ?? undefined;
+    const code = Number(error.code);
+    const type = code >= 400 && code < 500 ? 'invalid_request_error' : 'server_error';
+    const isNamed = typeof error.code === 'string' && Number.isNaN(code);
+    return {
+      message: String(error.message),
+      type,
+      param: error.param ?? null,
+      code: isNamed ? error.code : `upstream_${error.code ?? type}`,
+    };
   } catch {
     return undefined;
   }
-}
-
-async function upstreamHeaders(
-  { method, tenant, headers }: UpstreamRequest,
-  body: string,
-  region: Region,
-  path: string,
-  key: Uint8Array | undefined,
-): Promise<Record<string, string>> {
-  return {
-    ...headers,
-    // Compressed event streams arrive in lumps.
-    'accept-encoding': 'identity',
-    ...(method === 'POST' ? { 'content-type': 'application/json' } : {}),
-    ...(key === undefined
-      ? {}
-      : { authorization: `Bearer ${await signRequest(key, { region: region.name, method, path, body }, { tenant })}` }),
-  };
 }
 
 function passedHeaders({ headers }: Response): Headers {

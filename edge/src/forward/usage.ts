@@ -80,11 +80,14 @@ export function tokenUsage(usage: unknown): TokenUsage | undefined {
 /** A stream's usage, on its way: for streams that are passed on unread otherwise. */
 export class UsageWatch {
   readonly #isWanted: boolean;
+  /** As the app knows it. */
+  readonly #model: unknown;
   readonly #used: (usage: TokenUsage) => void;
   #chunks = 0;
 
   constructor(fields: Fields, used: (usage: TokenUsage) => void) {
     this.#isWanted = wantsUsage(fields);
+    this.#model = fields.model;
     this.#used = used;
   }
 
@@ -101,5 +104,17 @@ export class UsageWatch {
     if (!isUsageAlone) this.#chunks++;
     if (this.#isWanted) return data;
     return isUsageAlone ? undefined : data.replace(',"usage":null', '');
+  }
+
+  /** The same for a server that isn't ours, whose JSON may be spelled in any way, and whose model has another name. @throws SyntaxError for what is no JSON. */
+  passForeign(data: string): string | undefined {
+    const { usage: said, ...chunk } = JSON.parse(data) as Fields;
+    const usage = tokenUsage(said);
+    if (usage !== undefined) this.#used(usage);
+    const isUsageAlone = usage !== undefined && Array.isArray(chunk.choices) && chunk.choices.length === 0;
+    if (!isUsageAlone) this.#chunks++;
+    if (isUsageAlone && !this.#isWanted) return undefined;
+    const own = this.#isWanted && said !== undefined ? { usage: said } : {};
+    return JSON.stringify({ ...chunk, ...own, model: this.#model });
   }
 }

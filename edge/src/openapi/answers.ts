@@ -225,10 +225,16 @@ export const route = z.object({
   plan: z.array(
     z.object({
       region: z.string(),
+      kind: z.enum(['http', 'openai', 'lambda']),
       draining: z.boolean(),
+      held_back: z.boolean(),
       total_ms: z.number(),
       terms: z.array(
-        z.object({ term: z.enum(['network', 'queue', 'page-in', 'prefill']), ms: z.number(), why: z.string() }),
+        z.object({
+          term: z.enum(['network', 'queue', 'page-in', 'prefill', 'cold-start']),
+          ms: z.number(),
+          why: z.string(),
+        }),
       ),
     }),
   ),
@@ -246,6 +252,8 @@ export const health = z.object({
   regions: z.array(
     z.object({
       name: z.string(),
+      kind: z.enum(['http', 'openai', 'lambda']),
+      role: z.enum(['regular', 'overflow']),
       breaker: z.enum(['closed', 'open', 'half-open']),
       hedge_after_ms: z.number().nullable(),
       network_ms: z.number().nullable(),

@@ -3,12 +3,16 @@
  *
  * That time is a sum of terms in milliseconds, each with its reason: the network, as measured or else by geography; and, where the region has said how it is, the
  * queue, the experts' page-in and the prompt's prefill. A region that nothing was heard of is judged by its network alone, plus what the others
- * would take on average: silence is no merit. One that says it is draining comes after all that don't, however near it is.
+ * would take on average: silence is no merit. One that says it is draining comes after all that don't, however near it is; and overflow after those that are there
+ * for everyday, unless these would take too long.
  */
 import type { Catalogue, Heartbeat } from '@signpost/contracts';
+import type { ForeignLoad } from '../backends/foreign-load.ts';
+import { serves } from '../backends/models.ts';
 import type { HeardBeat } from '../fleet/roll.ts';
+import { coldStartTerm, foreignTerms, priorPrefillTerm } from './foreign-terms.ts';
 import { networkPrior, type Place } from './network.ts';
-import type { Region } from './regions.ts';
+import type { OpenaiRegion, Region } from './regions.ts';
 import { type Load, type PlanTerm, pageInTerm, prefillTerm, queueTerm, type Wanted, wantedBy } from './terms.ts';
 
 export interface PlannedRegion {
@@ -18,6 +22,8 @@ export interface PlannedRegion {
   readonly terms: readonly PlanTerm[];
   /** All of its containers have said that they take no new requests. */
   readonly isDraining: boolean;
+  /** Overflow, and not needed. */
+  readonly isHeldBack: boolean;
 }
 
 /** What is known when a plan is made. */
@@ -31,6 +37,10 @@ export interface PlanFacts {
   readonly catalogue: Catalogue | undefined;
   /** Round trip to a region in milliseconds, as this isolate measured it. */
   readonly networkMs: (region: string) => number | undefined;
+  /** What a stranger's metrics say; undefined where it has none. */
+  readonly foreignLoad?: (region: OpenaiRegion) => ForeignLoad | undefined;
+  /** Since a region last answered this isolate; undefined where it hasn't. */
+  readonly sinceAnsweredMs?: (region: string) => number | undefined;
 }
 
 /**
@@ -47,23 +57,43 @@ export function planRegions(
   const wanted = load === undefined ? undefined : wantedBy(load, catalogue);
   const beatsOf = byRegion(facts.beats);
   const planned = regions
-    .filter(({ name }) => allowed === undefined || allowed.includes(name))
+    .filter((region) => allowed === undefined || allowed.includes(region.name))
+    .filter((region) => load === undefined || serves(region, load.model))
     .map((region) => {
       const beats = beatsOf.get(region.name) ?? [];
       // Who drains says nothing of how those are that take requests.
       const open = beats.filter(({ draining }) => !draining);
       const isDraining = beats.length > 0 && open.length === 0;
-      return { region, isDraining, network: networkTerm(region, facts), load: loadTerms(open, load, wanted) };
+      return { region, isDraining, network: networkTerm(region, facts), load: loadTerms(region, open, facts, wanted) };
     });
   const heard = planned.flatMap(({ load }) => (load.length > 0 ? sum(load) : []));
   const usualMs = heard.length === 0 ? 0 : heard.reduce((a, b) => a + b, 0) / heard.length;
-  return planned
-    .map(({ region, isDraining, network, load }): PlannedRegion => {
-      const unheard = { term: 'queue' as const, ms: usualMs, why: 'nothing heard of it; as the others on average' };
-      const terms = [network, ...(load.length > 0 || facts.load === undefined ? load : [unheard])];
-      return { region, terms, totalMs: sum(terms), isDraining };
-    })
-    .sort((a, b) => Number(a.isDraining) - Number(b.isDraining) || a.totalMs - b.totalMs);
+  const summed = planned.map(({ region, isDraining, network, load }) => {
+    const unheard = { term: 'queue' as const, ms: usualMs, why: 'nothing heard of it; as the others on average' };
+    const rest = load.length > 0 || facts.load === undefined ? load : [unheard];
+    const cold = region.kind === 'lambda' ? [coldStartTerm(region, facts.sinceAnsweredMs?.(region.name))] : [];
+    const terms = [network, ...cold, ...rest];
+    return { region, terms, totalMs: sum(terms), isDraining };
+  });
+  const isEveryday = ({ region, isDraining }: Omit<PlannedRegion, 'isHeldBack'>) =>
+    region.role !== 'overflow' && !isDraining;
+  const bestMs = Math.min(...summed.map((one) => (isEveryday(one) ? one.totalMs : Number.POSITIVE_INFINITY)));
+  return summed
+    .map(
+      (one): PlannedRegion => ({
+        ...one,
+        isHeldBack:
+          one.region.role === 'overflow' &&
+          Number.isFinite(bestMs) &&
+          bestMs <= (one.region.overflowAfterMs ?? Number.POSITIVE_INFINITY),
+      }),
+    )
+    .sort((a, b) => rank(a) - rank(b) || a.totalMs - b.totalMs);
+}
+
+/** Before what it takes counts. */
+function rank({ isDraining, isHeldBack }: PlannedRegion): number {
+  return isDraining ? 2 : isHeldBack ? 1 : 0;
 }
 
 function byRegion(heard: readonly HeardBeat[]): ReadonlyMap<string, readonly Heartbeat[]> {
@@ -83,8 +113,17 @@ function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
 }
 
 /** None where nothing was heard, or nothing is asked. */
-function loadTerms(beats: readonly Heartbeat[], load: Load | undefined, wanted: Wanted | undefined): PlanTerm[] {
-  if (load === undefined || wanted === undefined || beats.length === 0) return [];
+function loadTerms(
+  region: Region,
+  beats: readonly Heartbeat[],
+  { load, foreignLoad }: PlanFacts,
+  wanted: Wanted | undefined,
+): PlanTerm[] {
+  if (load === undefined || wanted === undefined) return [];
+  if (region.kind === 'openai') return foreignTerms(foreignLoad?.(region), load);
+  // Of Lambda every request has a container to itself.
+  if (region.kind === 'lambda') return [priorPrefillTerm(load)];
+  if (beats.length === 0) return [];
   return [queueTerm(beats), pageInTerm(beats, wanted), prefillTerm(beats, load)];
 }
 

@@ -4,7 +4,7 @@
 import { type Catalogue, type Heartbeat, Problem, parseModelName, resolveTargets } from '@signpost/contracts';
 
 export interface PlanTerm {
-  readonly term: 'network' | 'queue' | 'page-in' | 'prefill';
+  readonly term: 'network' | 'queue' | 'page-in' | 'prefill' | 'cold-start';
   readonly ms: number;
   /** What the figure rests on, for people. */
   readonly why: string;
@@ -21,7 +21,7 @@ export interface Load {
 }
 
 /** Until a region has measured its own: a small GPU's prefill, object storage nearby, memory. */
-const PRIOR_PREFILL_TOKENS_PER_SECOND = 2_000;
+export const PRIOR_PREFILL_TOKENS_PER_SECOND = 2_000;
 const PRIOR_STORE_BYTES_PER_SECOND = 50e6;
 const PRIOR_HOST_BYTES_PER_SECOND = 1e9;
 

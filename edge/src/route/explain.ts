@@ -84,9 +84,12 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, { beats, class
           refused: null,
           max_tokens: resolution.changes.maxTokens ?? null,
           ahead: resolution.ahead,
-          plan: resolution.plan.map(({ region, totalMs, terms, isDraining }) => ({
+          plan: resolution.plan.map(({ region, totalMs, terms, isDraining, isHeldBack }) => ({
             region: region.name,
+            kind: region.kind ?? 'http',
             draining: isDraining,
+            /** Overflow that isn't needed. */
+            held_back: isHeldBack,
             total_ms: totalMs,
             terms,
           })),

@@ -4,10 +4,13 @@
  * A mistake in them is an operator's to mend: it is answered as a 500 with code `misconfigured` that names the variable, never by
  * serving with a guess (in particular, never by leaving the door open).
  */
-import { ApiError, digestSchema, Problem, parseWith, signingKey } from '@signpost/contracts';
+import { digestSchema, Problem, parseWith, signingKey } from '@signpost/contracts';
 import { z } from 'zod';
 import type { RecordOptions } from '../accounts/record.ts';
 import { type Region, regionsSchema } from '../plan/regions.ts';
+import { isLoopback } from './loopback.ts';
+import { misconfigured } from './misconfigured.ts';
+import { readRegionSecrets } from './region-secrets.ts';
 
 /** Variables and secrets, as Cloudflare hands them over. */
 export interface Variables {
@@ -57,6 +60,8 @@ export interface Settings {
   readonly regions: readonly Region[];
   /** Undefined: requests go out unsigned, to loopback regions only. */
   readonly signingKey: Uint8Array | undefined;
+  /** Those that regions name, by name. */
+  readonly secrets: ReadonlyMap<string, string>;
   /** Tenant by sha256 of the API key. */
   readonly tenants: ReadonlyMap<string, string>;
   /** Name by sha256 of an administrator's key. */
@@ -71,10 +76,7 @@ export interface Settings {
   readonly records: RecordOptions & { readonly log: 'written' | 'left out' };
 }
 
-/** The error for what only the operator can mend. */
-export function misconfigured(message: string): ApiError {
-  return new ApiError('server_error', 'misconfigured', `this Signpost edge is misconfigured: ${message}`);
-}
+export { misconfigured };
 
 /** @throws ApiError (500, `misconfigured`) naming the variable. */
 export function readSettings(variables: Variables): Settings {
@@ -92,15 +94,17 @@ export function readSettings(variables: Variables): Settings {
     );
   }
   const key = variables.REGION_SECRET === undefined ? undefined : readSecret(variables.REGION_SECRET);
-  const remote = regions.find(({ url }) => !isLoopback(url));
+  const remote = regions.find(needsSignature);
   if (key === undefined && remote !== undefined) {
+    const where = remote.kind === 'lambda' ? 'AWS Lambda' : remote.url;
     throw misconfigured(
-      `region "${remote.name}" (${remote.url}) is not on this machine, so requests to it must be signed: set the secret REGION_SECRET`,
+      `region "${remote.name}" (${where}) is not on this machine, so requests to it must be signed: set the secret REGION_SECRET`,
     );
   }
   return {
     regions,
     signingKey: key,
+    secrets: readRegionSecrets(regions, variables),
     tenants,
     administrators,
     whenKeyUnreachable: readChoice('KEY_UNREACHABLE', variables.KEY_UNREACHABLE, ['refuse', 'admit']),
@@ -179,6 +183,11 @@ function readMilliseconds(name: string, text: string | undefined, fallback: numb
   return value;
 }
 
+/** Strangers have keys of their own. */
+function needsSignature(region: Region): boolean {
+  return region.kind === 'lambda' || (region.kind !== 'openai' && !isLoopback(region.url));
+}
+
 /** 1 where it is left out. */
 function readShare(name: string, text: string | undefined): number {
   if (text === undefined) return 1;
@@ -186,8 +195,4 @@ function readShare(name: string, text: string | undefined): number {
   if (text.trim() === '' || !(value >= 0 && value <= 1))
     throw misconfigured(`the variable ${name} is "${text}", expected a share from 0 to 1`);
   return value;
-}
-
-function isLoopback(url: string): boolean {
-  return ['127.0.0.1', 'localhost', '[::1]'].includes(new URL(url).hostname);
 }
