@@ -21,6 +21,7 @@ beforeAll(async () => {
   edge = await startEdge({
     regions: [{ name: 'eu', url: region.url }],
     keys: KEYS,
+    adminKeys: { 'an-administrators-key': 'ada' },
     artifacts: catalogueObject({ math: { a: 1 }, law: { d: 1 } }),
     routing: `
 version: 1
@@ -71,7 +72,7 @@ const answer: Respond = (response, { path, body }) => {
 
 interface Asked {
   readonly path?: string;
-  readonly key?: keyof typeof KEYS;
+  readonly key?: string;
   readonly headers?: Record<string, string>;
 }
 
@@ -119,6 +120,20 @@ async function untilKept(again: () => Promise<Response>): Promise<Response> {
 }
 
 describe('an answer', () => {
+  it('of a key whose tokens a day bound it is for others that are bound so, and for nobody else', async () => {
+    const made = await fetch(`${edge.url}/admin/keys`, {
+      method: 'POST',
+      headers: { authorization: 'Bearer an-administrators-key' },
+      body: JSON.stringify({ tenant: 'acme', tokens_per_day: 1_000_000 }),
+    });
+    const { key } = (await made.json()) as { key: string };
+    const headers = { 'x-shared': '1' };
+    await untilKept(() => ask('bounded', {}, { key, headers }));
+    expect(JSON.parse(region.last.body)).toMatchObject({ max_completion_tokens: 2_048 });
+    const free = await ask('bounded', {}, { headers });
+    expect([state(free), JSON.parse(region.last.body).max_completion_tokens]).toEqual(['miss', undefined]);
+  });
+
   it('is given again, whole and as a stream, with another id, its age and what it took', async () => {
     const first = await ask('one');
     expect([state(first), first.headers.get('age')]).toEqual(['miss', null]);

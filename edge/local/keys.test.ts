@@ -83,6 +83,8 @@ describe('a managed key', () => {
     expect(answer.status).toBe(200);
     expect([...answer.headers.keys()].filter((name) => name.startsWith('x-ratelimit'))).toEqual([]);
 
+    expect((await chat(key, { messages: 5 })).status).toBe(400);
+
     const listed = await admin('GET', 'keys');
     expect(JSON.stringify(listed.body)).toContain(id);
     expect(JSON.stringify(listed.body) + JSON.stringify(await admin('GET', `keys/${id}`))).not.toContain(key);
@@ -90,11 +92,14 @@ describe('a managed key', () => {
 
     const revoked = await admin('DELETE', `keys/${id}`);
     expect(revoked.body).toMatchObject({ id, revoked_at: expect.any(String), revoked_by: 'ada' });
-    const refused = await chat(key);
-    expect([refused.status, await errorIn(refused)]).toMatchObject([
-      401,
-      { code: 'invalid_api_key', type: 'authentication_error', message: 'this API key has been revoked' },
-    ]);
+    // Whatever it asks: what is wrong with that is no business of its.
+    for (const more of [{}, { messages: 5 }]) {
+      const refused = await chat(key, more);
+      expect([refused.status, await errorIn(refused)]).toMatchObject([
+        401,
+        { code: 'invalid_api_key', type: 'authentication_error', message: 'this API key has been revoked' },
+      ]);
+    }
     // The first revocation stands.
     expect((await admin('DELETE', `keys/${id}`)).body).toEqual(revoked.body);
     expect((await admin('GET', `keys/${id}`)).body).toMatchObject({ limits: null });
@@ -159,6 +164,12 @@ describe('a managed key', () => {
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(50);
     expect(refused.headers.get('x-ratelimit-remaining-requests')).toBe('0');
     expect(region.requests).toHaveLength(2);
+    const tokens = await fetch(`${edge.url}/tokenize`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}` },
+      body: JSON.stringify({ model: 'math', prompt: 'hi' }),
+    });
+    expect(tokens.status).toBe(429);
     // Looking costs nothing.
     expect((await explain()).key).toMatchObject({
       id,

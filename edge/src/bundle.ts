@@ -1,10 +1,11 @@
 /**
  * What is bundled with the Worker as modules: default rules, the router model, and the WebAssembly that runs it.
  */
-import runtime from 'onnxruntime-web/ort-wasm-simd-threaded.wasm';
+
 import model from '../../models/router/model.onnx';
 import manifest from '../../models/router/router.json';
 import tokenizer from '../../models/router/tokenizer.json';
+import runtime from '../../node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm';
 import rules from '../../routing.yaml';
 import type { PoolingKernel } from './classify/pooled-network.ts';
 import pooled from './classify/pooled-network.wasm';

@@ -26,7 +26,7 @@ import { answerError } from './answer-error.ts';
 import type { AnswerCache } from './answers/cache.ts';
 import { cacheability } from './answers/cacheable.ts';
 import { AnswerUses } from './answers/uses.ts';
-import { type GenerationPath, readAsk, upstreamFields } from './ask/ask.ts';
+import { type GenerationPath, type RuleChanges, readAsk, upstreamFields } from './ask/ask.ts';
 import { readTokensAsk, type TokensPath, tokensFields } from './ask/tokens.ts';
 import { type Caller, identify } from './auth/keys.ts';
 import type { ForeignLoads } from './backends/foreign-load.ts';
@@ -95,8 +95,10 @@ interface Serving {
   readonly delivery: UpstreamRequest['delivery'];
   /** The most that it may come to. */
   readonly tokens: number;
+  /** What the key's limits change in the request beside the rules: what is kept of its answer is kept by that, too. */
+  readonly bound: (changes: RuleChanges, guest: Guest) => RuleChanges;
   /** What the region gets. */
-  readonly fields: (served: ServedResolution, guest: Guest) => Record<string, unknown>;
+  readonly fields: (served: ServedResolution) => Record<string, unknown>;
   /** Tokens that it came to. */
   readonly charge: (outcome: Outcome) => number;
   readonly purpose: 'answer' | 'tokens';
@@ -176,7 +178,7 @@ export class Gateway {
 
   async #generate(request: Request, context: Handling, path: GenerationPath): Promise<Response> {
     const caller = await this.#caller(request, context);
-    const ask = await readAsk(request, path);
+    const ask = await this.#read(caller, context, readAsk(request, path));
     context.account.asks(ask);
     const reserve = reserveFor(ask);
     return this.#serve(request, context, {
@@ -185,7 +187,8 @@ export class Gateway {
       path,
       delivery: ask.delivery,
       tokens: reserve.tokens,
-      fields: ({ chosen, changes }, guest) => upstreamFields(ask, chosen.name, boundBy(changes, guest, reserve)),
+      bound: (changes, guest) => boundBy(changes, guest, reserve),
+      fields: ({ chosen, changes }) => upstreamFields(ask, chosen.name, changes),
       charge: (outcome) => chargeFor(outcome, ask.promptTokens),
       purpose: 'answer',
     });
@@ -193,7 +196,7 @@ export class Gateway {
 
   async #tokens(request: Request, context: Handling, path: TokensPath): Promise<Response> {
     const caller = await this.#caller(request, context);
-    const ask = await readTokensAsk(request, path);
+    const ask = await this.#read(caller, context, readTokensAsk(request, path));
     context.account.laps.lap('parse');
     return this.#serve(request, context, {
       caller,
@@ -201,6 +204,7 @@ export class Gateway {
       path,
       delivery: 'whole',
       tokens: 0,
+      bound: (changes) => changes,
       fields: ({ model, changes }) => tokensFields(ask, model, changes),
       charge: () => 0,
       purpose: 'tokens',
@@ -226,14 +230,14 @@ export class Gateway {
     const routing = await this.#route(serving.ask, askerOf(admission, request, context), context);
     account.routes(routing);
     const headers = { ...routingHeaders(routing), ...admission.headers };
-    const { resolution } = routing;
     const refuse = (error: ApiError) => {
       admission.end(0);
       account.refuses(error);
       return error.toResponse(headers);
     };
-    if (resolution.kind === 'refuse')
-      return refuse(new ApiError('permission_error', 'refused_by_rule', resolution.reason));
+    if (routing.resolution.kind === 'refuse')
+      return refuse(new ApiError('permission_error', 'refused_by_rule', routing.resolution.reason));
+    const resolution = { ...routing.resolution, changes: serving.bound(routing.resolution.changes, admission) };
     const refusal = refusalOfModel(admission.models, resolution.model);
     if (refusal !== undefined) return refuse(refusal);
     const uses = await this.#cached(request, context, serving, admission, resolution, headers);
@@ -247,7 +251,7 @@ export class Gateway {
       {
         method: 'POST',
         path: serving.path,
-        fields: serving.fields(resolution, admission),
+        fields: serving.fields(resolution),
         ...(serving.purpose === 'tokens' ? {} : { byName: resolution.model }),
         delivery: serving.delivery,
         tenant: admission.tenant,
@@ -410,6 +414,17 @@ export class Gateway {
     if (caller.kind === 'managed') account.laps.lap('auth');
     else account.admits(caller.kind === 'configured' ? caller.tenant : undefined);
     return caller;
+  }
+
+  /** What is asked. What is wrong with it only those are told whose key is good. */
+  async #read<T>(caller: Caller, { account }: Handling, asked: Promise<T>): Promise<T> {
+    try {
+      return await asked;
+    } catch (error) {
+      const { tenant, keyId } = await this.#parts.door.look(caller);
+      account.admits(tenant, keyId);
+      throw error;
+    }
   }
 
   /** Who asks, where that counts as no use of a key. */

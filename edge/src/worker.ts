@@ -12,7 +12,7 @@ import { bundledRouter, bundledRules, routerModules } from './bundle.ts';
 import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
 import { Classifier } from './classify/classifier.ts';
-import { startRouter } from './classify/router.ts';
+import { routerLibrary } from './classify/router.ts';
 import type { ConfigLog } from './config/config-object.ts';
 import { readConfig } from './config/kv.ts';
 import { readRecorded } from './config/recorded.ts';
@@ -94,7 +94,7 @@ function createGateway(env: Env): Gateway {
     log,
   });
   const classifier = new Classifier({
-    load: () => startRouter({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: routerModules }),
+    ...routerLibrary({ store: env.ARTIFACTS, bundled: bundledRouter, wasm: routerModules }),
     now,
     log,
   });

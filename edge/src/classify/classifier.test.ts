@@ -3,9 +3,11 @@ import { Classifier, type LoadedModel } from './classifier.ts';
 
 type Load = () => Promise<LoadedModel>;
 
-const model = (probabilities: Record<string, number>, threshold = 0.5): LoadedModel => ({
+const model = (probabilities: Record<string, number>, threshold = 0.5, version = '1'): LoadedModel => ({
   model: { labels: Object.keys(probabilities), threshold, classify: async () => probabilities },
   origin: 'test',
+  version,
+  release: async () => {},
 });
 
 /** A classifier with a clock of its own and one load after the other. */
@@ -18,7 +20,13 @@ function create(...loads: Load[]) {
     if (step === undefined) throw new Error('nothing to load');
     return step();
   };
-  const classifier = new Classifier({ load, now: () => clock.now, log: (event) => events.push(event) });
+  const classifier = new Classifier({
+    load,
+    newest: async () => '1',
+    loadNewest: load,
+    now: () => clock.now,
+    log: (event) => events.push(event),
+  });
   return { classifier, clock, events, loads: () => next };
 }
 
@@ -108,5 +116,102 @@ describe('a classifier', () => {
     await classifier.start();
     expect(await classifier.classify('x')).toEqual({ state: 'failed' });
     expect(classifier.status).toEqual({ status: 'failed', detail: 'out of memory' });
+  });
+});
+
+describe('a newer model', () => {
+  /** A store whose newest model can be changed, and what is made of it. */
+  async function begun() {
+    const clock = { now: 1_000_000 };
+    const store: { version: string; load: Load } = { version: 'a', load: async () => versioned('a') };
+    const log: string[] = [];
+    const versioned = (version: string): LoadedModel => ({
+      ...model({ [version]: 1 }, 0.5, version),
+      release: async () => void log.push(`released ${version}`),
+    });
+    const classifier = new Classifier({
+      load: () => store.load(),
+      newest: async () => store.version,
+      loadNewest: async () => {
+        log.push(`loads ${store.version}`);
+        return store.load();
+      },
+      now: () => clock.now,
+      log: () => undefined,
+    });
+    await classifier.start();
+    const label = async () => {
+      const classification = await classifier.classify('text');
+      return 'verdict' in classification ? classification.verdict.label : classification.state;
+    };
+    const later = async (ms: number) => {
+      clock.now += ms;
+      await classifier.start();
+    };
+    return { classifier, store, log, label, later, versioned };
+  }
+
+  it('takes the place of the one at work within a minute, which is then let go; and so does an older one again', async () => {
+    const { store, log, label, later, versioned } = await begun();
+    store.version = 'b';
+    store.load = async () => versioned('b');
+    await later(29_000);
+    expect(await label()).toBe('a');
+    await later(1_000);
+    expect(await label()).toBe('b');
+    expect(log).toEqual(['loads b', 'released a']);
+    store.version = 'a';
+    store.load = async () => versioned('a');
+    await later(30_000);
+    expect(await label()).toBe('a');
+  });
+
+  it('is waited for by nobody', async () => {
+    const { store, label, later, versioned } = await begun();
+    let arrive = (_: LoadedModel) => {};
+    store.version = 'b';
+    store.load = () =>
+      new Promise((resolve) => {
+        arrive = resolve;
+      });
+    const renewal = later(30_000);
+    expect(await label()).toBe('a');
+    arrive(versioned('b'));
+    await renewal;
+    expect(await label()).toBe('b');
+  });
+
+  it('that is no good is not used, says why, and is not tried again at once', async () => {
+    const { classifier, store, log, label, later, versioned } = await begun();
+    store.version = 'b';
+    store.load = async () => {
+      throw new Error('its digest is another');
+    };
+    await later(30_000);
+    expect(await label()).toBe('a');
+    expect(classifier.status.detail).toMatch(/test; started in 0 ms; a newer one is not used: its digest is another/);
+    await later(60_000);
+    expect(log).toEqual(['loads b']);
+    // What was mended under another name is taken at the next look.
+    store.version = 'c';
+    store.load = async () => versioned('c');
+    await later(30_000);
+    expect(await label()).toBe('c');
+    expect(classifier.status.detail).not.toMatch(/not used/);
+  });
+
+  it('is asked for again after a while, since it may have been the store that failed', async () => {
+    const { store, log, label, later, versioned } = await begun();
+    store.version = 'b';
+    store.load = async () => {
+      throw new Error('overloaded');
+    };
+    await later(30_000);
+    store.load = async () => versioned('b');
+    await later(4 * 60_000);
+    expect(await label()).toBe('a');
+    await later(90_000);
+    expect(await label()).toBe('b');
+    expect(log).toEqual(['loads b', 'loads b', 'released a']);
   });
 });

@@ -1,12 +1,12 @@
 /**
  * The classifier's life in an isolate: cold → starting → ready, or failed and tried again later.
  *
- * No request waits for a start, and none fails by one: until a model is there, rules that need no label decide. Knows nothing of ONNX or
- * of where models come from (see `runtime.ts`, `source.ts`).
+ * No request waits for a start, and none fails by one: until a model is there, rules that need no label decide. A newer model takes the place of the one at work once it
+ * is up; one that is no good doesn't. Knows nothing of ONNX or of where models come from (see `runtime.ts`, `source.ts`).
  */
 
 /** A started model. */
-export interface RouterModel {
+interface RouterModel {
   /** Class labels, in the order of the probabilities. */
   readonly labels: readonly string[];
   /** Below this highest probability it doesn't commit itself to a label. */
@@ -19,12 +19,18 @@ export interface LoadedModel {
   readonly model: RouterModel;
   /** Where it came from, and why not from elsewhere: for people. */
   readonly origin: string;
+  /** As `newest` names it. */
+  readonly version: string;
+  /** A newer one that is no good, and that this one stands in for. */
+  readonly refused?: string;
+  /** Lets go of what it holds. */
+  release(): Promise<void>;
 }
 
 type State =
   | { readonly status: 'cold' }
   | { readonly status: 'starting'; readonly since: number; readonly attempt: number }
-  | { readonly status: 'ready'; readonly loaded: LoadedModel; readonly startMs: number }
+  | { readonly status: 'ready'; readonly loaded: LoadedModel; readonly startMs: number; readonly problem?: string }
   | { readonly status: 'failed'; readonly problem: string; readonly attempt: number; readonly retryAt: number };
 
 interface Verdict {
@@ -44,7 +50,12 @@ export type Classification =
   | { readonly state: 'cold' | 'failed' | 'skipped' };
 
 export interface ClassifierOptions {
+  /** The first one: the newest that starts. */
   readonly load: () => Promise<LoadedModel>;
+  /** The version that there is now. */
+  readonly newest: () => Promise<string>;
+  /** That one, or none. @throws when it is no good */
+  readonly loadNewest: () => Promise<LoadedModel>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
@@ -54,10 +65,16 @@ export interface ClassifierOptions {
 const START_TIMEOUT_MS = 30_000;
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 5 * 60_000;
+/** How often it is asked whether there is a newer model, */
+const CHECK_EVERY_MS = 30_000;
+/** and how long one that was no good isn't tried again: it may be, or the store was. */
+const REFUSED_FOR_MS = 5 * 60_000;
 
 export class Classifier {
   readonly #options: ClassifierOptions;
   #state: State = { status: 'cold' };
+  #checkedAt = Number.NEGATIVE_INFINITY;
+  #refused: { readonly version: string; readonly until: number } | undefined;
 
   constructor(options: ClassifierOptions) {
     this.#options = options;
@@ -71,7 +88,14 @@ export class Classifier {
       case 'starting':
         return { status: state.status };
       case 'ready':
-        return { status: 'ready', detail: `${state.loaded.origin}; started in ${state.startMs} ms` };
+        return {
+          status: 'ready',
+          detail: [
+            state.loaded.origin,
+            `started in ${state.startMs} ms`,
+            ...(state.problem ? [state.problem] : []),
+          ].join('; '),
+        };
       case 'failed':
         return { status: 'failed', detail: state.problem };
       default:
@@ -80,12 +104,13 @@ export class Classifier {
   }
 
   /**
-   * Starts the model unless it is started, being started, or failed too recently. Never rejects; run it after the answer is under way
-   * (`waitUntil`), because starting keeps the isolate busy for some hundred milliseconds.
+   * Sees to it that the newest model is at work: starts one unless it is started, being started, or failed too recently, and looks for a newer one now and then. Never
+   * rejects; run it after the answer is under way (`waitUntil`), because starting keeps the isolate busy for some hundred milliseconds.
    */
   async start(): Promise<void> {
     const { now, load, log } = this.#options;
     const startedAt = now();
+    if (this.#state.status === 'ready') return this.#renew(this.#state.loaded, startedAt);
     if (!this.#mayStart(startedAt)) return;
     const attempt = 'attempt' in this.#state ? this.#state.attempt + 1 : 1;
     this.#state = { status: 'starting', since: startedAt, attempt };
@@ -93,9 +118,11 @@ export class Classifier {
       // The answer on whose heels this runs goes out first.
       await new Promise((resolve) => setTimeout(resolve, 0));
       const loaded = await load();
-      // The first run compiles: better here than in front of a request.
-      await loaded.model.classify('warm up');
+      await warmUp(loaded);
       this.#state = { status: 'ready', loaded, startMs: now() - startedAt };
+      this.#checkedAt = now();
+      this.#refused =
+        loaded.refused === undefined ? undefined : { version: loaded.refused, until: now() + REFUSED_FOR_MS };
       log('classifier_ready', { origin: loaded.origin, ms: now() - startedAt });
     } catch (error) {
       this.#fail(error, attempt);
@@ -124,6 +151,37 @@ export class Classifier {
     }
   }
 
+  /** Puts a newer model in the place of the one at work; that one goes on until then, and where the newer one is no good. */
+  async #renew(loaded: LoadedModel, startedAt: number): Promise<void> {
+    const { now, newest, loadNewest, log } = this.#options;
+    if (startedAt - this.#checkedAt < CHECK_EVERY_MS) return;
+    this.#checkedAt = startedAt;
+    let version: string | undefined;
+    try {
+      version = await newest();
+      if (version === loaded.version) return this.#settle(loaded, undefined);
+      if (version === this.#refused?.version && startedAt < this.#refused.until) return;
+      const newer = await loadNewest();
+      await warmUp(newer);
+      this.#state = { status: 'ready', loaded: newer, startMs: now() - startedAt };
+      this.#refused = undefined;
+      log('classifier_renewed', { origin: newer.origin, ms: now() - startedAt });
+      await loaded.release();
+    } catch (error) {
+      const problem = error instanceof Error ? error.message : String(error);
+      if (version !== undefined) this.#refused = { version, until: now() + REFUSED_FOR_MS };
+      this.#settle(loaded, `a newer one is not used: ${problem}`);
+      log('classifier_not_renewed', { problem });
+    }
+  }
+
+  #settle(loaded: LoadedModel, problem: string | undefined): void {
+    const state = this.#state;
+    if (state.status !== 'ready' || state.loaded !== loaded) return;
+    const { startMs } = state;
+    this.#state = { status: 'ready', loaded, startMs, ...(problem === undefined ? {} : { problem }) };
+  }
+
   #mayStart(now: number): boolean {
     const state = this.#state;
     switch (state.status) {
@@ -146,4 +204,9 @@ export class Classifier {
     this.#state = { status: 'failed', problem, attempt, retryAt: this.#options.now() + backoffMs };
     this.#options.log('classifier_failed', { problem, attempt, retryInMs: Math.round(backoffMs) });
   }
+}
+
+/** The first run compiles: better here than in front of a request. */
+async function warmUp({ model }: LoadedModel): Promise<void> {
+  await model.classify('warm up');
 }

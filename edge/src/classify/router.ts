@@ -3,11 +3,9 @@
  */
 import { Problem } from '@signpost/contracts';
 import { parseRouterManifest, routerFeatures, WordPiece } from '@signpost/contracts/router';
-import { Tensor } from 'onnxruntime-web/wasm';
-import type { LoadedModel, RouterModel } from './classifier.ts';
+import type { ClassifierOptions, LoadedModel } from './classifier.ts';
 import { type PoolingKernel, readPooledNetwork } from './pooled-network.ts';
-import { createSession } from './runtime.ts';
-import { type ObjectReader, type RouterFiles, readStoredRouter } from './source.ts';
+import { BUNDLED, type ObjectReader, type RouterFiles, readStoredRouter, readStoredVersion } from './source.ts';
 
 export interface RouterSources {
   /** Object storage that may hold a router newer than the bundled one. */
@@ -24,45 +22,75 @@ export interface RouterModules {
   readonly runtime: WebAssembly.Module;
 }
 
-/**
- * Starts the stored router; without one, or where it doesn't start, the bundled one. `origin` says which, and why.
- *
- * @throws when the bundled one doesn't start either.
- */
-export async function startRouter({ store, bundled, wasm }: RouterSources): Promise<LoadedModel> {
-  let origin = 'bundled';
-  try {
+/** The routers that a classifier may be given. */
+export function routerLibrary({
+  store,
+  bundled,
+  wasm,
+}: RouterSources): Pick<ClassifierOptions, 'load' | 'newest' | 'loadNewest'> {
+  async function loadNewest(): Promise<LoadedModel> {
     const stored = await readStoredRouter(store);
-    if (stored !== undefined) return { model: await startModel(stored, wasm), origin: 'R2' };
-  } catch (error) {
-    origin = `bundled, because the one in R2 is no good: ${error instanceof Error ? error.message : error}`;
+    if (stored === undefined) return startModel(bundled, wasm, BUNDLED, BUNDLED);
+    const [, , model = ''] = stored.version.split('+');
+    return startModel(stored.files, wasm, stored.version, `R2, ${model.slice(0, 12)}`);
   }
-  return { model: await startModel(bundled, wasm), origin };
+  return {
+    newest: () => readStoredVersion(store),
+    loadNewest,
+    /** The stored one; where it is no good, the bundled one, and why. */
+    async load() {
+      try {
+        return await loadNewest();
+      } catch (error) {
+        const why = error instanceof Error ? error.message : error;
+        const origin = `bundled, because the one in R2 is no good: ${why}`;
+        const refused = await readStoredVersion(store).catch(() => BUNDLED);
+        return { ...(await startModel(bundled, wasm, BUNDLED, origin)), refused };
+      }
+    },
+  };
 }
 
-async function startModel({ manifest, tokenizer, model }: RouterFiles, wasm: RouterModules): Promise<RouterModel> {
+async function startModel(
+  { manifest, tokenizer, model }: RouterFiles,
+  wasm: RouterModules,
+  version: string,
+  origin: string,
+): Promise<LoadedModel> {
   const { labels, threshold } = parseRouterManifest(JSON.parse(manifest));
   const wordPiece = new WordPiece(JSON.parse(tokenizer));
-  const probabilitiesOf = readPooledNetwork(model, wasm.pooled) ?? (await startSession(model, wasm.runtime));
+  const pooled = readPooledNetwork(model, wasm.pooled);
+  const network =
+    pooled === undefined ? await startSession(model, wasm.runtime) : { run: pooled, release: async () => {} };
   return {
-    labels,
-    threshold,
-    async classify(text) {
-      const { tokenIds, hashIds } = routerFeatures(text, (part) => wordPiece.encode(part));
-      const probabilities = await probabilitiesOf(tokenIds, hashIds);
-      return Object.fromEntries(labels.map((label, i) => [label, Number(probabilities[i] ?? 0)]));
+    version,
+    origin,
+    release: network.release,
+    model: {
+      labels,
+      threshold,
+      async classify(text) {
+        const { tokenIds, hashIds } = routerFeatures(text, (part) => wordPiece.encode(part));
+        const probabilities = await network.run(tokenIds, hashIds);
+        return Object.fromEntries(labels.map((label, i) => [label, Number(probabilities[i] ?? 0)]));
+      },
     },
   };
 }
 
 /** Any other graph of the same inputs and output. */
 async function startSession(model: Uint8Array, wasm: WebAssembly.Module) {
+  // Half a megabyte that an edge with the packer's own router need not evaluate.
+  const { createSession, Tensor } = await import('./runtime.ts');
   const session = await createSession(model, wasm);
   const vector = (ids: Int32Array) => new Tensor('int32', ids, [ids.length]);
-  return async (tokenIds: Int32Array, hashIds: Int32Array) => {
-    const { probabilities } = await session.run({ token_ids: vector(tokenIds), hash_ids: vector(hashIds) });
-    if (!(probabilities?.data instanceof Float32Array))
-      throw new Problem('the router model has no float32 output "probabilities"');
-    return probabilities.data;
+  return {
+    release: () => session.release(),
+    async run(tokenIds: Int32Array, hashIds: Int32Array) {
+      const { probabilities } = await session.run({ token_ids: vector(tokenIds), hash_ids: vector(hashIds) });
+      if (!(probabilities?.data instanceof Float32Array))
+        throw new Problem('the router model has no float32 output "probabilities"');
+      return probabilities.data;
+    },
   };
 }

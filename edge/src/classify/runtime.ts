@@ -5,7 +5,9 @@
  * `WebAssembly.instantiate` takes the module that was compiled at deployment. The dummy binary makes the runtime use its embedded glue.
  * (Should `nodejs_compat` be switched on one day: the glue then takes workerd for Node unless `process.type` is "renderer" meanwhile.)
  */
-import { env, InferenceSession } from 'onnxruntime-web/wasm';
+import { env, InferenceSession, Tensor } from 'onnxruntime-web/wasm';
+
+export { Tensor };
 
 /**
  * A session for `model` (ONNX bytes), on one thread.

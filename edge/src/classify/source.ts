@@ -30,22 +30,45 @@ export interface ObjectReader {
   get(key: string): Promise<{ arrayBuffer(): Promise<ArrayBuffer> } | null>;
 }
 
+/** What names the bundled router. */
+export const BUNDLED = 'bundled';
+
+/** Names the router in object storage by its files; `BUNDLED` when there is no pointer. @throws Problem when the pointer is malformed */
+export async function readStoredVersion(store: ObjectReader): Promise<string> {
+  const pointer = await readPointer(store);
+  return pointer === undefined ? BUNDLED : versionOf(pointer);
+}
+
+type Pointer = z.output<typeof routerPointerSchema>;
+
+function versionOf({ manifest, tokenizer, model }: Pointer): string {
+  return [manifest, tokenizer, model].join('+');
+}
+
+async function readPointer(store: ObjectReader): Promise<Pointer | undefined> {
+  const pointer = await store.get(ROUTER_POINTER_KEY);
+  if (pointer === null) return undefined;
+  return parseWith(routerPointerSchema, parseJson(await bytesOf(pointer)), `${ROUTER_POINTER_KEY} in R2`);
+}
+
 /**
  * The router in object storage, every file checked against its digest; undefined when there is no pointer.
  *
  * @throws Problem when the pointer is malformed, or an object is missing or isn't what its digest says.
  */
-export async function readStoredRouter(store: ObjectReader): Promise<RouterFiles | undefined> {
-  const pointer = await store.get(ROUTER_POINTER_KEY);
-  if (pointer === null) return undefined;
-  const digests = parseWith(routerPointerSchema, parseJson(await bytesOf(pointer)), `${ROUTER_POINTER_KEY} in R2`);
+export async function readStoredRouter(
+  store: ObjectReader,
+): Promise<{ readonly version: string; readonly files: RouterFiles } | undefined> {
+  const digests = await readPointer(store);
+  if (digests === undefined) return undefined;
   const decoder = new TextDecoder();
   const [manifest, tokenizer, model] = await Promise.all([
     readChecked(store, digests.manifest),
     readChecked(store, digests.tokenizer),
     readChecked(store, digests.model),
   ]);
-  return { manifest: decoder.decode(manifest), tokenizer: decoder.decode(tokenizer), model };
+  const files = { manifest: decoder.decode(manifest), tokenizer: decoder.decode(tokenizer), model };
+  return { version: versionOf(digests), files };
 }
 
 async function readChecked(store: ObjectReader, digest: string): Promise<Uint8Array> {

@@ -28,7 +28,11 @@ async function routed(probabilities: Record<string, number>) {
     load: async () => ({
       model: { labels: Object.keys(probabilities), threshold: 0.4, classify: async () => probabilities },
       origin: 'test',
+      version: '1',
+      release: async () => {},
     }),
+    newest: async () => '1',
+    loadNewest: () => Promise.reject(new Error('none')),
     now: () => 0,
     log: () => undefined,
   });
