@@ -103,11 +103,6 @@ describe('parseRoutingRules', () => {
       /rules\[0\]\.then\.mixture: `total` is no multiple/,
     ],
     [
-      'a shadow of what the app names',
-      { name: 'a', when: { model: 'x' }, then: { model: 'math', shadow: { model: 'requested' } } },
-      /rules\[0\]\.then\.shadow\.model: name an expert/,
-    ],
-    [
       'a cache of no time',
       { name: 'a', when: { model: 'x' }, then: { model: 'math', cache: { seconds: 0 } } },
       /rules\[0\]\.then\.cache\.seconds/,

@@ -132,14 +132,6 @@ export const cacheSchema = z.strictObject({
 });
 export type CacheRule = z.output<typeof cacheSchema>;
 
-export const shadowSchema = z.strictObject({
-  /** What is asked beside what answers; its answer is compared and thrown away. */
-  model: fixedModelSchema,
-  /** Share of the rule's requests, drawn anew for each. */
-  percent: percentage.default(100),
-});
-export type ShadowRule = z.output<typeof shadowSchema>;
-
 /** What every action that answers may say beside its model. */
 const beside = {
   /** Regions allowed; all when left out. */
@@ -149,7 +141,6 @@ const beside = {
   /** Which requests get the same version of a channel that several share (a canary); those of a tenant when left out. */
   stickyBy: shareKeySchema.optional(),
   cache: cacheSchema.optional(),
-  shadow: shadowSchema.optional(),
 };
 
 const actionSchema = z.union(
@@ -178,7 +169,7 @@ const actionSchema = z.union(
   ],
   {
     error:
-      'expected { model, … }, { split, by?, … } or { mixture, otherwise, … }, with regions?, limits?, systemPrefix?, stickyBy?, cache? and shadow?; or { refuse }',
+      'expected { model, … }, { split, by?, … } or { mixture, otherwise, … }, with regions?, limits?, systemPrefix?, stickyBy? and cache?; or { refuse }',
   },
 );
 export type Action = z.output<typeof actionSchema>;

@@ -12,7 +12,7 @@ import type {
   TokenizeResponse,
   Usage,
 } from '@signpost/contracts';
-import { cacheSchema, shadowSchema } from '@signpost/contracts';
+import { cacheSchema } from '@signpost/contracts';
 import { z } from 'zod';
 
 const count = z.int().nonnegative();
@@ -218,7 +218,6 @@ export const route = z.object({
     )
     .nullable(),
   cache: z.object({ bypass: z.string().nullable(), ...cacheSchema.partial().shape }).nullable(),
-  shadow: shadowSchema.nullable(),
   refused: z.string().nullable(),
   max_tokens: count.nullable(),
   ahead: z.array(z.string()),

@@ -13,7 +13,6 @@ import {
   formatModelName,
   Problem,
   parseModelName,
-  type ShadowRule,
   softMixture,
 } from '@signpost/contracts';
 import type { Laps } from '../accounts/laps.ts';
@@ -47,7 +46,6 @@ type Resolution =
       /** Its versions, and how regions are asked for them. */
       readonly chosen: ChosenModel;
       readonly cache: CacheRule | undefined;
-      readonly shadow: ShadowRule | undefined;
       readonly changes: RuleChanges;
       readonly plan: readonly PlannedRegion[];
       /** Of the prompt's beginnings: the region that answers has them cached. */
@@ -140,7 +138,6 @@ function resolve(
     chosen,
     marks,
     cache: action.cache,
-    shadow: action.shadow,
     changes: { maxTokens: action.limits?.maxTokens, systemPrefix: action.systemPrefix },
     plan: planRegions(regions, action.regions, {
       ...known,
