@@ -31,6 +31,7 @@ import { readTokensAsk, type TokensPath, tokensFields } from './ask/tokens.ts';
 import { type Caller, identify } from './auth/keys.ts';
 import type { ForeignLoads } from './backends/foreign-load.ts';
 import { strangersModels } from './backends/models.ts';
+import type { Waker } from './backends/waker.ts';
 import type { Cached } from './cached.ts';
 import type { Classifier } from './classify/classifier.ts';
 import type { HeardBeat } from './fleet/roll.ts';
@@ -42,7 +43,7 @@ import { allowsModel, refusalOfModel } from './keys/allowed-models.ts';
 import type { Admission, Door, Guest } from './keys/door.ts';
 import { boundBy, chargeFor, reserveFor } from './keys/tokens.ts';
 import { openapiText } from './openapi/document.ts';
-import { type PlanFacts, planRegions } from './plan/plan.ts';
+import { nobodyAwake, type PlanFacts, planRegions, worthWaking } from './plan/plan.ts';
 import { PrefixMemory } from './plan/prefixes.ts';
 import { isOurs } from './plan/regions.ts';
 import { explain } from './route/explain.ts';
@@ -69,6 +70,7 @@ export interface GatewayParts {
   readonly health: FleetHealth;
   /** How busy strangers' servers are. */
   readonly foreignLoads: ForeignLoads;
+  readonly waker: Waker;
   readonly accounts: Accounts;
   readonly feedback: FeedbackOptions;
   /** What all isolates have counted, as Prometheus reads it. */
@@ -240,6 +242,9 @@ export class Gateway {
     const resolution = { ...routing.resolution, changes: serving.bound(routing.resolution.changes, admission) };
     const refusal = refusalOfModel(admission.models, resolution.model);
     if (refusal !== undefined) return refuse(refusal);
+    for (const region of worthWaking(resolution.plan)) this.#parts.waker.wake(region, context.waitUntil);
+    const awake = resolution.plan.filter((planned) => !planned.isAsleep);
+    if (awake.length === 0 && resolution.plan.length > 0) return refuse(nobodyAwake(resolution.plan));
     const uses = await this.#cached(request, context, serving, admission, resolution, headers);
     if (uses instanceof Response) {
       admission.end(0);
@@ -262,7 +267,7 @@ export class Gateway {
         signal: request.signal,
       },
       // Token ids are those of our tokenizer.
-      resolution.plan.map(({ region }) => region).filter((region) => serving.purpose === 'answer' || isOurs(region)),
+      awake.map(({ region }) => region).filter((region) => serving.purpose === 'answer' || isOurs(region)),
       headers,
       account,
       (outcome) => {
@@ -454,9 +459,11 @@ export class Gateway {
 
   /** What this isolate knows of the regions and their experts. */
   #known({ waitUntil }: RequestContext): Omit<PlanFacts, 'app' | 'load'> {
-    const { fleet, catalogue, health, foreignLoads } = this.#parts;
+    const { fleet, catalogue, health, foreignLoads, waker } = this.#parts;
+    const beats = fleet.current(waitUntil);
     return {
-      beats: fleet.current(waitUntil) ?? [],
+      beats: beats ?? [],
+      isAsleep: (region) => waker.isAsleep(region, beats),
       catalogue: catalogue.current(waitUntil),
       networkMs: (region) => health.of(region).networkMs(Date.now()),
       foreignLoad: (region) => foreignLoads.of(region, waitUntil),

@@ -8,6 +8,7 @@ import { Admin } from './admin/admin.ts';
 import { answerError } from './answer-error.ts';
 import { AnswerCache } from './answers/cache.ts';
 import { ForeignLoads } from './backends/foreign-load.ts';
+import { Waker } from './backends/waker.ts';
 import { bundledRouter, bundledRules, routerModules } from './bundle.ts';
 import { Cached } from './cached.ts';
 import { readEdgeCatalogue } from './catalogue/source.ts';
@@ -105,6 +106,7 @@ function createGateway(env: Env): Gateway {
     classifier,
     health,
     foreignLoads: new ForeignLoads({ ...settings, now, log }),
+    waker: new Waker({ ...settings, mayWake: async (region) => object().mayWake(region), now, log }),
     ...openAccounts({
       settings,
       rules,

@@ -4,6 +4,7 @@
  */
 import { DurableObject } from 'cloudflare:workers';
 import type { Heartbeat } from '@signpost/contracts';
+import { WAKE_EVERY_MS } from '../backends/waker.ts';
 import { FleetRoll, type HeardBeat } from './roll.ts';
 
 export class Fleet extends DurableObject {
@@ -11,6 +12,10 @@ export class Fleet extends DurableObject {
 
   hear(beat: Heartbeat): boolean {
     return this.#roll.hear(beat, Date.now());
+  }
+
+  mayWake(region: string): boolean {
+    return this.#roll.mayWake(region, Date.now(), WAKE_EVERY_MS);
   }
 
   current(): HeardBeat[] {

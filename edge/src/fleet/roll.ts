@@ -11,6 +11,8 @@ export interface HeardBeat {
 
 export class FleetRoll {
   readonly #beats = new Map<string, HeardBeat>();
+  /** By region: when its hook was last called. */
+  readonly #woken = new Map<string, number>();
 
   /** @returns false for one that is no newer than what its container said last: it was overtaken on the way, or somebody sent it again. */
   hear(beat: Heartbeat, now: number): boolean {
@@ -24,6 +26,13 @@ export class FleetRoll {
   current(now: number): HeardBeat[] {
     this.#forget(now);
     return [...this.#beats.values()];
+  }
+
+  /** Whether the hook of a sleeping region is to be called: once in `everyMs`. */
+  mayWake(region: string, now: number, everyMs: number): boolean {
+    if (now - (this.#woken.get(region) ?? Number.NEGATIVE_INFINITY) < everyMs) return false;
+    this.#woken.set(region, now);
+    return true;
   }
 
   #forget(now: number): void {

@@ -227,10 +227,11 @@ export const route = z.object({
       kind: z.enum(['http', 'openai', 'lambda']),
       draining: z.boolean(),
       held_back: z.boolean(),
+      asleep: z.boolean(),
       total_ms: z.number(),
       terms: z.array(
         z.object({
-          term: z.enum(['network', 'queue', 'page-in', 'prefill', 'cold-start']),
+          term: z.enum(['network', 'queue', 'page-in', 'prefill', 'cold-start', 'wake']),
           ms: z.number(),
           why: z.string(),
         }),

@@ -40,3 +40,9 @@ export function coldStartTerm({ coldStartMs }: LambdaRegion, sinceAnsweredMs: nu
     return { term, ms: 0, why: 'it has answered in the last five minutes' };
   return { term, ms: coldStartMs, why: 'it has not answered of late; as configured' };
 }
+
+/** Of a region that runs nothing; once it is awake, nothing waits there. */
+export function sleepingTerms(usualMs: number, load: Load | undefined): PlanTerm[] {
+  const wake = { term: 'wake' as const, ms: usualMs, why: 'it runs nothing and has to be woken; as configured' };
+  return load === undefined ? [wake] : [wake, priorPrefillTerm(load)];
+}

@@ -4,15 +4,15 @@
  * That time is a sum of terms in milliseconds, each with its reason: the network, as measured or else by geography; and, where the region has said how it is, the
  * queue, the experts' page-in and the prompt's prefill. A region that nothing was heard of is judged by its network alone, plus what the others
  * would take on average: silence is no merit. One that says it is draining comes after all that don't, however near it is; and overflow after those that are there
- * for everyday, unless these would take too long.
+ * for everyday, unless these would take too long. Last come those that run nothing.
  */
-import type { Catalogue, Heartbeat } from '@signpost/contracts';
+import { ApiError, type Catalogue, type Heartbeat } from '@signpost/contracts';
 import type { ForeignLoad } from '../backends/foreign-load.ts';
 import { serves } from '../backends/models.ts';
 import type { HeardBeat } from '../fleet/roll.ts';
-import { coldStartTerm, foreignTerms, priorPrefillTerm } from './foreign-terms.ts';
+import { coldStartTerm, foreignTerms, priorPrefillTerm, sleepingTerms } from './foreign-terms.ts';
 import { networkPrior, type Place } from './network.ts';
-import type { OpenaiRegion, Region } from './regions.ts';
+import { type OpenaiRegion, type Region, wakeHook } from './regions.ts';
 import { type Load, type PlanTerm, pageInTerm, prefillTerm, queueTerm, type Wanted, wantedBy } from './terms.ts';
 
 export interface PlannedRegion {
@@ -24,6 +24,8 @@ export interface PlannedRegion {
   readonly isDraining: boolean;
   /** Overflow, and not needed. */
   readonly isHeldBack: boolean;
+  /** It runs nothing, and would have to be woken. */
+  readonly isAsleep: boolean;
 }
 
 /** What is known when a plan is made. */
@@ -34,6 +36,8 @@ export interface PlanFacts {
   readonly load: Load | undefined;
   /** The latest of each container. */
   readonly beats: readonly HeardBeat[];
+  /** Whether a region with a hook runs nothing. */
+  readonly isAsleep?: (region: Region) => boolean;
   readonly catalogue: Catalogue | undefined;
   /** Round trip to a region in milliseconds, as this isolate measured it. */
   readonly networkMs: (region: string) => number | undefined;
@@ -64,19 +68,27 @@ export function planRegions(
       // Who drains says nothing of how those are that take requests.
       const open = beats.filter(({ draining }) => !draining);
       const isDraining = beats.length > 0 && open.length === 0;
-      return { region, isDraining, network: networkTerm(region, facts), load: loadTerms(region, open, facts, wanted) };
+      const isAsleep = facts.isAsleep?.(region) ?? false;
+      return {
+        region,
+        isDraining,
+        isAsleep,
+        network: networkTerm(region, facts),
+        load: loadTerms(region, open, facts, wanted),
+      };
     });
   const heard = planned.flatMap(({ load }) => (load.length > 0 ? sum(load) : []));
   const usualMs = heard.length === 0 ? 0 : heard.reduce((a, b) => a + b, 0) / heard.length;
-  const summed = planned.map(({ region, isDraining, network, load }) => {
+  const summed = planned.map(({ region, isDraining, isAsleep, network, load }) => {
     const unheard = { term: 'queue' as const, ms: usualMs, why: 'nothing heard of it; as the others on average' };
-    const rest = load.length > 0 || facts.load === undefined ? load : [unheard];
+    const silent = isAsleep ? sleepingTerms(wakeHook(region)?.usualMs ?? 0, facts.load) : [unheard];
+    const rest = load.length > 0 || facts.load === undefined ? load : silent;
     const cold = region.kind === 'lambda' ? [coldStartTerm(region, facts.sinceAnsweredMs?.(region.name))] : [];
     const terms = [network, ...cold, ...rest];
-    return { region, terms, totalMs: sum(terms), isDraining };
+    return { region, terms, totalMs: sum(terms), isDraining, isAsleep };
   });
-  const isEveryday = ({ region, isDraining }: Omit<PlannedRegion, 'isHeldBack'>) =>
-    region.role !== 'overflow' && !isDraining;
+  const isEveryday = ({ region, isDraining, isAsleep }: Omit<PlannedRegion, 'isHeldBack'>) =>
+    region.role !== 'overflow' && !isDraining && !isAsleep;
   const bestMs = Math.min(...summed.map((one) => (isEveryday(one) ? one.totalMs : Number.POSITIVE_INFINITY)));
   return summed
     .map(
@@ -92,8 +104,27 @@ export function planRegions(
 }
 
 /** Before what it takes counts. */
-function rank({ isDraining, isHeldBack }: PlannedRegion): number {
-  return isDraining ? 2 : isHeldBack ? 1 : 0;
+function rank({ isAsleep, isDraining, isHeldBack }: PlannedRegion): number {
+  return isAsleep ? 3 : isDraining ? 2 : isHeldBack ? 1 : 0;
+}
+
+/** Regions that sleep, and would answer sooner than the first that doesn't if they were awake. */
+export function worthWaking(plan: readonly PlannedRegion[]): Region[] {
+  const first = plan.find(({ isAsleep }) => !isAsleep);
+  const awakeMs = ({ terms }: PlannedRegion) => sum(terms.filter(({ term }) => term !== 'wake'));
+  return plan
+    .filter((one) => one.isAsleep && (first === undefined || first.isHeldBack || awakeMs(one) < first.totalMs))
+    .map(({ region }) => region);
+}
+
+/** All that may answer sleep: an error that says when to come again. */
+export function nobodyAwake(plan: readonly PlannedRegion[]): ApiError {
+  const soonestMs = Math.min(...plan.map(({ region }) => wakeHook(region)?.usualMs ?? Number.POSITIVE_INFINITY));
+  const names = plan.map(({ region }) => region.name).join(', ');
+  return new ApiError('server_error', 'region_waking', `no region is awake; being started: ${names}`, {
+    status: 503,
+    retryAfterSeconds: Math.ceil(soonestMs / 1_000),
+  });
 }
 
 function byRegion(heard: readonly HeardBeat[]): ReadonlyMap<string, readonly Heartbeat[]> {

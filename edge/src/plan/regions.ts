@@ -31,12 +31,24 @@ const commonShape = {
   overflowAfterMs: z.number().int().positive().optional(),
 };
 
+/** The hook that has a region that runs nothing start a container. */
+const wakeSchema = z.strictObject({
+  /** Gets a POST with `{"region": "<name>"}`. */
+  url: httpUrl,
+  /** Sent as `Authorization: Bearer <secret>`. */
+  secret: secretName.optional(),
+  /** From the hook until it answers, as it usually is: for the plan's explanation, and for when apps are told to come again. */
+  usualMs: z.number().int().positive().default(60_000),
+});
+
 /** A container of ours. */
 const httpSchema = z.strictObject({
   ...commonShape,
   kind: z.literal('http').optional(),
   /** Where its API is; a path in it is kept as prefix. */
   url: httpUrl,
+  /** Of one that may run nothing, and sends heartbeats when it runs. */
+  wake: wakeSchema.optional(),
 });
 
 /** Somebody else's server that speaks OpenAI's API. */
@@ -83,6 +95,7 @@ const regionSchema = z
     error: 'overflowAfterMs says nothing of a region whose role isn’t "overflow"',
   });
 export type Region = z.output<typeof regionSchema>;
+type WakeHook = z.output<typeof wakeSchema>;
 export type HttpRegion = z.output<typeof httpSchema>;
 export type OpenaiRegion = z.output<typeof openaiSchema>;
 export type LambdaRegion = z.output<typeof lambdaSchema>;
@@ -92,12 +105,16 @@ export function isOurs({ kind }: Region): boolean {
   return kind !== 'openai';
 }
 
+export function wakeHook(region: Region): WakeHook | undefined {
+  return region.kind === 'openai' || region.kind === 'lambda' ? undefined : region.wake;
+}
+
 /** Secrets that a region names. */
 export function secretsOf(region: Region): readonly string[] {
   switch (region.kind) {
     case undefined:
     case 'http':
-      return [];
+      return region.wake?.secret === undefined ? [] : [region.wake.secret];
     case 'openai':
       return region.keySecret === undefined ? [] : [region.keySecret];
     case 'lambda':

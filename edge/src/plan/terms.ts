@@ -4,7 +4,7 @@
 import { type Catalogue, type Heartbeat, Problem, parseModelName, resolveTargets } from '@signpost/contracts';
 
 export interface PlanTerm {
-  readonly term: 'network' | 'queue' | 'page-in' | 'prefill' | 'cold-start';
+  readonly term: 'network' | 'queue' | 'page-in' | 'prefill' | 'cold-start' | 'wake';
   readonly ms: number;
   /** What the figure rests on, for people. */
   readonly why: string;

@@ -82,12 +82,14 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, { beats, class
           refused: null,
           max_tokens: resolution.changes.maxTokens ?? null,
           ahead: resolution.ahead,
-          plan: resolution.plan.map(({ region, totalMs, terms, isDraining, isHeldBack }) => ({
+          plan: resolution.plan.map(({ region, totalMs, terms, isDraining, isHeldBack, isAsleep }) => ({
             region: region.name,
             kind: region.kind ?? 'http',
             draining: isDraining,
             /** Overflow that isn't needed. */
             held_back: isHeldBack,
+            /** It runs nothing, and is being woken where that is worth it. */
+            asleep: isAsleep,
             total_ms: totalMs,
             terms,
           })),

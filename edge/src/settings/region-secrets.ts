@@ -1,7 +1,7 @@
 /**
  * Secrets that regions name (`"keySecret": "VLLM_KEY"`): values stay out of REGIONS, which anybody who may read the Worker's variables sees.
  */
-import { type Region, secretsOf } from '../plan/regions.ts';
+import { type Region, secretsOf, wakeHook } from '../plan/regions.ts';
 import { isLoopback } from './loopback.ts';
 import { misconfigured } from './misconfigured.ts';
 import type { Variables } from './settings.ts';
@@ -22,11 +22,18 @@ export function readRegionSecrets(regions: readonly Region[], variables: Variabl
         throw misconfigured(`the secret ${name} of region "${region.name}" has blanks or line ends in it`);
       secrets.set(name, value);
     }
-    if (region.kind !== 'openai' || region.keySecret === undefined) continue;
-    if (region.url.startsWith('http:') && !isLoopback(region.url))
-      throw misconfigured(
-        `region "${region.name}" would send the secret ${region.keySecret} to ${region.url} unencrypted; give an https URL`,
-      );
+    for (const { url, secret } of keyedUrls(region)) {
+      if (secret !== undefined && url.startsWith('http:') && !isLoopback(url))
+        throw misconfigured(
+          `region "${region.name}" would send the secret ${secret} to ${url} unencrypted; give an https URL`,
+        );
+    }
   }
   return secrets;
+}
+
+function keyedUrls(region: Region): readonly { readonly url: string; readonly secret?: string | undefined }[] {
+  if (region.kind === 'openai') return [{ url: region.url, secret: region.keySecret }];
+  const hook = wakeHook(region);
+  return hook === undefined ? [] : [hook];
 }
