@@ -51,7 +51,8 @@ export function parseCases(text: string, where: string): Case[] {
 
 export function runCases(rules: RoutingRules, cases: readonly Case[]): CaseResult[] {
   return cases.map(({ name, request, expect }) => {
-    const { rule, action, model, passed } = decide(rules, factsOf(request));
+    const { rule, action, model: decided, passed } = decide(rules, factsOf(request));
+    const model = 'mixture' in action ? 'mixture' : decided;
     const refused = 'refuse' in action ? action.refuse : undefined;
     const found = { rule, model: model === 'requested' ? request.model : model, refused };
     const differences = (['rule', 'model', 'refused'] as const).flatMap((field) =>

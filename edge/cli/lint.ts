@@ -14,7 +14,7 @@ export interface Finding {
 
 export function lintRules({ rules }: RoutingRules): Finding[] {
   const findings: Finding[] = [];
-  rules.forEach(({ name, when = {} }, i) => {
+  rules.forEach(({ name, when = {}, then }, i) => {
     const wider = rules.slice(0, i).find((earlier) => earlier.when !== undefined && isNarrower(when, earlier.when));
     if (wider !== undefined)
       findings.push({
@@ -27,6 +27,12 @@ export function lintRules({ rules }: RoutingRules): Finding[] {
         rule: name,
         level: 'note',
         message: 'asks for a label or confidence: it does not fire while the classifier is cold or unsure',
+      });
+    if ('otherwise' in then && then.otherwise !== undefined)
+      findings.push({
+        rule: name,
+        level: 'note',
+        message: `answers by label: by ${then.otherwise} while the classifier is cold${'mixture' in then ? '' : ' or unsure'}, and where the catalogue has no expert for it`,
       });
     if (when.not !== undefined && asksForLabel(when.not))
       findings.push({

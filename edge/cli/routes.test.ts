@@ -43,6 +43,19 @@ describe('lint', () => {
     ).toEqual(found);
   });
 
+  it('says what answers while the classifier is cold', () => {
+    const notes = lintRules(
+      rulesOf(
+        '{ name: a, when: { tenant: x }, then: { model: label, otherwise: math } }',
+        '{ name: b, when: { tenant: y }, then: { mixture: { from: probabilities }, otherwise: chat } }',
+      ),
+    );
+    expect(notes.map(({ rule, level, message }) => [rule, level, message])).toEqual([
+      ['a', 'note', expect.stringContaining('by math while the classifier is cold or unsure')],
+      ['b', 'note', expect.stringContaining('by chat while the classifier is cold, and where')],
+    ]);
+  });
+
   it('notes what waits for the classifier', () => {
     const rules = rulesOf(
       '{ name: a, when: { label: math }, then: { model: math } }',

@@ -1,6 +1,13 @@
-import { type Catalogue, CHANNEL_HISTORY, catalogueSchema, type Digest, EMPTY_CATALOGUE } from '@signpost/contracts';
+import {
+  type Catalogue,
+  CHANNEL_HISTORY,
+  catalogueSchema,
+  type Digest,
+  EMPTY_CATALOGUE,
+  expertOfLabel,
+} from '@signpost/contracts';
 import { describe, expect, it } from 'vitest';
-import { preloading, promoted, rolledBack, withVersion } from './changes.ts';
+import { labelling, preloading, promoted, rolledBack, withVersion } from './changes.ts';
 
 const digestOf = (letter: string) => letter.repeat(64) as Digest;
 const BASE = digestOf('b');
@@ -118,5 +125,28 @@ describe('what regions bring in ahead', () => {
     ['base', /no single expert/],
   ])('is refused where it names %s', (name, message) => {
     expect(() => preloading(two, [name])).toThrow(message);
+  });
+});
+
+describe('labels', () => {
+  it('stand for experts of the catalogue, in place of what was said before', () => {
+    const mapped = labelling(two, { sums: 'math@stable', talk: 'base' });
+    expect(mapped.router).toEqual({ labels: { sums: 'math@stable', talk: 'base' } });
+    expect(catalogueSchema.safeParse(mapped).success).toBe(true);
+    expect(['sums', 'talk', 'math', 'other'].map((label) => expertOfLabel(mapped, label))).toEqual([
+      'math@stable',
+      'base',
+      'math',
+      undefined,
+    ]);
+    expect(labelling(mapped, {})).toEqual(two);
+  });
+
+  it.each([
+    ['law', /there is no expert "law"/],
+    ['math@next', /"next" is neither a channel/],
+    ['math:0.5', /is no single expert/],
+  ])('can’t stand for %s', (name, message) => {
+    expect(() => labelling(two, { sums: name })).toThrow(message);
   });
 });

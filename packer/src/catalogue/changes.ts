@@ -105,6 +105,20 @@ export function preloading({ preload: _, ...catalogue }: Catalogue, names: reado
   return names.length === 0 ? catalogue : { ...catalogue, preload: [...new Set(names)] };
 }
 
+/**
+ * The catalogue with another map from the prompt classifier's labels to experts; none for no labels.
+ *
+ * @throws Problem for a name that stands for no version.
+ */
+export function labelling({ router: _, ...catalogue }: Catalogue, labels: Readonly<Record<string, string>>): Catalogue {
+  for (const name of Object.values(labels)) {
+    if (name === 'base') continue;
+    const { expert, selector } = parseExpertReference(name);
+    resolveTargets(catalogue, expert, selector);
+  }
+  return Object.keys(labels).length === 0 ? catalogue : { ...catalogue, router: { labels } };
+}
+
 /** @throws Problem when there is none. */
 function requireExpert(catalogue: Catalogue, name: string): CatalogueExpert {
   const expert = expertOf(catalogue, name);

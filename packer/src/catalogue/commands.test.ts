@@ -74,6 +74,10 @@ describe('the commands', () => {
     expect(await run('preload', 'math', 'math@next', ...on)).toBe('regions bring in ahead: math, math@next');
     expect(await run('list', ...on)).toMatch(/brought in ahead: math, math@next$/m);
     expect(await run('preload', ...on)).toBe('regions bring in ahead: nothing');
+    expect(await run('labels', 'sums=math@next', 'talk=base', ...on)).toBe(
+      'sums is answered by math@next\ntalk is answered by base',
+    );
+    expect(await run('labels', ...on)).toBe('each label stands for the expert of its name');
     await run('rollback', 'math', ...on);
     expect(await run('rollback', 'math', ...on)).toBe(`math@stable is now ${a}`);
     await expect(run('rollback', 'math', ...on)).rejects.toThrow(/has pointed at nothing else/);

@@ -1,11 +1,11 @@
 /**
- * `signpost-packer` `keygen`, `sign`, `publish`, `promote`, `rollback`, `preload`, `gc`: what changes a catalogue.
+ * `signpost-packer` `keygen`, `sign`, `publish`, `promote`, `rollback`, `preload`, `labels`, `gc`: what changes a catalogue.
  */
 import { DEFAULT_CHANNEL, Problem } from '@signpost/contracts';
 import { openStore, resignCatalogue, updateCatalogue, writeKeyPair } from '@signpost/store';
 import { Command, InvalidArgumentError } from 'commander';
 import { formatBytes, withProgress } from '../progress.ts';
-import { preloading, promoted, rolledBack } from './changes.ts';
+import { labelling, preloading, promoted, rolledBack } from './changes.ts';
 import { type Collected, GC_DEFAULTS, gc, planGc } from './gc.ts';
 import { describeChannel } from './list.ts';
 import { keysOf, print, type WriterFlags, withWriterOptions } from './options.ts';
@@ -21,6 +21,7 @@ export function writeCommands(): Command[] {
     promoteCommand(),
     rollbackCommand(),
     preloadCommand(),
+    labelsCommand(),
     gcCommand(),
   ];
 }
@@ -121,6 +122,33 @@ function preloadCommand(): Command {
     );
     print(flags, { preload }, () => `regions bring in ahead: ${preload.join(', ') || 'nothing'}`);
   });
+}
+
+function labelsCommand(): Command {
+  const command = new Command('labels')
+    .description("say which experts the prompt classifier's labels stand for, in place of what was said before")
+    .argument('[labels...]', 'LABEL=NAME, LABEL=NAME@CHANNEL or LABEL=base; none for no map', labelPair, {});
+  return withWriterOptions(command).action(async (labels: Record<string, string>, flags: WriterFlags) => {
+    const { router } = await updateCatalogue(
+      openStore(flags.store),
+      (catalogue) => labelling(catalogue, labels),
+      await keysOf(flags),
+    );
+    print(
+      flags,
+      { labels: router?.labels ?? {} },
+      (result) =>
+        Object.entries(result.labels)
+          .map(([label, name]) => `${label} is answered by ${name}`)
+          .join('\n') || 'each label stands for the expert of its name',
+    );
+  });
+}
+
+function labelPair(text: string, pairs: Readonly<Record<string, string>>): Record<string, string> {
+  const { label, name } = /^(?<label>[^=]+)=(?<name>.+)$/.exec(text)?.groups ?? {};
+  if (label === undefined || name === undefined) throw new InvalidArgumentError('expected LABEL=NAME');
+  return { ...pairs, [label]: name };
 }
 
 async function changeChannel(
