@@ -87,7 +87,7 @@ rules:
     };
     const altered = { ...files, model: files.model.with(1_000, (files.model[1_000] ?? 0) ^ 1) };
     for (const [contents, detail] of [
-      [files, /^R2;/],
+      [files, /^R2, [0-9a-f]{12};/],
       [altered, /^bundled, because the one in R2 is no good: .* altered or truncated;/],
     ] as const) {
       const other = await start({ artifacts: routerObjects(files, contents) });

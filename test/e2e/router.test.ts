@@ -65,7 +65,7 @@ describe(`the router in ${DIR}`, () => {
       ((await (await fetch(`${edge.url}/health`)).json()) as { classifier: { status: string; detail?: string } })
         .classifier;
     await expect.poll(async () => (await status()).status, { timeout: 20_000 }).toMatch(/ready|failed/);
-    expect((await status()).detail).toMatch(/^R2;/);
+    expect((await status()).detail).toMatch(/^R2, [0-9a-f]{12};/);
   });
 
   it('gives there what it gives in Node', async () => {
