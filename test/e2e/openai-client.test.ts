@@ -214,7 +214,7 @@ describe('the openai client', () => {
       if ((chunk.choices[0]?.delta.content ?? '') !== '') break;
     }
     controller.abort();
-    await expect.poll(() => ended(requestId), { timeout: 5_000 }).toMatchObject({ outcome: 'client gone' });
+    await expect.poll(() => ended(requestId), { timeout: 20_000 }).toMatchObject({ outcome: 'client gone' });
     expect(ended(requestId)?.completion_tokens).toBeLessThan(MANY);
     expect(await system.running()).toBe(0);
   });
