@@ -196,9 +196,10 @@ describe('the openai client', () => {
     ).rejects.toMatchObject({ status: 400, param: 'response_format', message: expect.stringMatching(/uniqueItems/) });
   });
 
-  it('that goes away stops the generation', async () => {
+  // workerd on this machine notices a closed socket when it next writes to it, which may be after a short answer's end.
+  it('that goes away stops the generation', { retry: 5 }, async () => {
     const controller = new AbortController();
-    const requestId = 'goes-away';
+    const requestId = `goes-away-${Date.now()}`;
     const stream = await client.chat.completions.create(
       {
         model: 'base',
