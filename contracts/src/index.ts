@@ -8,6 +8,7 @@ export * from './decision/feedback.ts';
 export * from './decision/record.ts';
 export * from './delta.ts';
 export * from './digest.ts';
+export { FNV_OFFSET, fnv1a } from './fnv.ts';
 export * from './generation/chat.ts';
 export * from './generation/completions.ts';
 export type { GenerationFields } from './generation/fields.ts';

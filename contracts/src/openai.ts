@@ -41,13 +41,15 @@ export interface ErrorBody {
   };
 }
 
-export type ErrorType =
-  | 'invalid_request_error'
-  | 'authentication_error'
-  | 'permission_error'
-  | 'not_found_error'
-  | 'rate_limit_error'
-  | 'server_error';
+export const ERROR_TYPES = [
+  'invalid_request_error',
+  'authentication_error',
+  'permission_error',
+  'not_found_error',
+  'rate_limit_error',
+  'server_error',
+] as const;
+export type ErrorType = (typeof ERROR_TYPES)[number];
 
 const STATUS: Record<ErrorType, number> = {
   invalid_request_error: 400,

@@ -5,6 +5,7 @@
  * the bounds below, whatever the prompt.
  */
 
+import { FNV_OFFSET, fnv1a } from '../fnv.ts';
 import { isAscii } from './ascii.ts';
 
 /** Raised when anything below changes what a text gives: models made for another version are refused. */
@@ -43,7 +44,7 @@ function hashesOf(text: string): number[] {
   let before = 0;
   for (let i = 0; i < words.length; i += 2) {
     const [start = 0, end = 0] = [words[i], words[i + 1]];
-    if (i > 0) pairs.push(bucketOf(hashWord(fnv(before, SPACE_CODE), lower, start, end)));
+    if (i > 0) pairs.push(bucketOf(hashWord(fnv1a(before, SPACE_CODE), lower, start, end)));
     before = hashWord(FNV_OFFSET, lower, start, end);
     buckets.push(bucketOf(before));
   }
@@ -93,16 +94,10 @@ const NUMBER = /^\p{N}/u;
 /** Goes on with a hash. Numbers are all the same: their size says little about what is asked. */
 function hashWord(hash: number, text: string, start: number, end: number): number {
   const first = text.charCodeAt(start);
-  if (first < 128 ? KINDS[first] === DIGIT : NUMBER.test(text.slice(start, end))) return fnv(hash, ZERO_CODE);
+  if (first < 128 ? KINDS[first] === DIGIT : NUMBER.test(text.slice(start, end))) return fnv1a(hash, ZERO_CODE);
   let next = hash;
-  for (let i = start; i < end; i++) next = fnv(next, text.charCodeAt(i));
+  for (let i = start; i < end; i++) next = fnv1a(next, text.charCodeAt(i));
   return next;
-}
-
-/** FNV-1a (32 bits) over UTF-16 units. */
-const FNV_OFFSET = 0x811c9dc5;
-function fnv(hash: number, unit: number): number {
-  return Math.imul(hash ^ unit, 0x01000193);
 }
 
 /** Folded into buckets 1 … 65,535. */

@@ -2,6 +2,7 @@
  * Shares of requests that stay with whoever they fall to: the same key is on the same side each time, and another rule deals anew.
  */
 import { z } from 'zod';
+import { FNV_OFFSET, fnv1a } from '../fnv.ts';
 import { valueAt } from './body-value.ts';
 
 /** What requests are told apart by: `tenant`, `header NAME`, or a field of the body, `body PATH`. */
@@ -35,8 +36,8 @@ export function keyOf(by: string, { tenant, headers, body }: ShareFacts): string
 
 /** FNV-1a over UTF-16 units, then MurmurHash3's finaliser, since FNV's own high bits lag behind. */
 function hash(text: string): number {
-  let h = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  let h = FNV_OFFSET;
+  for (let i = 0; i < text.length; i++) h = fnv1a(h, text.charCodeAt(i));
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   return (h ^ (h >>> 16)) >>> 0;

@@ -1,6 +1,7 @@
 /**
  * W3C trace context (Recommendation of 2021, and the level 2 draft): a request's trace goes on to the region under a span of the edge's own.
  */
+import { toHex } from '@signpost/contracts';
 
 export interface TraceContext {
   /** 32 hex characters. */
@@ -44,8 +45,6 @@ function parse(text: string): { readonly traceId: string; readonly flags: number
   return { traceId: trace, flags: Number.parseInt(flags, 16) & (SAMPLED | RANDOM) };
 }
 
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
-
 /** Drawn for many requests at once: most of a draw's time is the call. */
 const pool = new Uint8Array(1_024);
 let left = 0;
@@ -57,7 +56,6 @@ function randomHex(bytes: number): string {
     left = pool.length;
   }
   left -= bytes;
-  let text = HEX[(pool[left] ?? 0) | 1] ?? '';
-  for (let i = left + 1; i < left + bytes; i++) text += HEX[pool[i] ?? 0];
-  return text;
+  pool[left] = (pool[left] ?? 0) | 1;
+  return toHex(pool.subarray(left, left + bytes));
 }

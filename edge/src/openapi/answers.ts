@@ -2,17 +2,18 @@
  * What the edge and its regions answer, as schemas: for the OpenAPI document alone, no answer is checked by them where it is served. Each is held to the type that
  * is written for it elsewhere.
  */
-import type {
-  ChatCompletion,
-  ChatCompletionChunk,
-  Completion,
-  DetokenizeResponse,
-  ErrorBody,
-  ModelList,
-  TokenizeResponse,
-  Usage,
+import {
+  type ChatCompletion,
+  type ChatCompletionChunk,
+  type Completion,
+  cacheSchema,
+  type DetokenizeResponse,
+  ERROR_TYPES,
+  type ErrorBody,
+  type ModelList,
+  type TokenizeResponse,
+  type Usage,
 } from '@signpost/contracts';
-import { cacheSchema } from '@signpost/contracts';
 import { z } from 'zod';
 
 const count = z.int().nonnegative();
@@ -147,14 +148,7 @@ export const modelList: z.ZodType<ModelList> = z.object({
 export const errorBody: z.ZodType<ErrorBody> = z.object({
   error: z.object({
     message: z.string(),
-    type: z.enum([
-      'invalid_request_error',
-      'authentication_error',
-      'permission_error',
-      'not_found_error',
-      'rate_limit_error',
-      'server_error',
-    ]),
+    type: z.enum(ERROR_TYPES),
     param: z.string().nullable(),
     code: z.string(),
   }),

@@ -4,6 +4,7 @@
  *
  * Known to one isolate, from what it sent where; a guess, since regions evict as they must. Prompts are kept as hashes alone.
  */
+import { FNV_OFFSET, fnv1a } from '@signpost/contracts';
 
 /** A mark each so many characters: some blocks of the regions' KV caches. Shorter prompts are not worth a way. */
 const MARK_CHARS = 1_024;
@@ -36,14 +37,14 @@ export function marksOf(owner: string, text: string): Marks {
 
 /** Two hashes of 32 bits at once: FNV-1a, and one that adds. Good enough for a guess; nothing is served by it. */
 class RunningHash {
-  #a = 0x811c9dc5;
+  #a = FNV_OFFSET;
   #b = 0x9dc5811c;
 
   add(text: string, start: number, end: number): void {
     let [a, b] = [this.#a, this.#b];
     for (let i = start; i < end; i++) {
       const unit = text.charCodeAt(i);
-      a = Math.imul(a ^ unit, 0x01000193);
+      a = fnv1a(a, unit);
       b = Math.imul(b + unit, 0x85ebca6b);
     }
     this.#a = a;

@@ -22,7 +22,7 @@ import { type PlanFacts, type PlannedRegion, planRegions } from '../plan/plan.ts
 import { type Marks, marksOf, type PrefixMemory } from '../plan/prefixes.ts';
 import type { Region } from '../plan/regions.ts';
 import type { RulesInForce } from '../rules/store.ts';
-import { misconfigured } from '../settings/settings.ts';
+import { misconfigured } from '../settings/misconfigured.ts';
 import type { AppPlace } from './place.ts';
 import { type ChosenModel, chooseVersions } from './versions.ts';
 

@@ -6,7 +6,7 @@
  */
 import { type RoutingRules, sha256 } from '@signpost/contracts';
 import { Cached } from '../cached.ts';
-import { misconfigured } from '../settings/settings.ts';
+import { misconfigured } from '../settings/misconfigured.ts';
 import { parseRulesText } from './parse.ts';
 
 export const RULES_KEY = 'routing.yaml';

@@ -76,8 +76,6 @@ export interface Settings {
   readonly records: RecordOptions & { readonly log: 'written' | 'left out' };
 }
 
-export { misconfigured };
-
 /** @throws ApiError (500, `misconfigured`) naming the variable. */
 export function readSettings(variables: Variables): Settings {
   const regions = parseVariable('REGIONS', regionsSchema, variables.REGIONS);
