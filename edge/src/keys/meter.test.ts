@@ -62,8 +62,14 @@ describe('a meter', () => {
         fc.array(step, { maxLength: 120 }),
         (limits, steps) => {
           const kept = new Kept();
-          let meter = new Meter(limits, kept);
+          // A meter knows no time before it is told one.
+          const meterAt = (time: number) => {
+            const made = new Meter(limits, kept);
+            made.standing(time);
+            return made;
+          };
           let now = NOON;
+          let meter = meterAt(now);
           const admitted: number[] = [];
           // An oracle that keeps everything.
           const charges: { day: number; tokens: number; until: number; id: string; isOpen: boolean }[] = [];
@@ -119,7 +125,7 @@ describe('a meter', () => {
                 return;
               }
               case 'restart':
-                meter = new Meter(limits, kept);
+                meter = meterAt(time);
                 return;
               default:
                 act satisfies never;
