@@ -251,11 +251,11 @@ describe('a stream', () => {
     await near.last.aborted;
   });
 
-  it('whose app left before anything was read has its region', async () => {
+  it('whose app left before it read anything has its region, and what was sent', async () => {
     near.respond = streaming(begun, 'stays');
     const { answer, told } = ask({ stream: true });
     await (await answer).response.body?.cancel();
-    expect(await told()).toMatchObject({ ending: 'left', regions: ['near'], usage: undefined });
+    expect(await told()).toMatchObject({ ending: 'left', regions: ['near'], usage: { completionTokens: 1 } });
   });
 
   it('blamed on the request half way is refused, and one that a region failed is broken', async () => {

@@ -35,7 +35,7 @@ import type { Waker } from './backends/waker.ts';
 import type { Cached } from './cached.ts';
 import type { Classifier } from './classify/classifier.ts';
 import type { HeardBeat } from './fleet/roll.ts';
-import { type Answer, forward } from './forward/forward.ts';
+import { type Answer, type ForwardOptions, forward } from './forward/forward.ts';
 import type { Outcome } from './forward/outcome.ts';
 import type { FleetHealth } from './forward/region-health.ts';
 import type { UpstreamRequest } from './forward/upstream.ts';
@@ -252,7 +252,7 @@ export class Gateway {
     }
     const ahead =
       serving.purpose === 'tokens' ? [] : resolution.ahead.filter((model) => allowsModel(admission.models, model));
-    const response = await this.#forward(
+    return this.#forward(
       {
         method: 'POST',
         path: serving.path,
@@ -270,14 +270,16 @@ export class Gateway {
       awake.map(({ region }) => region).filter((region) => serving.purpose === 'answer' || isOurs(region)),
       headers,
       account,
-      (outcome) => {
-        const region = outcome.regions.at(-1);
-        if (region !== undefined && outcome.ending !== 'refused') this.#prefixes.served(resolution.marks, region);
-        uses.ends(outcome);
-        admission.end(serving.charge(outcome));
+      {
+        onData: uses.onData,
+        onOutcome: (outcome) => {
+          const region = outcome.regions.at(-1);
+          if (region !== undefined && outcome.ending !== 'refused') this.#prefixes.served(resolution.marks, region);
+          uses.ends(outcome, context.waitUntil);
+          admission.end(serving.charge(outcome));
+        },
       },
     );
-    return uses.of(response, context.waitUntil);
   }
 
   /** An answer that was kept, or what the one to come is for beside its app. Says in `headers` what it found. */
@@ -480,7 +482,7 @@ export class Gateway {
     regions: Parameters<typeof forward>[1],
     headers: Record<string, string>,
     account: Account,
-    onOutcome: (outcome: Outcome) => void = () => undefined,
+    watch: Pick<ForwardOptions, 'onData' | 'onOutcome'> = {},
   ): Promise<Response> {
     const { settings, log, health } = this.#parts;
     const ends = account.forwards();
@@ -490,8 +492,9 @@ export class Gateway {
         ...settings,
         log,
         health,
+        onData: watch.onData,
         onOutcome: (outcome) => {
-          onOutcome(outcome);
+          watch.onOutcome?.(outcome);
           ends(outcome);
         },
       });

@@ -25,6 +25,8 @@ export interface ForwardOptions extends BackendSecrets {
   readonly log: (event: string, fields: Record<string, unknown>) => void;
   /** Told once how the answer ended, whatever became of it: at the end of a stream, or when its app goes. */
   readonly onOutcome?: (outcome: Outcome) => void;
+  /** Told what goes to the app: the data of each event, or the whole body. */
+  readonly onData?: ((data: string) => void) | undefined;
 }
 
 export interface Answer {
@@ -60,6 +62,7 @@ async function forwardWhole(
   try {
     const answer = await firstAnswer(request, regions, options, tally, request.signal);
     if (answer.kind === 'stream') throw new Error('a whole answer was asked for');
+    options.onData?.(answer.text);
     tally.answers(answer);
     return answer;
   } catch (error) {
@@ -93,6 +96,7 @@ async function forwardStream(
     throw error;
   }
   if (settled?.kind === 'whole') {
+    options.onData?.(settled.text);
     tally.answers(settled);
     return settled;
   }
@@ -106,6 +110,7 @@ async function forwardStream(
       tally,
       resume: (from, error) => resume(from, error),
       keepAliveMs: options.timeouts.keepAliveMs,
+      onData: options.onData ?? (() => undefined),
       onBreak: (region, error) => {
         if (!gone.signal.aborted) options.log('stream_broken', { region, path: request.path, reason: error.message });
       },

@@ -24,6 +24,8 @@ export interface RelayOptions {
   readonly onBreak: (region: string, error: Error) => void;
   /** Told of each region that came to its part's end, or broke. */
   readonly onEnd: (region: string, outcome: 'whole' | 'broken') => void;
+  /** Told the data of each event that goes to the app. */
+  readonly onData: (data: string) => void;
   /** How often the app hears something while nothing comes. */
   readonly keepAliveMs: number;
 }
@@ -31,50 +33,67 @@ export interface RelayOptions {
 const MAX_RESUMES = 5;
 const KEEP_ALIVE = ': keep-alive\n\n';
 
-/** @param begun the answer, which may be still to come: until it does, the app gets comments. */
+/**
+ * @param begun the answer, which may be still to come: until it does, the app gets comments.
+ * @param leave told where the app has gone; the region's work is to end then.
+ */
 export function relay(
   begun: StreamedAnswer | Promise<StreamedAnswer>,
   options: RelayOptions,
-  cancel: (reason: unknown) => void,
+  leave: (reason: unknown) => void,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
-  const pieces = answerText(begun, options);
-  let broken: Error | undefined;
-  let waits: LongWaits;
-  return new ReadableStream<Uint8Array>(
-    {
-      start(controller) {
-        waits = new LongWaits(options.keepAliveMs, () => controller.enqueue(encoder.encode(KEEP_ALIVE)));
-      },
-      async pull(controller) {
-        if (broken !== undefined) return controller.error(broken);
+  const { readable, writable } = createPipe();
+  const writer = writable.getWriter();
+  // Also where nothing is being written.
+  writer.closed.catch(leave);
+  const write = (text: string) =>
+    writer.write(encoder.encode(text)).catch((reason: unknown) => {
+      leave(reason);
+      throw new AppLeft();
+    });
+  const waits = new LongWaits(options.keepAliveMs, () => void write(KEEP_ALIVE).catch(() => {}));
+  void pump();
+  return readable;
+
+  async function pump(): Promise<void> {
+    try {
+      waits.begin();
+      for await (const text of answerText(begun, options)) {
+        waits.end();
+        await write(text);
         waits.begin();
-        try {
-          const piece = await pieces.next();
-          waits.end();
-          if (piece.done !== true) return controller.enqueue(encoder.encode(piece.value));
-          waits.stop();
-          controller.close();
-        } catch (error) {
-          waits.stop();
-          broken = error instanceof Error ? error : new Error(String(error));
-          const told = brokenStream(broken);
-          options.tally.breaks(told.code, told.status);
-          controller.enqueue(encoder.encode(eventOf(told.body())));
-        }
-      },
-      cancel(reason) {
-        waits.stop();
-        cancel(reason);
-      },
-    },
-    { highWaterMark: 0 },
-  );
+      }
+      // All has been said, if there is nobody any more to hear it.
+      await writer.close().catch(() => {});
+    } catch (error) {
+      if (error instanceof AppLeft) return;
+      const told = brokenStream(error instanceof Error ? error : new Error(String(error)));
+      options.tally.breaks(told.code, told.status);
+      await write(eventOf(told.body())).catch(() => {});
+      await writer.abort(error).catch(() => {});
+    } finally {
+      waits.stop();
+    }
+  }
+}
+
+class AppLeft extends Error {
+  override readonly name = 'AppLeft';
+}
+
+/**
+ * workerd's own pipe, where there is one: it fails its writer when the app has gone. A stream made in JavaScript isn't told where a write to the app's socket was
+ * what noticed it, nor is `request.signal`, and the region would work on.
+ */
+function createPipe(): TransformStream<Uint8Array, Uint8Array> {
+  const own = globalThis as { readonly IdentityTransformStream?: typeof TransformStream };
+  return new (own.IdentityTransformStream ?? TransformStream)();
 }
 
 async function* answerText(
   begun: StreamedAnswer | Promise<StreamedAnswer>,
-  { resumable: known, usage, tally, resume, onBreak, onEnd }: RelayOptions,
+  { resumable: known, usage, tally, resume, onBreak, onEnd, onData }: RelayOptions,
 ): AsyncGenerator<string> {
   let answer = await begun;
   for (let resumes = 0; ; resumes++) {
@@ -82,7 +101,7 @@ async function* answerText(
     const resumable = isOwn ? known : undefined;
     const pass = (data: string) => (isOwn ? (known ?? usage).pass(data) : usage.passForeign(data));
     try {
-      for await (const { text, data } of answer.events) {
+      for await (const { text, data } of eventsOf(answer, onEnd)) {
         if (data === DONE) tally.ends();
         if (data === undefined || data === DONE) {
           yield text;
@@ -92,15 +111,16 @@ async function* answerText(
         // What a region says it failed with another may be spared.
         if (error?.type === 'server_error' && resumable !== undefined) throw new Error(error.message);
         if (error !== undefined) tally.errs(error);
-        const passed = error === undefined ? passedOn(pass, data, text) : isOwn ? text : eventOf({ error });
-        if (passed !== undefined) yield passed;
+        const passed = error === undefined ? passedOn(pass, data) : isOwn ? data : JSON.stringify({ error });
+        if (passed === undefined) continue;
+        onData(passed);
+        yield passed === data ? text : `data: ${passed}\n\n`;
       }
       tally.ends();
-      return onEnd(answer.region, 'whole');
+      return;
     } catch (caught) {
       const error = caught instanceof Error ? caught : new Error(String(caught));
       answer.abort(error);
-      onEnd(answer.region, 'broken');
       if (resumable?.isComplete === true) {
         tally.ends();
         return yield `data: ${DONE}\n\n`;
@@ -117,10 +137,18 @@ async function* answerText(
   }
 }
 
+async function* eventsOf({ region, first, rest }: StreamedAnswer, onEnd: RelayOptions['onEnd']) {
+  let outcome: 'whole' | 'broken' = 'broken';
+  try {
+    yield first;
+    yield* rest;
+    outcome = 'whole';
+  } finally {
+    onEnd(region, outcome);
+  }
+}
+
 /** What isn't a chunk passes as it is. */
-function passedOn(pass: (data: string) => string | undefined, data: string, text: string): string | undefined {
-  if (!data.startsWith('{')) return text;
-  const passed = pass(data);
-  if (passed === data) return text;
-  return passed === undefined ? undefined : `data: ${passed}\n\n`;
+function passedOn(pass: (data: string) => string | undefined, data: string): string | undefined {
+  return data.startsWith('{') ? pass(data) : data;
 }

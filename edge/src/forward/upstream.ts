@@ -1,7 +1,7 @@
 /**
  * One request to one region, up to the first thing that answers it.
  */
-import { ApiError, type ErrorBody, type ErrorType, readText } from '@signpost/contracts';
+import { ApiError, ERROR_TYPES, type ErrorBody, readText } from '@signpost/contracts';
 import { type BackendSecrets, send, showsLifeEarly } from '../backends/backend.ts';
 import { isOurs, type Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
@@ -32,6 +32,8 @@ export interface WholeAnswer {
   readonly kind: 'whole';
   readonly region: string;
   readonly response: Response;
+  /** Its body. */
+  readonly text: string;
   /** Of an answer with tokens. */
   readonly usage: TokenUsage | undefined;
   /** Of an error. */
@@ -52,8 +54,10 @@ export interface StreamedAnswer {
   readonly begunAt: number;
   readonly status: number;
   readonly headers: Headers;
-  /** From the first that has data to the end of the stream. */
-  readonly events: AsyncGenerator<SseEvent>;
+  /** The first event that has data, */
+  readonly first: SseEvent;
+  /** and those after it, to the end of the stream. */
+  readonly rest: AsyncGenerator<SseEvent>;
   /** Ends the request; its reading fails with the reason. */
   readonly abort: (reason: unknown) => void;
 }
@@ -128,6 +132,7 @@ export async function ask(
       kind: 'whole',
       region: region.name,
       response: new Response(text, { status, headers }),
+      text,
       usage: ok ? usageIn(text) : undefined,
       errorCode: errorOf(text)?.code,
     };
@@ -155,16 +160,12 @@ export async function ask(
         begunAt: Date.now(),
         status: response.status,
         headers,
-        events: from(event, all),
+        first: event,
+        rest: all,
         abort: (reason) => controller.abort(reason),
       };
     }
   }
-}
-
-async function* from(first: SseEvent, rest: AsyncGenerator<SseEvent>): AsyncGenerator<SseEvent> {
-  yield first;
-  yield* rest;
 }
 
 /** Events to the stream's own, clean end: after `[DONE]`. @throws Error when it ends before, stalls or breaks; the `signal`'s reason. */
@@ -202,21 +203,12 @@ async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal
   }
 }
 
-const ERROR_TYPES: ReadonlySet<unknown> = new Set<ErrorType>([
-  'invalid_request_error',
-  'authentication_error',
-  'permission_error',
-  'not_found_error',
-  'rate_limit_error',
-  'server_error',
-]);
-
 /** The error in OpenAI's envelope, where there is one. Strangers have types of their own, and some the status for a code. */
 export function errorOf(json: string): ErrorBody['error'] | undefined {
   if (!json.startsWith('{"error"')) return undefined;
   try {
     const { error } = JSON.parse(json) as { readonly error: ErrorBody['error'] | null };
-    if (typeof error !== 'object' || error === null || ERROR_TYPES.has(error.type)) return error ?? undefined;
+    if (typeof error !== 'object' || error === null || ERROR_TYPES.includes(error.type)) return error ?? undefined;
     const code = Number(error.code);
     const type = code >= 400 && code < 500 ? 'invalid_request_error' : 'server_error';
     const isNamed = typeof error.code === 'string' && Number.isNaN(code);

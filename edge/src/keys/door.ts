@@ -33,7 +33,7 @@ export interface Guest {
 export interface Admission extends Guest {
   /** For the answer. */
   readonly headers: Readonly<Record<string, string>>;
-  /** To be told once how many tokens the answer came to, whatever became of it. */
+  /** To be told once how many tokens the answer came to, whatever became of it, while its request's context lives. */
   readonly end: (tokens: number) => void;
 }
 
@@ -104,19 +104,12 @@ export class Door {
   #hold(hash: string, lease: string, waitUntil: WaitUntil): (tokens: number) => void {
     const renew = () => waitUntil(this.#ask(hash, 'renew', (object) => object.renew(lease)));
     const timer = setInterval(renew, RENEW_MS);
-    let settled: (telling: Promise<unknown>) => void = () => {};
-    // Registered now: at its end its request may be over.
-    waitUntil(
-      new Promise((resolve) => {
-        settled = resolve;
-      }),
-    );
     let hasEnded = false;
     return (tokens) => {
       if (hasEnded) return;
       hasEnded = true;
       clearInterval(timer);
-      settled(this.#ask(hash, 'settle', (object) => object.settle(lease, tokens)));
+      waitUntil(this.#ask(hash, 'settle', (object) => object.settle(lease, tokens)));
     };
   }
 
