@@ -4,10 +4,11 @@
  */
 import { ApiError } from '@signpost/contracts';
 import { identifyAdministrator } from '../auth/keys.ts';
+import { dispatch, findRoute } from '../dispatch.ts';
 import type { Settings } from '../settings/settings.ts';
 import { type ConfigAdminParts, configRoutes } from './config-routes.ts';
 import { type KeyAdminParts, keyRoutes } from './key-routes.ts';
-import { type AdminRoute, matchPath } from './routes.ts';
+import type { AdminRoute } from './routes.ts';
 
 export const ADMIN_PATH = '/admin/';
 
@@ -34,20 +35,10 @@ export class Admin {
       );
     }
     const by = await identifyAdministrator(request.headers.get('authorization'), this.#administrators);
-    for (const { path, methods } of this.#routes) {
-      const id = matchPath(path, pathname);
-      if (id === undefined) continue;
-      const handler = Object.hasOwn(methods, request.method) ? methods[request.method] : undefined;
-      if (handler !== undefined) {
-        const response = await handler({ request, by, id, waitUntil });
-        response.headers.set('cache-control', 'no-store');
-        return response;
-      }
-      const allow = Object.keys(methods).join(', ');
-      return new ApiError('invalid_request_error', 'method_not_allowed', `${pathname} takes ${allow}`, {
-        status: 405,
-      }).toResponse({ allow });
-    }
-    throw new ApiError('not_found_error', 'unknown_path', `there is nothing at ${request.method} ${pathname}`);
+    const route = findRoute(this.#routes, pathname);
+    const call = { request, by, id: route?.id ?? '', waitUntil };
+    const response = await dispatch(route, { method: request.method, pathname }, call);
+    response.headers.set('cache-control', 'no-store');
+    return response;
   }
 }

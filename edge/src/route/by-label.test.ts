@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { catalogueObject } from '../../local/catalogues.ts';
 import type { Ask } from '../ask/ask.ts';
 import { Classifier } from '../classify/classifier.ts';
+import { PrefixMemory } from '../plan/prefixes.ts';
 import { parseRulesText } from '../rules/parse.ts';
 import { routeAsk } from './route.ts';
 
@@ -40,7 +41,7 @@ async function routed(then: string, probabilities: Record<string, number> | unde
     classifier,
     rules: { rules, source: 'bundled', version: '1', number: undefined, checkedAt: 0 },
     regions: [{ name: 'eu', url: 'https://eu.example' }],
-    known: { beats: [], catalogue, networkMs: () => undefined },
+    known: { beats: [], catalogue, networkMs: () => undefined, prefixes: new PrefixMemory(() => 0) },
     now: 0,
   });
   return resolution.kind === 'serve' ? resolution.model : resolution;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Ask } from '../ask/ask.ts';
 import { Classifier } from '../classify/classifier.ts';
+import { PrefixMemory } from '../plan/prefixes.ts';
 import { parseRulesText } from '../rules/parse.ts';
 import { routeAsk } from './route.ts';
 
@@ -50,7 +51,7 @@ async function routed(probabilities: Record<string, number>) {
     classifier,
     rules,
     regions: [{ name: 'eu', url: 'https://eu.example' }],
-    known: { beats: [], catalogue: undefined, networkMs: () => undefined },
+    known: { beats: [], catalogue: undefined, networkMs: () => undefined, prefixes: new PrefixMemory(() => 0) },
     now: 0,
   });
   return resolution.kind === 'serve' ? [resolution.model, resolution.ahead] : resolution;

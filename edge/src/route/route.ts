@@ -18,8 +18,9 @@ import {
 import type { Laps } from '../accounts/laps.ts';
 import { type Ask, CHARS_PER_TOKEN, type RuleChanges } from '../ask/ask.ts';
 import type { Classification, Classifier } from '../classify/classifier.ts';
-import { type PlanFacts, type PlannedRegion, planRegions } from '../plan/plan.ts';
-import { type Marks, marksOf, type PrefixMemory } from '../plan/prefixes.ts';
+import type { Known } from '../fleet/knowledge.ts';
+import { type PlannedRegion, planRegions } from '../plan/plan.ts';
+import { type Marks, marksOf } from '../plan/prefixes.ts';
 import type { Region } from '../plan/regions.ts';
 import type { RulesInForce } from '../rules/store.ts';
 import { misconfigured } from '../settings/misconfigured.ts';
@@ -31,11 +32,6 @@ export interface Asker {
   readonly tenant: string | undefined;
   readonly headers: { get(name: string): string | null };
   readonly place: AppPlace;
-}
-
-/** What this isolate knows of the regions, their experts, and what they have cached. */
-export interface Known extends Omit<PlanFacts, 'app' | 'load'> {
-  readonly prefixes?: PrefixMemory;
 }
 
 /** What became of a request: served by a model and regions, or refused by a rule. */
@@ -131,7 +127,7 @@ function resolve(
   const facts = { tenant, headers, body: ask.body };
   const chosen = chooseVersions(model, action.stickyBy ?? 'tenant', facts, known.catalogue);
   const marks = marksOf(`${tenant ?? ''}\n${chosen.name}\n${action.systemPrefix ?? ''}\n`, ask.text);
-  const cached = known.prefixes?.cachedChars(marks);
+  const cached = known.prefixes.cachedChars(marks);
   return {
     kind: 'serve',
     model,

@@ -1,0 +1,61 @@
+/**
+ * What this isolate knows of the regions and their experts, and of what it has sent where.
+ */
+import type { Catalogue } from '@signpost/contracts';
+import type { ForeignLoads } from '../backends/foreign-load.ts';
+import type { Waker } from '../backends/waker.ts';
+import type { Cached } from '../cached.ts';
+import type { FleetHealth } from '../forward/region-health.ts';
+import type { PlanFacts } from '../plan/plan.ts';
+import { PrefixMemory } from '../plan/prefixes.ts';
+import type { HeardBeat } from './roll.ts';
+
+export interface KnowledgeSources {
+  /** What regions have said of themselves. */
+  readonly fleet: Cached<readonly HeardBeat[]>;
+  /** Versions and sizes of experts; undefined where R2 has no catalogue. */
+  readonly catalogue: Cached<Catalogue | undefined>;
+  readonly health: FleetHealth;
+  /** How busy strangers' servers are. */
+  readonly foreignLoads: ForeignLoads;
+  readonly waker: Waker;
+}
+
+export interface Known extends Omit<PlanFacts, 'app' | 'load'> {
+  /** Of prompts: which region has their beginnings cached. */
+  readonly prefixes: PrefixMemory;
+}
+
+type WaitUntil = (promise: Promise<unknown>) => void;
+
+export class Knowledge {
+  readonly #sources: KnowledgeSources;
+  readonly #prefixes = new PrefixMemory(Date.now);
+
+  constructor(sources: KnowledgeSources) {
+    this.#sources = sources;
+  }
+
+  /** What regions have said lately. */
+  beats(waitUntil: WaitUntil): readonly HeardBeat[] {
+    return this.#sources.fleet.current(waitUntil) ?? [];
+  }
+
+  /** As it stands; where the catalogue isn't known yet, or only as it was long ago, the request that finds it so waits a moment for it. */
+  async recent(waitUntil: WaitUntil): Promise<Known> {
+    const { fleet, catalogue, health, foreignLoads, waker } = this.#sources;
+    const beats = fleet.current(waitUntil);
+    return {
+      beats: beats ?? [],
+      isAsleep: (region) => waker.isAsleep(region, beats),
+      catalogue: await catalogue.recent(waitUntil),
+      networkMs: (region) => health.of(region).networkMs(Date.now()),
+      foreignLoad: (region) => foreignLoads.of(region, waitUntil),
+      sinceAnsweredMs: (region) => {
+        const { answeredAt } = health.of(region);
+        return answeredAt === undefined ? undefined : Date.now() - answeredAt;
+      },
+      prefixes: this.#prefixes,
+    };
+  }
+}
