@@ -6,6 +6,7 @@ import type { standingView } from '../src/keys/limit-headers.ts';
 import type { KeyView } from '../src/keys/record.ts';
 import { type AdminFlags, adminCommand, callAdmin } from './admin-client.ts';
 import { table } from './table.ts';
+import { timeAhead } from './time.ts';
 
 interface CreateFlags extends AdminFlags {
   readonly tenant: string;
@@ -27,7 +28,7 @@ export function createKeyCommand(): Command {
     .option('--requests-per-minute <n>', 'in any sixty seconds (default: no limit)', whole)
     .option('--tokens-per-day <n>', 'of prompts and answers, by UTC days (default: no limit)', whole)
     .option('--concurrency <n>', 'answers under way at once (default: no limit)', whole)
-    .option('--expires <when>', 'after so long (90d, 12h, 30m) or at a time (2027-01-31T00:00:00Z)', time)
+    .option('--expires <when>', 'after so long (90d, 12h, 30m) or at a time (2027-01-31T00:00:00Z)', timeAhead)
     .option('--near <place>', 'where it is used: wnam enam sam weur eeur apac oc afr me (default: here)')
     .action(async (flags: CreateFlags) => {
       const { tenant, name, models, concurrency, near } = flags;
@@ -128,15 +129,4 @@ function whole(text: string): number {
   const digits = text.replace(/_/g, '');
   if (!/^[1-9]\d{0,11}$/.test(digits)) throw new InvalidArgumentError('expected a whole number above 0');
   return Number(digits);
-}
-
-const UNITS_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** As ISO time. */
-function time(text: string): string {
-  const { n, unit } = /^(?<n>\d{1,5})(?<unit>[mhd])$/.exec(text)?.groups ?? {};
-  const at = n === undefined ? Date.parse(text) : Date.now() + Number(n) * UNITS_MS[unit as keyof typeof UNITS_MS];
-  if (Number.isNaN(at))
-    throw new InvalidArgumentError('expected 90d, 12h, 30m, or a time such as 2027-01-31T00:00:00Z');
-  return new Date(at).toISOString();
 }

@@ -8,6 +8,7 @@ import { getConfigCommand, listVersionsCommand, putConfigCommand, rollBackComman
 import { exportCommand } from './feedback-command.ts';
 import { createKeyCommand, listKeysCommand, revokeKeyCommand, showKeyCommand } from './keys-command.ts';
 import { lintCommand, testCommand } from './routes-command.ts';
+import { shadowReportCommand } from './shadow-command.ts';
 
 const program = new Command('signpost').description('Work on what the edge does').version(manifest.version);
 program.command('routes').description('routing rules').addCommand(lintCommand()).addCommand(testCommand());
@@ -26,6 +27,7 @@ program
   .addCommand(putConfigCommand())
   .addCommand(listVersionsCommand())
   .addCommand(rollBackCommand());
+program.command('shadow').description('answers compared with another model’s').addCommand(shadowReportCommand());
 
 try {
   await program.parseAsync();

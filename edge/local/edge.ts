@@ -135,9 +135,19 @@ function unreachable(objects: object | undefined): Record<string, { className: s
 async function readBindings() {
   // Imported late: it is all of wrangler, and takes a second or two.
   const { unstable_getMiniflareWorkerOptions } = await import('wrangler');
-  const { compatibilityDate, compatibilityFlags, bindings, kvNamespaces, r2Buckets, durableObjects } =
-    unstable_getMiniflareWorkerOptions(WRANGLER_TOML).workerOptions;
-  return { compatibilityDate, compatibilityFlags, bindings, kvNamespaces, r2Buckets, durableObjects };
+  const options = unstable_getMiniflareWorkerOptions(WRANGLER_TOML).workerOptions;
+  const { compatibilityDate, compatibilityFlags, bindings, kvNamespaces, r2Buckets, durableObjects } = options;
+  const { queueProducers, queueConsumers } = options;
+  return {
+    compatibilityDate,
+    compatibilityFlags,
+    bindings,
+    kvNamespaces,
+    r2Buckets,
+    durableObjects,
+    queueProducers,
+    queueConsumers,
+  };
 }
 
 function variables(options: EdgeOptions): Record<string, string> {

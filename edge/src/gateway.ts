@@ -9,7 +9,6 @@ import { ADMIN_PATH, type Admin } from './admin/admin.ts';
 import { answerError } from './answer-error.ts';
 import { dispatch, findRoute, type Route } from './dispatch.ts';
 import { type HeartbeatParts, heartbeatListener } from './fleet/hear.ts';
-import { Knowledge, type KnowledgeSources } from './fleet/knowledge.ts';
 import { statusOf } from './fleet/status.ts';
 import type { Door } from './keys/door.ts';
 import { openapiText } from './openapi/document.ts';
@@ -17,10 +16,7 @@ import type { Handling, RequestContext } from './serve/handling.ts';
 import { Reception } from './serve/reception.ts';
 import { Service, type ServiceParts } from './serve/serve.ts';
 
-export interface GatewayParts
-  extends Omit<ServiceParts, 'reception' | 'knowledge'>,
-    KnowledgeSources,
-    Pick<HeartbeatParts, 'hear'> {
+export interface GatewayParts extends Omit<ServiceParts, 'reception'>, Pick<HeartbeatParts, 'hear'> {
   /** Lets requests in by their keys. */
   readonly door: Door;
   readonly admin: Admin;
@@ -36,9 +32,8 @@ export class Gateway {
 
   constructor(parts: GatewayParts) {
     this.#parts = parts;
-    const knowledge = new Knowledge(parts);
     const reception = new Reception(parts);
-    const service = new Service({ ...parts, knowledge, reception });
+    const service = new Service({ ...parts, reception });
     const hear = heartbeatListener(parts);
     const { settings, feedback, metrics } = parts;
     this.#routes = [
@@ -61,7 +56,7 @@ export class Gateway {
       },
       { path: '/metrics', methods: { GET: ({ request }) => answerMetrics(request, settings, metrics) } },
       { path: HEARTBEAT_PATH, methods: { POST: ({ request }) => hear(request) } },
-      { path: '/health', methods: { GET: ({ waitUntil }) => statusOf({ ...parts, knowledge }, waitUntil) } },
+      { path: '/health', methods: { GET: ({ waitUntil }) => statusOf(parts, waitUntil) } },
       {
         path: '/openapi.json',
         methods: {

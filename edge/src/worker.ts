@@ -19,6 +19,7 @@ import { readConfig } from './config/kv.ts';
 import { readRecorded } from './config/recorded.ts';
 import { configKeeper } from './config/stub.ts';
 import type { Fleet } from './fleet/fleet-object.ts';
+import { Knowledge } from './fleet/knowledge.ts';
 import { FleetHealth } from './forward/region-health.ts';
 import { Gateway } from './gateway.ts';
 import { Door } from './keys/door.ts';
@@ -28,6 +29,11 @@ import { KeyRegistry } from './keys/registry.ts';
 import { keyIndex, keyObject } from './keys/stubs.ts';
 import { RULES_MAX_AGE_MS, RulesStore } from './rules/store.ts';
 import { readSettings, type Variables } from './settings/settings.ts';
+import { ShadowCaster } from './shadow/caster.ts';
+import type { Comparison } from './shadow/compare.ts';
+import type { ShadowJob } from './shadow/job.ts';
+import { keepComparison, readComparisons } from './shadow/keep.ts';
+import { ShadowRunner } from './shadow/runner.ts';
 
 interface Env extends Variables {
   /** Holds `routing.yaml`. */
@@ -43,6 +49,8 @@ interface Env extends Variables {
   /** One for each managed API key. */
   readonly KEYS: DurableObjectNamespace<ApiKey>;
   readonly KEY_INDEX: DurableObjectNamespace<KeyIndex>;
+  /** Takes answers that are to be compared with another model's. */
+  readonly SHADOWS: Queue<ShadowJob>;
   /** Versions of what CONFIG holds. */
   readonly CONFIG_LOG: DurableObjectNamespace<ConfigLog>;
 }
@@ -56,7 +64,12 @@ export { ApiKey } from './keys/key-object.ts';
 const FLEET_MAX_AGE_MS = 1_000;
 const CATALOGUE_MAX_AGE_MS = 10_000;
 
-let gateway: Gateway | undefined;
+interface Edge {
+  readonly gateway: Gateway;
+  readonly shadows: ShadowRunner;
+}
+
+let edge: Edge | undefined;
 
 export default {
   async fetch(request, env, context): Promise<Response> {
@@ -65,12 +78,31 @@ export default {
     response.headers.set('x-request-id', requestId);
     return response;
   },
-} satisfies ExportedHandler<Env>;
+
+  /** Answers to be compared with another model's. */
+  async queue(batch, env, context): Promise<void> {
+    edge ??= createEdge(env);
+    const { shadows } = edge;
+    const waitUntil = (promise: Promise<unknown>) => context.waitUntil(promise);
+    await Promise.all(
+      batch.messages.map(async (message) => {
+        try {
+          const result = await shadows.run(message.body, message.attempts, waitUntil);
+          if (result.kind === 'done') message.ack();
+          else message.retry({ delaySeconds: result.seconds });
+        } catch (error) {
+          log('shadow_not_kept', { reason: error instanceof Error ? error.message : String(error) });
+          message.retry();
+        }
+      }),
+    );
+  },
+} satisfies ExportedHandler<Env, unknown>;
 
 async function answer(request: Request, env: Env, context: ExecutionContext, requestId: string): Promise<Response> {
   try {
-    gateway ??= createGateway(env);
-    return await gateway.handle(request, {
+    edge ??= createEdge(env);
+    return await edge.gateway.handle(request, {
       cf: request.cf,
       requestId,
       waitUntil: (promise) => context.waitUntil(promise),
@@ -81,7 +113,7 @@ async function answer(request: Request, env: Env, context: ExecutionContext, req
 }
 
 /** @throws ApiError (`misconfigured`) */
-function createGateway(env: Env): Gateway {
+function createEdge(env: Env): Edge {
   const settings = readSettings(env);
   const now = () => Date.now();
   // Made for each use: a stub is good for the request that made it.
@@ -99,45 +131,12 @@ function createGateway(env: Env): Gateway {
     now,
     log,
   });
-  return new Gateway({
-    settings,
-    log,
-    rules,
-    classifier,
+  const decisions = () => env.DECISIONS.getByName('decisions');
+  const waker = new Waker({ ...settings, mayWake: async (region) => object().mayWake(region), now, log });
+  const knowledge = new Knowledge({
     health,
+    waker,
     foreignLoads: new ForeignLoads({ ...settings, now, log }),
-    waker: new Waker({ ...settings, mayWake: async (region) => object().mayWake(region), now, log }),
-    ...openAccounts({
-      settings,
-      rules,
-      classifier,
-      health,
-      now,
-      log,
-      object: () => env.DECISIONS.getByName('decisions'),
-      analytics: env.ANALYTICS,
-      writeLine: (json) => console.log(json),
-    }),
-    door: new Door({
-      key: (hash) => keyObject(env.KEYS, hash),
-      whenUnreachable: settings.whenKeyUnreachable,
-      now,
-      log,
-    }),
-    admin: new Admin({
-      settings,
-      keys: new KeyRegistry({
-        index: keyIndex(env.KEY_INDEX),
-        key: (hash, near) => keyObject(env.KEYS, hash, near),
-        now,
-      }),
-      rules,
-      bundledRules,
-      config: configKeeper(env.CONFIG_LOG),
-      recorded: (limit) => readRecorded(env.DECISIONS.getByName('decisions'), limit),
-      now,
-      log,
-    }),
     // Copies: what comes over RPC is to be disposed of.
     fleet: new Cached({
       name: 'fleet',
@@ -154,9 +153,54 @@ function createGateway(env: Env): Gateway {
       now,
       log,
     }),
+  });
+  const { counts, ...accounts } = openAccounts({
+    settings,
+    rules,
+    classifier,
+    health,
+    now,
+    log,
+    object: decisions,
+    analytics: env.ANALYTICS,
+    writeLine: (json) => console.log(json),
+  });
+  const gateway = new Gateway({
+    settings,
+    log,
+    rules,
+    classifier,
+    health,
+    waker,
+    knowledge,
+    ...accounts,
+    door: new Door({
+      key: (hash) => keyObject(env.KEYS, hash),
+      whenUnreachable: settings.whenKeyUnreachable,
+      now,
+      log,
+    }),
+    admin: new Admin({
+      settings,
+      keys: new KeyRegistry({
+        index: keyIndex(env.KEY_INDEX),
+        key: (hash, near) => keyObject(env.KEYS, hash, near),
+        now,
+      }),
+      rules,
+      bundledRules,
+      config: configKeeper(env.CONFIG_LOG),
+      recorded: (limit) => readRecorded((page, before) => decisions().recent(page, before), limit),
+      comparisons: (limit) => readComparisons((page, before) => decisions().comparisons(page, before), limit),
+      now,
+      log,
+    }),
     answers: new AnswerCache({ open: () => caches.open('answers'), now, log }),
+    shadows: new ShadowCaster({ send: (job) => env.SHADOWS.send(job), counts, dice: Math.random, now, log }),
     hear: async (beat) => object().hear(beat),
   });
+  const keep = (comparison: Comparison) => keepComparison(decisions(), comparison);
+  return { gateway, shadows: new ShadowRunner({ settings, knowledge, health, keep, log }) };
 }
 
 function log(event: string, fields: Record<string, unknown>): void {

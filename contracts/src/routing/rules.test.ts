@@ -103,6 +103,16 @@ describe('parseRoutingRules', () => {
       /rules\[0\]\.then\.mixture: `total` is no multiple/,
     ],
     [
+      'a shadow of what the app names',
+      { name: 'a', when: { model: 'x' }, then: { model: 'math', shadow: { model: 'requested' } } },
+      /rules\[0\]\.then\.shadow\.model: name an expert/,
+    ],
+    [
+      'a shadow of what answers anyway',
+      { name: 'a', when: { model: 'x' }, then: { model: 'math', shadow: { model: 'math' } } },
+      /rules\[0\]\.then\.shadow\.model: is the model that answers/,
+    ],
+    [
       'a cache of no time',
       { name: 'a', when: { model: 'x' }, then: { model: 'math', cache: { seconds: 0 } } },
       /rules\[0\]\.then\.cache\.seconds/,

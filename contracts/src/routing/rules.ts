@@ -132,6 +132,16 @@ export const cacheSchema = z.strictObject({
 });
 export type CacheRule = z.output<typeof cacheSchema>;
 
+export const shadowSchema = z.strictObject({
+  /** What is asked beside what answers; its answer is compared and thrown away. */
+  model: fixedModelSchema,
+  /** Share of the rule's requests, drawn anew for each. */
+  percent: percentage.default(100),
+  /** Regions that may be asked; all when left out. */
+  regions: z.array(z.string().min(1)).min(1).optional(),
+});
+export type ShadowRule = z.output<typeof shadowSchema>;
+
 /** What every action that answers may say beside its model. */
 const beside = {
   /** Regions allowed; all when left out. */
@@ -141,6 +151,7 @@ const beside = {
   /** Which requests get the same version of a channel that several share (a canary); those of a tenant when left out. */
   stickyBy: shareKeySchema.optional(),
   cache: cacheSchema.optional(),
+  shadow: shadowSchema.optional(),
 };
 
 const actionSchema = z.union(
@@ -169,7 +180,7 @@ const actionSchema = z.union(
   ],
   {
     error:
-      'expected { model, … }, { split, by?, … } or { mixture, otherwise, … }, with regions?, limits?, systemPrefix?, stickyBy? and cache?; or { refuse }',
+      'expected { model, … }, { split, by?, … } or { mixture, otherwise, … }, with regions?, limits?, systemPrefix?, stickyBy?, cache? and shadow?; or { refuse }',
   },
 );
 export type Action = z.output<typeof actionSchema>;
@@ -200,6 +211,12 @@ export const routingRulesSchema = z
       const issue = otherwiseIssue(rule.then);
       if (issue !== undefined)
         context.addIssue({ code: 'custom', path: ['rules', i, 'then', 'otherwise'], message: issue });
+      if (comparesWithItself(rule.then))
+        context.addIssue({
+          code: 'custom',
+          path: ['rules', i, 'then', 'shadow', 'model'],
+          message: 'is the model that answers; name another, another version of it, or other regions',
+        });
       const { path } = rule.when ?? {};
       if (
         'systemPrefix' in rule.then &&
@@ -238,6 +255,11 @@ function otherwiseIssue(action: Action): string | undefined {
   return action.model !== 'label' && action.otherwise !== undefined
     ? 'goes with `model: label` or `mixture` alone: this model always answers'
     : undefined;
+}
+
+function comparesWithItself(action: Action): boolean {
+  if (!('model' in action) || action.shadow === undefined) return false;
+  return action.shadow.model === action.model && action.shadow.regions === undefined;
 }
 
 export type RoutingRules = z.output<typeof routingRulesSchema>;

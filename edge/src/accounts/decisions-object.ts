@@ -1,17 +1,19 @@
 /**
- * The Durable Object that every isolate tells what happened: one for all. It keeps the latest records and the feedback on them in SQLite, bounded by number, bytes and
+ * The Durable Object that every isolate tells what happened: one for all. It keeps the latest records, the feedback on them, and comparisons with shadows in SQLite, bounded by number, bytes and
  * age, and sums the counts for `GET /metrics`.
  */
 import { DurableObject } from 'cloudflare:workers';
 import { type DecisionRecord, type Feedback, feedbackSchema } from '@signpost/contracts';
 import type { Judgement } from './feedback.ts';
 import { Ledger } from './ledger.ts';
-import type { Batch } from './outbox.ts';
+import type { Batch, KeptRecord } from './outbox.ts';
 import type { Increments } from './series.ts';
 
 const MAX_RECORDS = 10_000;
 const MAX_RECORD_BYTES = 64 * 1024 * 1024;
 const MAX_AGE_MS = 7 * 24 * 60 * 60 * 1000;
+const MAX_COMPARISONS = 10_000;
+const MAX_COMPARISON_BYTES = 64 * 1024 * 1024;
 const MAX_FEEDBACK = 50_000;
 const MAX_FEEDBACK_BYTES = 128 * 1024 * 1024;
 /** Counts that a crash may lose. */
@@ -21,11 +23,14 @@ const MAX_PAGE_CHARS = 8 * 1024 * 1024;
 
 const TABLES = `
 CREATE TABLE IF NOT EXISTS decisions (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, tenant TEXT NOT NULL, at INTEGER NOT NULL, json TEXT NOT NULL, UNIQUE (id, tenant, at));
+CREATE TABLE IF NOT EXISTS shadows (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, tenant TEXT NOT NULL, at INTEGER NOT NULL, json TEXT NOT NULL, UNIQUE (id, tenant, at));
 CREATE TABLE IF NOT EXISTS feedback (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, tenant TEXT NOT NULL, json TEXT NOT NULL, UNIQUE (id, tenant));
 CREATE TABLE IF NOT EXISTS counts (one INTEGER PRIMARY KEY CHECK (one = 1), json TEXT NOT NULL);
 `;
 
-type Table = 'decisions' | 'feedback';
+/** Of what is kept by its time. */
+type TimedTable = 'decisions' | 'shadows';
+type Table = TimedTable | 'feedback';
 
 export interface Page<T> {
   readonly items: T[];
@@ -44,24 +49,19 @@ export class Decisions extends DurableObject {
     this.#sql.exec(TABLES);
     const [saved] = this.#sql.exec<{ json: string }>('SELECT json FROM counts').toArray();
     this.#ledger = new Ledger(saved === undefined ? [] : (JSON.parse(saved.json) as Increments));
-    this.#held = { decisions: this.#measure('decisions'), feedback: this.#measure('feedback') };
+    this.#held = {
+      decisions: this.#measure('decisions'),
+      shadows: this.#measure('shadows'),
+      feedback: this.#measure('feedback'),
+    };
   }
 
   /** What an isolate has to tell. */
   async tell(batch: Batch): Promise<void> {
     this.ctx.storage.transactionSync(() => {
-      for (const { id, tenant, at, json } of batch.records) {
-        const { rowsWritten } = this.#sql.exec(
-          'INSERT OR IGNORE INTO decisions (id, tenant, at, json) VALUES (?, ?, ?, ?)',
-          id,
-          tenant ?? '',
-          at,
-          json,
-        );
-        if (rowsWritten > 0) this.#hold('decisions', 1, json.length);
-      }
+      for (const record of batch.records) this.#insert('decisions', record);
       this.#trim('decisions', MAX_RECORDS, MAX_RECORD_BYTES);
-      this.#forgetOlder(Date.now() - MAX_AGE_MS);
+      this.#forgetOlder('decisions', Date.now() - MAX_AGE_MS);
     });
     this.#ledger.hear(batch, Date.now());
     await this.#saveLater();
@@ -69,10 +69,23 @@ export class Decisions extends DurableObject {
 
   /** The latest records as JSON, the newest first. @param before as the page before it said. */
   recent(limit: number, before = Number.MAX_SAFE_INTEGER): Page<string> {
-    return this.#page(
-      this.#sql.exec<Row>('SELECT seq, json FROM decisions WHERE seq < ? ORDER BY seq DESC LIMIT ?', before, limit + 1),
-      limit,
-    );
+    return this.#latest('decisions', limit, before);
+  }
+
+  /** Keeps a comparison of an answer with its shadow. Told twice, it is kept, and counted, once. */
+  async compared(record: KeptRecord, counted: { readonly rule: string; readonly result: string }): Promise<void> {
+    this.ctx.storage.transactionSync(() => {
+      if (!this.#insert('shadows', record)) return;
+      this.#ledger.add('signpost_shadow_comparisons_total', { ...counted });
+      this.#trim('shadows', MAX_COMPARISONS, MAX_COMPARISON_BYTES);
+      this.#forgetOlder('shadows', Date.now() - MAX_AGE_MS);
+    });
+    await this.#saveLater();
+  }
+
+  /** The latest comparisons as JSON, the newest first. @param before as the page before it said. */
+  comparisons(limit: number, before = Number.MAX_SAFE_INTEGER): Page<string> {
+    return this.#latest('shadows', limit, before);
   }
 
   /** Keeps what is said of a decision, in place of what was said before; undefined where there is no such decision of this tenant's. */
@@ -150,6 +163,29 @@ export class Decisions extends DurableObject {
     await this.ctx.storage.setAlarm(Date.now() + SAVE_MS);
   }
 
+  /** @returns whether it is new. */
+  #insert(table: TimedTable, { id, tenant, at, json }: KeptRecord): boolean {
+    const { rowsWritten } = this.#sql.exec(
+      `INSERT OR IGNORE INTO ${table} (id, tenant, at, json) VALUES (?, ?, ?, ?)`,
+      id,
+      tenant ?? '',
+      at,
+      json,
+    );
+    if (rowsWritten === 0) return false;
+    this.#hold(table, 1, json.length);
+    return true;
+  }
+
+  #latest(table: TimedTable, limit: number, before: number): Page<string> {
+    const rows = this.#sql.exec<Row>(
+      `SELECT seq, json FROM ${table} WHERE seq < ? ORDER BY seq DESC LIMIT ?`,
+      before,
+      limit + 1,
+    );
+    return this.#page(rows, limit);
+  }
+
   #measure(table: Table): { rows: number; chars: number } {
     return this.#sql
       .exec<{ rows: number; chars: number }>(
@@ -178,18 +214,15 @@ export class Decisions extends DurableObject {
     }
   }
 
-  #forgetOlder(at: number): void {
+  #forgetOlder(table: TimedTable, at: number): void {
     // By their order, which is nearly that of their time: an index on time would cost a row written with each.
     for (;;) {
       const [oldest] = this.#sql
-        .exec<{ seq: number; at: number }>('SELECT seq, at FROM decisions ORDER BY seq LIMIT 1')
+        .exec<{ seq: number; at: number }>(`SELECT seq, at FROM ${table} ORDER BY seq LIMIT 1`)
         .toArray();
       if (oldest === undefined || oldest.at >= at) return;
-      this.#hold(
-        'decisions',
-        -1,
-        -charsOf(this.#sql.exec<Row>('DELETE FROM decisions WHERE seq = ? RETURNING seq, json', oldest.seq).toArray()),
-      );
+      const gone = this.#sql.exec<Row>(`DELETE FROM ${table} WHERE seq = ? RETURNING seq, json`, oldest.seq).toArray();
+      this.#hold(table, -1, -charsOf(gone));
     }
   }
 

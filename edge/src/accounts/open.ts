@@ -40,6 +40,7 @@ const SETTLE_MS = 2 * FLUSH_MS;
 
 export function openAccounts(options: OpenOptions): {
   readonly accounts: Accounts;
+  readonly counts: SeriesCounts;
   readonly feedback: FeedbackOptions;
   readonly metrics: () => Promise<string>;
 } {
@@ -61,6 +62,7 @@ export function openAccounts(options: OpenOptions): {
   };
   return {
     accounts: new Accounts({ ...settings.records, counts, outbox, publish, now }),
+    counts,
     feedback: {
       store: {
         judge: (judgement) => object().judge(judgement),

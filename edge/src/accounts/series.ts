@@ -32,6 +32,14 @@ export const METRICS = {
   },
   signpost_decisions_dropped_total: { kind: 'counter', help: 'Decision records that were lost, by reason' },
   signpost_feedback_total: { kind: 'counter', help: 'Feedback by verdict' },
+  signpost_shadows_total: {
+    kind: 'counter',
+    help: 'Answers of rules with a shadow, by rule and what became of them: queued, unread (not one text), too_large, lost',
+  },
+  signpost_shadow_comparisons_total: {
+    kind: 'counter',
+    help: 'Comparisons of answers with their shadows, by rule and result: same, different, failed',
+  },
   signpost_series_dropped_total: { kind: 'counter', help: 'Increments of series beyond the most that are kept' },
   signpost_decisions: { kind: 'gauge', help: 'Decision records at hand' },
   signpost_decisions_bytes: { kind: 'gauge', help: 'Their size' },

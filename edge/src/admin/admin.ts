@@ -9,10 +9,11 @@ import type { Settings } from '../settings/settings.ts';
 import { type ConfigAdminParts, configRoutes } from './config-routes.ts';
 import { type KeyAdminParts, keyRoutes } from './key-routes.ts';
 import type { AdminRoute } from './routes.ts';
+import { type ShadowAdminParts, shadowRoutes } from './shadow-routes.ts';
 
 export const ADMIN_PATH = '/admin/';
 
-export interface AdminParts extends KeyAdminParts, ConfigAdminParts {
+export interface AdminParts extends KeyAdminParts, ConfigAdminParts, ShadowAdminParts {
   readonly settings: Pick<Settings, 'administrators' | 'regions'>;
 }
 
@@ -22,7 +23,7 @@ export class Admin {
 
   constructor(parts: AdminParts) {
     this.#administrators = parts.settings.administrators;
-    this.#routes = [...keyRoutes(parts), ...configRoutes(parts)];
+    this.#routes = [...keyRoutes(parts), ...configRoutes(parts), ...shadowRoutes(parts)];
   }
 
   /** @throws ApiError (401) for all but administrators, (404) for what there is not. */

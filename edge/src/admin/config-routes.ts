@@ -8,6 +8,7 @@ import type { ConfigPut, ConfigPutResult, ConfigText, ConfigVersion } from '../c
 import { parseRulesText } from '../rules/parse.ts';
 import { type RulesInForce, type RulesStore, versionOf } from '../rules/store.ts';
 import type { Settings } from '../settings/settings.ts';
+import { parseQuery } from './query.ts';
 import type { AdminCall, AdminRoute } from './routes.ts';
 
 /** Versions of `routing.yaml`, wherever they are kept. */
@@ -224,14 +225,6 @@ function conflict(expected: number, latest: number): ApiError {
     `the rules are at version ${latest}, not ${expected}: somebody has changed them; look at theirs (GET /admin/config) and try again`,
     { status: 412 },
   );
-}
-
-function parseQuery<T>(name: string, schema: z.ZodType<T>, text: string): T {
-  const parsed = schema.safeParse(text);
-  if (parsed.success) return parsed.data;
-  throw new ApiError('invalid_request_error', 'invalid_value', `${name}: ${parsed.error.issues[0]?.message}`, {
-    param: name,
-  });
 }
 
 function etagOf(version: number): string {

@@ -135,12 +135,10 @@ describe('rules tried on a record', () => {
 it('records are read page by page, as many as are wanted, and without those that tell nothing', async () => {
   const all = Array.from({ length: 1_200 }, (_, i) => ({ ...record(rulesOf(), {}, {}), id: String(i) }));
   const pages: (number | undefined)[] = [];
-  const records = {
-    recent: async (limit: number, before = 0) => {
-      pages.push(before);
-      const items = all.slice(before, before + limit).map((one) => JSON.stringify(one));
-      return { items, next: before + limit < all.length ? before + limit : undefined };
-    },
+  const records = async (limit: number, before = 0) => {
+    pages.push(before);
+    const items = all.slice(before, before + limit).map((one) => JSON.stringify(one));
+    return { items, next: before + limit < all.length ? before + limit : undefined };
   };
   expect((await readRecorded(records, 600)).map(({ id }) => id)).toEqual(all.slice(0, 600).map(({ id }) => id));
   expect(pages).toEqual([0, 500]);

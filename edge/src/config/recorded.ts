@@ -3,27 +3,16 @@
  */
 import { type BodyTest, type DecisionRecord, factsOf } from '@signpost/contracts';
 import { isRecordedField, MAX_FIELDS } from '../accounts/facts.ts';
+import { pagesOf, type ReadPage } from '../accounts/pages.ts';
 import type { RecordedRequest } from './dry-run.ts';
 
-/** Where records are kept, the newest first, as JSON. */
-export interface Records {
-  recent(
-    limit: number,
-    before?: number,
-  ): Promise<{ readonly items: readonly string[]; readonly next: number | undefined }>;
-}
-
-const PAGE = 500;
-
-/** The latest `limit` of which anything can be told. */
-export async function readRecorded(records: Records, limit: number): Promise<RecordedRequest[]> {
+/** The latest `limit` of which anything can be told. @param read pages of records as JSON */
+export async function readRecorded(read: ReadPage, limit: number): Promise<RecordedRequest[]> {
   const found: RecordedRequest[] = [];
-  let before: number | undefined;
-  do {
-    const { items, next } = await records.recent(PAGE, before);
+  for await (const items of pagesOf(read)) {
     found.push(...items.flatMap((json) => recordedRequest(JSON.parse(json) as DecisionRecord) ?? []));
-    before = next;
-  } while (before !== undefined && found.length < limit);
+    if (found.length >= limit) break;
+  }
   return found.slice(0, limit);
 }
 

@@ -11,6 +11,7 @@ import {
   ERROR_TYPES,
   type ErrorBody,
   type ModelList,
+  shadowSchema,
   type TokenizeResponse,
   type Usage,
 } from '@signpost/contracts';
@@ -212,6 +213,7 @@ export const route = z.object({
     )
     .nullable(),
   cache: z.object({ bypass: z.string().nullable(), ...cacheSchema.partial().shape }).nullable(),
+  shadow: shadowSchema.nullable(),
   refused: z.string().nullable(),
   max_tokens: count.nullable(),
   ahead: z.array(z.string()),

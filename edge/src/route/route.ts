@@ -13,6 +13,7 @@ import {
   formatModelName,
   Problem,
   parseModelName,
+  type ShadowRule,
   softMixture,
 } from '@signpost/contracts';
 import type { Laps } from '../accounts/laps.ts';
@@ -42,6 +43,7 @@ type Resolution =
       /** Its versions, and how regions are asked for them. */
       readonly chosen: ChosenModel;
       readonly cache: CacheRule | undefined;
+      readonly shadow: ShadowRule | undefined;
       readonly changes: RuleChanges;
       readonly plan: readonly PlannedRegion[];
       /** Of the prompt's beginnings: the region that answers has them cached. */
@@ -134,6 +136,7 @@ function resolve(
     chosen,
     marks,
     cache: action.cache,
+    shadow: action.shadow,
     changes: { maxTokens: action.limits?.maxTokens, systemPrefix: action.systemPrefix },
     plan: planRegions(regions, action.regions, {
       ...known,

@@ -18,7 +18,8 @@ export function parseRulesText(text: string, where: string, regions?: readonly s
   const rules = parseRoutingRules(value, where);
   if (regions === undefined) return rules;
   for (const { name, then } of rules.rules) {
-    const unknown = 'regions' in then ? then.regions?.find((region) => !regions.includes(region)) : undefined;
+    const named = 'refuse' in then ? [] : [...(then.regions ?? []), ...(then.shadow?.regions ?? [])];
+    const unknown = named.find((region) => !regions.includes(region));
     if (unknown !== undefined)
       throw new Problem(
         `${where}: rule "${name}" names region "${unknown}", which is not configured (REGIONS has ${regions.join(', ')})`,

@@ -5,7 +5,7 @@ import { ApiError, type ModelCard, type ModelList, PREFETCH_HEADER } from '@sign
 import type { AnswerCache } from '../answers/cache.ts';
 import { cacheability } from '../answers/cacheable.ts';
 import { AnswerUses } from '../answers/uses.ts';
-import { type GenerationPath, type RuleChanges, readAsk, upstreamFields } from '../ask/ask.ts';
+import { type Ask, type GenerationPath, type RuleChanges, readAsk, upstreamFields } from '../ask/ask.ts';
 import { readTokensAsk, type TokensPath, tokensFields } from '../ask/tokens.ts';
 import type { Caller } from '../auth/keys.ts';
 import { strangersModels } from '../backends/models.ts';
@@ -26,6 +26,7 @@ import { routingHeaders } from '../route/headers.ts';
 import { type Asker, type Routing, routeAsk, type ServedResolution } from '../route/route.ts';
 import type { RulesStore } from '../rules/store.ts';
 import type { Settings } from '../settings/settings.ts';
+import type { ShadowCaster } from '../shadow/caster.ts';
 import { askerOf, type Handling, passedOn, withHeaders } from './handling.ts';
 import type { Reception } from './reception.ts';
 
@@ -38,12 +39,13 @@ export interface ServiceParts {
   readonly health: FleetHealth;
   readonly waker: Waker;
   readonly answers: AnswerCache;
+  readonly shadows: ShadowCaster;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
 }
 
 /** A request that goes to a region. */
 interface Serving {
-  readonly ask: Parameters<typeof routeAsk>[0];
+  readonly ask: Ask;
   readonly path: string;
   readonly delivery: UpstreamRequest['delivery'];
   /** What the key's limits change in the request beside the rules: what is kept of its answer is kept by that, too. */
@@ -166,7 +168,8 @@ export class Service {
     for (const region of worthWaking(resolution.plan)) this.#parts.waker.wake(region, waitUntil);
     const awake = resolution.plan.filter((planned) => !planned.isAsleep);
     if (awake.length === 0 && resolution.plan.length > 0) return refuse(nobodyAwake(resolution.plan));
-    const uses = await this.#cached(handling, serving, admission, resolution, known, headers);
+    const { rule } = routing.decision;
+    const uses = await this.#cached(handling, serving, admission, { ...resolution, rule }, known, headers);
     if (uses instanceof Response) {
       admission.end(0);
       return withHeaders(uses, headers);
@@ -206,9 +209,9 @@ export class Service {
   /** An answer that was kept, or what the one to come is for beside its app. Says in `headers` what it found. */
   async #cached(
     { request, requestId }: Handling,
-    { purpose, ask }: Serving,
+    { purpose, ask, fields }: Serving,
     { tenant }: Admission,
-    resolution: ServedResolution,
+    { rule, ...resolution }: ServedResolution & { readonly rule: string },
     { beats }: Known,
     headers: Record<string, string>,
   ): Promise<Response | AnswerUses> {
@@ -216,13 +219,20 @@ export class Service {
     const kept = cacheability(ask, tenant, resolution, request.headers, beats);
     const lookup = await this.#parts.answers.look(kept, ask, requestId);
     if (lookup.state !== 'off') headers['x-signpost-cache'] = lookup.state;
-    return lookup.state === 'hit'
-      ? lookup.response
-      : new AnswerUses([lookup.state === 'miss' ? lookup.keep : undefined]);
+    if (lookup.state === 'hit') return lookup.response;
+    const shadow = this.#parts.shadows.use({
+      id: requestId,
+      tenant,
+      ask,
+      rule,
+      resolution,
+      fields: () => fields(resolution),
+    });
+    return new AnswerUses([lookup.state === 'miss' ? lookup.keep : undefined, shadow]);
   }
 
   async #route(
-    ask: Serving['ask'],
+    ask: Ask,
     asker: Asker,
     known: Known,
     { account, waitUntil }: Pick<Handling, 'account' | 'waitUntil'>,
