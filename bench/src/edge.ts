@@ -18,6 +18,7 @@ const ROUNDS = 5;
 const SECONDS = 2;
 const CONCURRENCY = { latency: 8, throughput: 64 };
 const KEY = 'sk-bench';
+const ADMIN_KEY = 'admin-bench';
 const PATH = '/v1/chat/completions';
 const UPSTREAM = `
 const { createServer } = require('node:http');
@@ -115,6 +116,7 @@ const edge = await startEdge({
   regions: [{ name: 'local', url: upstreamUrl }],
   regionSecret: 's'.repeat(64),
   keys: { [KEY]: 'bench' },
+  adminKeys: { [ADMIN_KEY]: 'bench' },
   variables: { LOG_DECISIONS: 'false' },
   onLog: () => undefined,
 });
@@ -126,7 +128,10 @@ const ways: Way[] = [
 ];
 try {
   for (;;) {
-    const health = (await (await fetch(`${edge.url}/health`)).json()) as { classifier: { status: string } };
+    const headers = { authorization: `Bearer ${ADMIN_KEY}` };
+    const health = (await (await fetch(`${edge.url}/health`, { headers })).json()) as {
+      classifier: { status: string };
+    };
     if (health.classifier.status === 'ready') break;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }

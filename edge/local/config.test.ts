@@ -112,7 +112,8 @@ describe('the rules of a running edge', () => {
         source: 'kv',
       });
     expect((await ask()).headers.get('x-signpost-expert')).toBe('law');
-    const health = (await (await fetch(`${edge.url}/health`)).json()) as { rules: unknown };
+    const headers = { authorization: `Bearer ${ADMIN_KEY}` };
+    const health = (await (await fetch(`${edge.url}/health`, { headers })).json()) as { rules: unknown };
     expect(health.rules).toMatchObject({ source: 'kv', number: 1, problem: null });
   });
 

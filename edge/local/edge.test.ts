@@ -11,6 +11,7 @@ import { heartbeatOf, tellEdge } from './heartbeats.ts';
 import { answerStatus, answerWhole, DONE, event, gate, startEvents, Upstream } from './upstream.ts';
 
 const KEY = 'sk-test-key';
+const ADMIN_KEY = 'an-administrators-key';
 const SECRET = randomBytes(32).toString('hex');
 
 let near: Upstream;
@@ -27,6 +28,7 @@ beforeAll(async () => {
     ],
     regionSecret: SECRET,
     keys: { [KEY]: 'acme' },
+    adminKeys: { [ADMIN_KEY]: 'ada' },
     place: { continent: 'EU', country: 'DE', colo: 'FRA', latitude: '50.1', longitude: '8.7' },
     variables: {
       CONNECT_TIMEOUT_MS: '800',
@@ -85,7 +87,8 @@ async function untilNearIsAsked(): Promise<void> {
 }
 
 async function health(): Promise<{ classifier: { status: string; detail?: string }; [key: string]: unknown }> {
-  return (await fetch(`${edge.url}/health`)).json() as ReturnType<typeof health>;
+  const headers = { authorization: `Bearer ${ADMIN_KEY}` };
+  return (await fetch(`${edge.url}/health`, { headers })).json() as ReturnType<typeof health>;
 }
 
 describe('classifier', () => {
@@ -107,6 +110,16 @@ describe('classifier', () => {
     const answer = await post('/v1/completions', { model: 'math', prompt: [1, 2, 3] });
     expect(answer.headers.get('x-signpost-classifier')).toBe('skipped');
     expect(answer.headers.has('x-signpost-label')).toBe(false);
+  });
+});
+
+describe('health', () => {
+  it('tells administrators how the regions are, and everybody else that the edge is there', async () => {
+    expect(await health()).toMatchObject({ status: 'ok', rules: {}, regions: [{ name: 'far' }, { name: 'near' }] });
+    for (const headers of [{}, { authorization: `Bearer ${KEY}` }, { authorization: 'Bearer guess' }]) {
+      const answer = await fetch(`${edge.url}/health`, { headers });
+      expect([answer.status, await answer.json()]).toEqual([200, { status: 'ok' }]);
+    }
   });
 });
 

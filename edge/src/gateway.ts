@@ -9,7 +9,7 @@ import { ADMIN_PATH, type Admin } from './admin/admin.ts';
 import { answerError } from './answer-error.ts';
 import { dispatch, findRoute, type Route } from './dispatch.ts';
 import { type HeartbeatParts, heartbeatListener } from './fleet/hear.ts';
-import { statusOf } from './fleet/status.ts';
+import { answerHealth } from './fleet/status.ts';
 import type { Door } from './keys/door.ts';
 import { openapiText } from './openapi/document.ts';
 import type { Handling, RequestContext } from './serve/handling.ts';
@@ -56,7 +56,7 @@ export class Gateway {
       },
       { path: '/metrics', methods: { GET: ({ request }) => answerMetrics(request, settings, metrics) } },
       { path: HEARTBEAT_PATH, methods: { POST: ({ request }) => hear(request) } },
-      { path: '/health', methods: { GET: ({ waitUntil }) => statusOf(parts, waitUntil) } },
+      { path: '/health', methods: { GET: ({ request, waitUntil }) => answerHealth(request, parts, waitUntil) } },
       {
         path: '/openapi.json',
         methods: {

@@ -1,6 +1,8 @@
 /**
- * `GET /health`: how this isolate and, as far as it knows, the regions are.
+ * `GET /health`: how this isolate and, as far as it knows, the regions are. That is for administrators, or for everybody where everybody is served; anybody else is told
+ * no more than that the edge is there.
  */
+import { administratorOf } from '../auth/keys.ts';
 import type { Classifier } from '../classify/classifier.ts';
 import type { FleetHealth } from '../forward/region-health.ts';
 import type { RulesStore } from '../rules/store.ts';
@@ -15,10 +17,12 @@ export interface StatusParts {
   readonly knowledge: Knowledge;
 }
 
-export async function statusOf(
+export async function answerHealth(
+  request: Request,
   { settings, rules, classifier, health, knowledge }: StatusParts,
   waitUntil: (promise: Promise<unknown>) => void,
 ): Promise<Response> {
+  if (!(await maySee(request.headers.get('authorization'), settings))) return Response.json({ status: 'ok' });
   const beats = knowledge.beats(waitUntil);
   const inForce = await rules.current(waitUntil);
   return Response.json({
@@ -47,4 +51,10 @@ export async function statusOf(
     })),
     anonymous: settings.anonymous,
   });
+}
+
+async function maySee(authorization: string | null, { anonymous, administrators }: Settings): Promise<boolean> {
+  if (anonymous === 'allowed') return true;
+  if (authorization === null) return false;
+  return (await administratorOf(authorization, administrators)) !== undefined;
 }

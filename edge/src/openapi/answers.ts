@@ -236,35 +236,40 @@ export const route = z.object({
   ),
 });
 
+/** Beside `status` for administrators alone, unless everybody is served. */
 export const health = z.object({
   status: z.literal('ok'),
-  classifier: z.object(classifier),
-  rules: z.object({
-    source: z.string(),
-    version: z.string(),
-    number: count.nullable(),
-    problem: z.string().nullable(),
-  }),
-  regions: z.array(
-    z.object({
-      name: z.string(),
-      kind: z.enum(['http', 'openai', 'lambda']),
-      role: z.enum(['regular', 'overflow']),
-      breaker: z.enum(['closed', 'open', 'half-open']),
-      hedge_after_ms: z.number().nullable(),
-      network_ms: z.number().nullable(),
-      replicas: z.array(
+  ...z
+    .object({
+      classifier: z.object(classifier),
+      rules: z.object({
+        source: z.string(),
+        version: z.string(),
+        number: count.nullable(),
+        problem: z.string().nullable(),
+      }),
+      regions: z.array(
         z.object({
-          replica: z.string(),
-          heard_ms_ago: z.number(),
-          running: count,
-          waiting: count,
-          draining: z.boolean(),
+          name: z.string(),
+          kind: z.enum(['http', 'openai', 'lambda']),
+          role: z.enum(['regular', 'overflow']),
+          breaker: z.enum(['closed', 'open', 'half-open']),
+          hedge_after_ms: z.number().nullable(),
+          network_ms: z.number().nullable(),
+          replicas: z.array(
+            z.object({
+              replica: z.string(),
+              heard_ms_ago: z.number(),
+              running: count,
+              waiting: count,
+              draining: z.boolean(),
+            }),
+          ),
         }),
       ),
-    }),
-  ),
-  anonymous: z.enum(['allowed', 'refused']),
+      anonymous: z.enum(['allowed', 'refused']),
+    })
+    .partial().shape,
 });
 
 export const heard = z.object({ heard: z.boolean() });

@@ -157,7 +157,8 @@ export const ENDPOINTS: readonly Endpoint[] = [
     method: 'get',
     path: '/health',
     id: 'health',
-    summary: 'Classifier, rules in force, and regions, as one isolate knows them',
+    summary:
+      'That the edge is there; for administrators, or where everybody is served, also classifier, rules in force, and regions, as one isolate knows them',
     access: 'none',
     answers: { [JSON_TYPE]: 'Health' },
     errors: [],
