@@ -1,5 +1,5 @@
 /**
- * A region's event stream on its way to the app: events as they arrive, and never to a clean end that no region reached.
+ * A region's event stream on its way to the app: events as they arrive, those of one read in one piece, and never to a clean end that no region reached.
  *
  * One that breaks, stalls, or stops short of `[DONE]` goes on from another region where that is possible. Where it isn't, it ends in an error event, and the
  * stream in an error. (workerd ends the HTTP response of a stream in error as if it were whole, github.com/cloudflare/workerd/issues/6818: the error event is what
@@ -60,6 +60,7 @@ export function relay(
     try {
       waits.begin();
       for await (const text of answerText(begun, options)) {
+        if (text === '') continue;
         waits.end();
         await write(text);
         waits.begin();
@@ -101,20 +102,28 @@ async function* answerText(
     const resumable = isOwn ? known : undefined;
     const pass = (data: string) => (isOwn ? (known ?? usage).pass(data) : usage.passForeign(data));
     try {
-      for await (const { text, data } of eventsOf(answer, onEnd)) {
-        if (data === DONE) tally.ends();
-        if (data === undefined || data === DONE) {
-          yield text;
-          continue;
+      for await (const events of eventsOf(answer, onEnd)) {
+        // What came together goes on together.
+        let together = '';
+        for (const { text, data } of events) {
+          if (data === DONE) tally.ends();
+          if (data === undefined || data === DONE) {
+            together += text;
+            continue;
+          }
+          const error = errorOf(data);
+          // What a region says it failed with another may be spared.
+          if (error?.type === 'server_error' && resumable !== undefined) {
+            yield together;
+            throw new Error(error.message);
+          }
+          if (error !== undefined) tally.errs(error);
+          const passed = error === undefined ? passedOn(pass, data) : isOwn ? data : JSON.stringify({ error });
+          if (passed === undefined) continue;
+          onData(passed);
+          together += passed === data ? text : `data: ${passed}\n\n`;
         }
-        const error = errorOf(data);
-        // What a region says it failed with another may be spared.
-        if (error?.type === 'server_error' && resumable !== undefined) throw new Error(error.message);
-        if (error !== undefined) tally.errs(error);
-        const passed = error === undefined ? passedOn(pass, data) : isOwn ? data : JSON.stringify({ error });
-        if (passed === undefined) continue;
-        onData(passed);
-        yield passed === data ? text : `data: ${passed}\n\n`;
+        yield together;
       }
       tally.ends();
       return;

@@ -54,10 +54,10 @@ export interface StreamedAnswer {
   readonly begunAt: number;
   readonly status: number;
   readonly headers: Headers;
-  /** The first event that has data, */
-  readonly first: SseEvent;
-  /** and those after it, to the end of the stream. */
-  readonly rest: AsyncGenerator<SseEvent>;
+  /** The first event that has data, with what came in the same read, */
+  readonly first: readonly SseEvent[];
+  /** and what comes after it to the end of the stream, read by read. */
+  readonly rest: AsyncGenerator<readonly SseEvent[]>;
   /** Ends the request; its reading fails with the reason. */
   readonly abort: (reason: unknown) => void;
 }
@@ -145,9 +145,11 @@ export async function ask(
   async function streamed(response: Response, headers: Headers, headersAt: number): Promise<StreamedAnswer> {
     const all = eventsOf(response, timeouts.idleMs, controller.signal);
     for (;;) {
-      const { value: event, done } = await all.next();
+      const { value: events, done } = await all.next();
       if (done === true) throw new RegionFailure(region.name, `answered ${response.status} with an empty body`);
-      if (event.data === undefined) continue;
+      const begun = events.findIndex(({ data }) => data !== undefined);
+      const event = events[begun];
+      if (event?.data === undefined) continue;
       const error = errorOf(event.data);
       if (error?.type === 'server_error' && !OWN_CODES.has(error.code ?? ''))
         throw new RegionFailure(region.name, `answered with ${error.code}: ${error.message}`);
@@ -160,7 +162,7 @@ export async function ask(
         begunAt: Date.now(),
         status: response.status,
         headers,
-        first: event,
+        first: events.slice(begun),
         rest: all,
         abort: (reason) => controller.abort(reason),
       };
@@ -168,8 +170,8 @@ export async function ask(
   }
 }
 
-/** Events to the stream's own, clean end: after `[DONE]`. @throws Error when it ends before, stalls or breaks; the `signal`'s reason. */
-async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal): AsyncGenerator<SseEvent> {
+/** Events, read by read, to the stream's own, clean end: after `[DONE]`. @throws Error when it ends before, stalls or breaks; the `signal`'s reason. */
+async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal): AsyncGenerator<readonly SseEvent[]> {
   const reader = response.body?.getReader();
   if (reader === undefined) return;
   const parser = new SseEvents();
@@ -187,10 +189,9 @@ async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal
       waits.end();
       if (isStalled) throw new TimeoutError(`no data for ${idleMs} ms`);
       const last = done ? parser.finish() : undefined;
-      for (const event of done ? (last === undefined ? [] : [last]) : parser.push(value)) {
-        isDone ||= event.data === DONE;
-        yield event;
-      }
+      const events = done ? (last === undefined ? [] : [last]) : parser.push(value);
+      isDone ||= events.some(({ data }) => data === DONE);
+      if (events.length > 0) yield events;
       if (done && !isDone) throw new Error('the stream ended before its answer did');
       if (done) return;
     }
