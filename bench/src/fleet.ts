@@ -11,7 +11,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { HEARTBEAT_INTERVAL_MS } from '@signpost/contracts';
-import { noise } from '@signpost/kernels/testing';
+import { chance } from '@signpost/kernels/testing';
 import { seriesChart } from '@signpost/packer';
 import { networkPrior } from '../../edge/src/plan/network.ts';
 import { Container, LONGEST_WAIT_MS } from './fleet/container.ts';
@@ -56,14 +56,9 @@ interface Result {
   readonly refused: number;
 }
 
-function randomOf(seed: number): () => number {
-  const dice = noise(seed);
-  return () => (dice() + 1) / 2;
-}
-
 /** What stands between a city and a region beside the distance: detours, and worse. */
 const detours = (() => {
-  const random = randomOf(SEED + 1);
+  const random = chance(SEED + 1);
   return cities.map(() => regions.map(() => 0.8 + 0.9 * random() ** 2));
 })();
 
@@ -76,7 +71,7 @@ function simulate({ name, choose }: Policy): Result {
   let beats: View['beats'] = [];
   let heardAt = Number.NEGATIVE_INFINITY;
   let [requests, refused, warmBytes] = [0, 0, 0];
-  for (const arrival of arrivals(DEMAND, randomOf(SEED))) {
+  for (const arrival of arrivals(DEMAND, chance(SEED))) {
     const { at, city, expert, promptTokens } = arrival;
     if (at - heardAt >= HEARTBEAT_INTERVAL_MS) {
       heardAt = at;

@@ -12,3 +12,9 @@ export function noise(seed: number): () => number {
     return state / 2 ** 31;
   };
 }
+
+/** The same in [0, 1): dice. */
+export function chance(seed: number): () => number {
+  const next = noise(seed);
+  return () => (next() + 1) / 2;
+}

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CATALOGUE_KEY, type SigningKey } from '@signpost/contracts';
-import { noise } from '@signpost/kernels/testing';
+import { chance } from '@signpost/kernels/testing';
 import { publish } from '@signpost/packer';
 import { type ObjectStore, openStore, readCatalogue, readSigningKey, writeKeyPair } from '@signpost/store';
 import {
@@ -58,8 +58,7 @@ type Rare = (typeof RARE)[number];
 type Weather = (request: ProxiedRequest) => Fault | undefined;
 const CLEAR: Weather = () => undefined;
 
-const dice = noise(SEED);
-const random = () => (dice() + 1) / 2;
+const random = chance(SEED);
 const oneOf = <T>(...choices: readonly T[]): T | undefined => choices[Math.floor(random() * choices.length)];
 const isDelta = ({ url }: ProxiedRequest) => url.includes('/experts/');
 const isCatalogue = ({ url }: ProxiedRequest) => url.includes(CATALOGUE_KEY);
