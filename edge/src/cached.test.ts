@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
-import { Cached } from './cached.ts';
+import { Cached, type CachedOptions } from './cached.ts';
 
-function cached(read: () => Promise<string>) {
+function cached(read: () => Promise<string>, more: Pick<CachedOptions<string>, 'forgetAfterMs'> = {}) {
   const clock = { now: 0 };
   const pending: Promise<unknown>[] = [];
   const logged: string[] = [];
@@ -11,6 +11,7 @@ function cached(read: () => Promise<string>) {
     read,
     now: () => clock.now,
     log: (event) => logged.push(event),
+    ...more,
   });
   const waitUntil = (promise: Promise<unknown>) => pending.push(promise);
   return {
@@ -59,6 +60,30 @@ it('stays as it was when it can not be read, and a read that is lost does not st
   look();
   await pending.at(-1);
   expect(look()).toBe('b');
+});
+
+it('that is forgotten is not known to who looks, and read first by who must know', async () => {
+  const answers = ['a', 'b', 'c', 'd'];
+  const { clock, pending, look, know } = cached(async () => answers.shift() ?? '', { forgetAfterMs: 10_000 });
+  look();
+  await Promise.all(pending);
+  clock.now = 10_000;
+  expect(look()).toBe('a');
+  await Promise.all(pending);
+  clock.now = 20_001;
+  expect(look()).toBeUndefined();
+  await Promise.all(pending);
+  expect(look()).toBe('c');
+  clock.now = 40_000;
+  expect(await know()).toBe('d');
+});
+
+it('that is forgotten and can not be read is not known to who has waited for it', async () => {
+  const answers = [async () => 'a', () => Promise.reject(new Error('overloaded'))];
+  const { clock, lookAgain } = cached(() => (answers.shift() ?? (async () => 'b'))(), { forgetAfterMs: 10_000 });
+  expect(await lookAgain()).toBe('a');
+  clock.now = 100_000;
+  expect(await lookAgain()).toBeUndefined();
 });
 
 it('is waited for where nothing is known or only what is old, and not again while it can not be read', async () => {

@@ -10,6 +10,8 @@ export interface CachedOptions<T> {
   /** What it is, for the log. */
   readonly name: string;
   readonly maxAgeMs: number;
+  /** Older than that it is not known any more; left out, it is known however old it is. */
+  readonly forgetAfterMs?: number;
   readonly read: () => Promise<T>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
@@ -44,7 +46,7 @@ export class Cached<T> {
       this.#refreshStartedAt = at;
       waitUntil(this.#refresh());
     }
-    return this.#current;
+    return this.#isForgotten(at) ? undefined : this.#current;
   }
 
   /** As `current`; but where nothing is known, or only what is old, the request that finds it so waits a moment for what is new. */
@@ -56,14 +58,19 @@ export class Cached<T> {
     const refresh = this.#refresh();
     waitUntil(refresh);
     await withinOr(refresh, MAX_WAIT_MS, undefined);
-    return this.#current;
+    return this.#isForgotten(now()) ? undefined : this.#current;
   }
 
   /** As `current`, but read first where nothing is known yet. @throws what that fails with. */
   async known(waitUntil: WaitUntil): Promise<T> {
     // Each for itself: what one request has begun another one can't wait for.
-    if (this.#readAt === NEVER) await this.#read();
+    if (this.#isForgotten(this.#options.now())) await this.#read();
     return this.current(waitUntil) as T;
+  }
+
+  #isForgotten(at: number): boolean {
+    const { forgetAfterMs = Number.POSITIVE_INFINITY } = this.#options;
+    return this.#readAt === NEVER || at - this.#readAt > forgetAfterMs;
   }
 
   async #read(): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * The Worker: binds the gateway to Cloudflare. One isolate keeps one gateway, with its rules and classifier, over many requests.
  */
-import { importTrustedKey } from '@signpost/contracts';
+import { HEARTBEAT_SILENCE_MS, importTrustedKey } from '@signpost/contracts';
 import type { Decisions } from './accounts/decisions-object.ts';
 import { openAccounts } from './accounts/open.ts';
 import { Admin } from './admin/admin.ts';
@@ -141,6 +141,7 @@ function createEdge(env: Env): Edge {
     fleet: new Cached({
       name: 'fleet',
       maxAgeMs: FLEET_MAX_AGE_MS,
+      forgetAfterMs: HEARTBEAT_SILENCE_MS,
       read: async () => structuredClone([...(await object().current())]),
       now,
       log,

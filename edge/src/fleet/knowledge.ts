@@ -8,7 +8,7 @@ import type { Cached } from '../cached.ts';
 import type { FleetHealth } from '../forward/region-health.ts';
 import type { PlanFacts } from '../plan/plan.ts';
 import { PrefixMemory } from '../plan/prefixes.ts';
-import type { HeardBeat } from './roll.ts';
+import { counts, type HeardBeat } from './roll.ts';
 
 export interface KnowledgeSources {
   /** What regions have said of themselves. */
@@ -36,15 +36,16 @@ export class Knowledge {
     this.#sources = sources;
   }
 
-  /** What regions have said lately. */
-  beats(waitUntil: WaitUntil): readonly HeardBeat[] {
-    return this.#sources.fleet.current(waitUntil) ?? [];
+  /** What regions have said lately: a copy that nobody asked for in a while has some that counts no more. Undefined where there is none so new. */
+  beats(waitUntil: WaitUntil): readonly HeardBeat[] | undefined {
+    const now = Date.now();
+    return this.#sources.fleet.current(waitUntil)?.filter((heard) => counts(heard, now));
   }
 
   /** As it stands; where the catalogue isn't known yet, or only as it was long ago, the request that finds it so waits a moment for it. */
   async recent(waitUntil: WaitUntil): Promise<Known> {
-    const { fleet, catalogue, health, foreignLoads, waker } = this.#sources;
-    const beats = fleet.current(waitUntil);
+    const { catalogue, health, foreignLoads, waker } = this.#sources;
+    const beats = this.beats(waitUntil);
     return {
       beats: beats ?? [],
       isAsleep: (region) => waker.isAsleep(region, beats),

@@ -9,6 +9,11 @@ export interface HeardBeat {
   readonly heardAt: number;
 }
 
+/** Whether its container is still taken to be as it said. */
+export function counts({ heardAt }: HeardBeat, now: number): boolean {
+  return now - heardAt <= HEARTBEAT_SILENCE_MS;
+}
+
 export class FleetRoll {
   readonly #beats = new Map<string, HeardBeat>();
   /** By region: when its hook was last called. */
@@ -36,7 +41,6 @@ export class FleetRoll {
   }
 
   #forget(now: number): void {
-    for (const [replica, { heardAt }] of this.#beats)
-      if (now - heardAt > HEARTBEAT_SILENCE_MS) this.#beats.delete(replica);
+    for (const [replica, heard] of this.#beats) if (!counts(heard, now)) this.#beats.delete(replica);
   }
 }

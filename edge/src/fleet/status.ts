@@ -23,7 +23,7 @@ export async function answerHealth(
   waitUntil: (promise: Promise<unknown>) => void,
 ): Promise<Response> {
   if (!(await maySee(request.headers.get('authorization'), settings))) return Response.json({ status: 'ok' });
-  const beats = knowledge.beats(waitUntil);
+  const beats = knowledge.beats(waitUntil) ?? [];
   const inForce = await rules.current(waitUntil);
   return Response.json({
     status: 'ok',

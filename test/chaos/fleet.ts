@@ -1,0 +1,204 @@
+/**
+ * Three real regions behind the real Worker, with a door before each region and each region's way to the edge, where what passes can be spoiled.
+ */
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import {
+  createServer,
+  request as httpRequest,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { prepareDemoStore } from '@signpost/demo';
+import { type EdgeHandle, startEdge } from '@signpost/edge';
+import { DEMO_BASE } from './family.ts';
+import { Region } from './region.ts';
+import { MIDST_EVENTS, type Streamed, stream, streamAll } from './streams.ts';
+
+export const NAMES = ['near', 'middle', 'far'] as const;
+/** What each is further away than the one before it. */
+const STEP_MS = 80;
+const STEP_DEGREES = 45;
+/** Refuses connections: nothing listens there. */
+const NOBODY = 'http://127.0.0.1:1';
+/** A breaker's longest pause, and what starting takes. */
+const BACK_WITHIN_MS = 60_000;
+
+/** Takes a request in place of whom it is for; false passes it on. */
+type Intercept = (request: IncomingMessage, response: ServerResponse) => boolean;
+
+const passAll: Intercept = () => false;
+export const breakAll: Intercept = (_, response) => {
+  response.destroy();
+  return true;
+};
+
+/** Passes everything on, or what a test makes of it. */
+class Door {
+  readonly #server: Server;
+  intercept: Intercept = passAll;
+
+  private constructor(server: Server, target: () => string, delayMs: number) {
+    this.#server = server;
+    server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+      if (this.intercept(request, response)) return;
+      // As far away as it says it is: what the edge measures takes geography's place.
+      setTimeout(() => {
+        const { method, url, headers } = request;
+        const passed = httpRequest(`${target()}${url}`, { method, headers }, (answer) => {
+          response.writeHead(answer.statusCode ?? 502, answer.headers);
+          answer.pipe(response);
+          answer.once('error', () => response.destroy());
+          answer.once('aborted', () => response.destroy());
+        });
+        passed.once('error', () => response.destroy());
+        response.once('close', () => passed.destroy());
+        request.pipe(passed);
+      }, delayMs);
+    });
+  }
+
+  /** @param target URL of whom it is before */
+  static async open(target: () => string, delayMs: number): Promise<Door> {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    return new Door(server, target, delayMs);
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  reset(): void {
+    this.intercept = passAll;
+  }
+
+  close(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+}
+
+interface Member {
+  readonly name: string;
+  readonly region: Region;
+  /** What it is asked comes through this one, */
+  readonly door: Door;
+  /** and its heartbeats go through this one. */
+  readonly beats: Door;
+}
+
+export interface FleetOptions {
+  /** The Worker's, beside those of wrangler.toml. */
+  readonly variables?: Readonly<Record<string, string>>;
+  /** The regions' processes'. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export class Fleet {
+  readonly edge: EdgeHandle;
+  readonly log: readonly string[];
+  readonly #members: readonly Member[];
+  readonly #state: string;
+
+  private constructor(edge: EdgeHandle, log: readonly string[], members: readonly Member[], state: string) {
+    this.edge = edge;
+    this.log = log;
+    this.#members = members;
+    this.#state = state;
+  }
+
+  static async start({ variables = {}, env = {} }: FleetOptions = {}): Promise<Fleet> {
+    const state = await mkdtemp(join(tmpdir(), 'signpost-regions-'));
+    const { url: store } = await prepareDemoStore(state);
+    const log: string[] = [];
+    let edge: EdgeHandle | undefined;
+    const members = await Promise.all(
+      NAMES.map(async (name, i): Promise<Member> => {
+        const beats = await Door.open(() => edge?.url ?? NOBODY, 0);
+        const flags = ['--base', DEMO_BASE, '--store', store, '--region', name, '--threads', '1', '--edge', beats.url];
+        const region = new Region(flags, env);
+        await region.start();
+        const door = await Door.open(() => region.url, STEP_MS * i);
+        return { name, region, door, beats };
+      }),
+    );
+    edge = await startEdge({
+      regions: members.map(({ name, door }, i) => ({
+        name,
+        url: door.url,
+        latitude: 50 - STEP_DEGREES * i,
+        longitude: 10,
+      })),
+      place: { latitude: '50', longitude: '10' },
+      variables,
+      onLog: ({ message }) => log.push(message),
+    });
+    return new Fleet(edge, log, members, state);
+  }
+
+  at(i: number): Member {
+    const member = this.#members[i];
+    if (member === undefined) throw new Error(`there are ${this.#members.length} regions, none at ${i}`);
+    return member;
+  }
+
+  get members(): readonly Member[] {
+    return this.#members;
+  }
+
+  /** How often a stream has gone on elsewhere. */
+  get resumed(): number {
+    return this.log.filter((line) => line.includes('"stream_resumed"')).length;
+  }
+
+  stream(i: number): Promise<Streamed> {
+    return stream(this.edge.url, i);
+  }
+
+  streamAll(onEvent?: () => void): Promise<Streamed[]> {
+    return streamAll(this.edge.url, onEvent);
+  }
+
+  /** All streams; the nearest region dies in the midst of them, and is there again afterwards. */
+  async streamAllWhileNearestDies(): Promise<Streamed[]> {
+    const { region } = this.at(0);
+    let events = 0;
+    let killed: Promise<void> | undefined;
+    const streams = await this.streamAll(() => {
+      if (++events === MIDST_EVENTS) killed = region.stop('SIGKILL');
+    });
+    await killed;
+    await region.start();
+    return streams;
+  }
+
+  /** A region that has failed is left alone for a while; what is done to it then touches nobody. */
+  async untilNearestIsAsked(): Promise<void> {
+    const giveUp = Date.now() + BACK_WITHIN_MS;
+    while ((await this.stream(0)).region !== NAMES[0]) {
+      if (Date.now() > giveUp) throw new Error('the nearest region is not asked any more');
+      await sleep(100);
+    }
+  }
+
+  /** What regions did that they never should. */
+  get violations(): string[] {
+    return this.#members.flatMap(({ region }) => region.violations);
+  }
+
+  async close(): Promise<void> {
+    await this.edge.close();
+    for (const { door, beats } of this.#members) {
+      door.close();
+      beats.close();
+    }
+    await Promise.all(this.#members.map(({ region }) => region.stop('SIGKILL')));
+    await rm(this.#state, { recursive: true, force: true });
+  }
+}
