@@ -9,11 +9,11 @@ import type { AddressInfo } from 'node:net';
 import { startEdge } from '@signpost/edge';
 import { Log, LogLevel, Miniflare } from 'miniflare';
 import { WebSocket } from 'undici';
+import { median } from './percentiles.ts';
 
 const ROUNDS = 5;
 const MIB = 2 ** 20;
 const PROMPT = 'How many people live in the town by the river, and what do they do all day?';
-const median = (numbers: readonly number[]) => [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 
 const upstream = createServer((request, response) => {
   request.resume().on('end', () => response.end('{"choices":[]}'));

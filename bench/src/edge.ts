@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startEdge } from '@signpost/edge';
 import { Pool } from 'undici';
+import { median } from './percentiles.ts';
 
 const ROUNDS = 5;
 const SECONDS = 2;
@@ -42,7 +43,6 @@ interface Way {
 }
 
 const { values } = parseArgs({ options: { peer: { type: 'string' } } });
-const median = (numbers: readonly number[]) => [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 
 const WORDS =
   'what is the value of a function that returns number when given list and how many people live in town near river please write short story about old house with three rooms where nobody has been since summer tell me how to add two fractions or compute average speed train leaves station at noon travels hours sort array python code class method error message explain why sky blue'.split(

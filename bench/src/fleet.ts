@@ -17,6 +17,7 @@ import { networkPrior } from '../../edge/src/plan/network.ts';
 import { Container, LONGEST_WAIT_MS } from './fleet/container.ts';
 import { catalogueOf, type Policy, policies, type View } from './fleet/policies.ts';
 import { arrivals, cities, type Demand, regions } from './fleet/world.ts';
+import { percentile } from './percentiles.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -102,11 +103,6 @@ function simulate({ name, choose }: Policy): Result {
 
 const pagedIn = (containers: readonly Container[]) =>
   containers.reduce((sum, { pagedInBytes }) => sum + pagedInBytes, 0);
-
-function percentile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
-}
 
 console.log(
   `${regions.length} regions, ${DEMAND.experts} experts, ${DEMAND.requestsPerSecond} requests/s, seed ${SEED}\n` +

@@ -1,0 +1,76 @@
+/**
+ * What a region's death adds to streams: three real regions behind the Worker, 64 greedy streams, and the nearest region killed (SIGKILL) in the midst of them;
+ * beside the same streams undisturbed, by turns, in the same run.
+ * Run: `npx tsx bench/src/chaos.ts [--rounds N]`.
+ *
+ * A stream's own two runs are held against each other. Heartbeats are kept from the edge, so that all streams begin in the region that dies (but for those that are
+ * raced with the second); the next one is 80 ms away. All three compute on this machine's cores.
+ */
+import { parseArgs } from 'node:util';
+import { breakAll, Fleet } from '../../test/chaos/fleet.ts';
+import { STREAMS, type Streamed } from '../../test/chaos/streams.ts';
+import { percentile } from './percentiles.ts';
+
+const { values } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
+const ROUNDS = Number(values.rounds);
+
+interface Pair {
+  readonly undisturbed: Streamed;
+  readonly killed: Streamed;
+}
+
+function line(what: string, ms: readonly number[]): string {
+  const column = (share: number) => `${percentile(ms, share).toFixed(0)} ms`.padStart(10);
+  return `  ${what.padEnd(14)}${column(0.5)}${column(0.95)}${column(1)}`;
+}
+
+function print(what: string, pairs: readonly Pair[], of: (streamed: Streamed) => number): void {
+  console.log(`${what.padEnd(16)}${['p50', 'p95', 'most'].map((name) => name.padStart(10)).join('')}`);
+  console.log(
+    line(
+      'undisturbed',
+      pairs.map(({ undisturbed }) => of(undisturbed)),
+    ),
+  );
+  console.log(
+    line(
+      'killed',
+      pairs.map(({ killed }) => of(killed)),
+    ),
+  );
+  console.log(
+    line(
+      'added',
+      pairs.map(({ undisturbed, killed }) => of(killed) - of(undisturbed)),
+    ),
+  );
+}
+
+const fleet = await Fleet.start();
+try {
+  for (const { beats } of fleet.members) beats.intercept = breakAll;
+  // Warms up what all rounds need: experts in slots, code, connections.
+  await fleet.streamAll();
+  const pairs: Pair[] = [];
+  let resumed = 0;
+  for (let round = 0; round < ROUNDS; round++) {
+    await fleet.untilNearestIsAsked();
+    const undisturbed = await fleet.streamAll();
+    const before = fleet.resumed;
+    const killed = await fleet.streamAllWhileNearestDies();
+    resumed += fleet.resumed - before;
+    pairs.push(
+      ...undisturbed.flatMap((one, i) => killed.slice(i, i + 1).map((other) => ({ undisturbed: one, killed: other }))),
+    );
+  }
+  const broken = pairs.filter(({ killed }) => !killed.hasEnded).length;
+  const altered = pairs.filter(({ undisturbed, killed }) => killed.text !== undisturbed.text).length;
+  console.log(
+    `${ROUNDS} times ${STREAMS} streams, ${resumed} gone on with elsewhere: ${broken} broken, ${altered} altered`,
+  );
+  if (broken > 0 || altered > 0 || pairs.length < ROUNDS * STREAMS) process.exitCode = 1;
+  print('longest gap', pairs, ({ longestGapMs }) => longestGapMs);
+  print('whole answer', pairs, ({ totalMs }) => totalMs);
+} finally {
+  await fleet.close();
+}
