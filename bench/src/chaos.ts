@@ -3,12 +3,13 @@
  * beside the same streams undisturbed, by turns, in the same run.
  * Run: `npx tsx bench/src/chaos.ts [--rounds N]`.
  *
- * A stream's own two runs are held against each other. Heartbeats are kept from the edge, so that all streams begin in the region that dies (but for those that are
- * raced with the second); the next one is 80 ms away. All three compute on this machine's cores.
+ * A stream's own two runs are held against each other. Prompts are new in each round, and the nearest region's process is new in each run: none is in a prefix cache,
+ * there or where it goes on. All regions have their experts in slots. Heartbeats are kept from the edge, so that all streams begin in the region that dies (but for
+ * those that are raced with the second); the next one is 80 ms away. All three compute on this machine's cores.
  */
 import { parseArgs } from 'node:util';
 import { breakAll, Fleet } from '../../test/chaos/fleet.ts';
-import { STREAMS, type Streamed } from '../../test/chaos/streams.ts';
+import { MODELS, STREAMS, type Streamed } from '../../test/chaos/streams.ts';
 import { percentile } from './percentiles.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
@@ -47,20 +48,29 @@ function print(what: string, pairs: readonly Pair[], of: (streamed: Streamed) =>
 }
 
 const fleet = await Fleet.start();
+/** Its experts in slots, its code run. */
+async function warmUp(): Promise<void> {
+  await fleet.untilNearestIsAsked();
+  await Promise.all(MODELS.map((_, i) => fleet.stream(i)));
+}
 try {
   for (const { beats } of fleet.members) beats.intercept = breakAll;
-  // Warms up what all rounds need: experts in slots, code, connections.
-  await fleet.streamAll();
   const pairs: Pair[] = [];
   let resumed = 0;
-  for (let round = 0; round < ROUNDS; round++) {
-    await fleet.untilNearestIsAsked();
-    const undisturbed = await fleet.streamAll();
+  // Those that all regions warm up with are none that are measured.
+  await fleet.streamManyWhileNearestDies();
+  for (let round = 1; round <= ROUNDS; round++) {
+    const from = round * STREAMS;
+    await warmUp();
+    const undisturbed = await fleet.streamMany({ from });
+    await fleet.at(0).region.stop('SIGKILL');
+    await fleet.at(0).region.start();
+    await warmUp();
     const before = fleet.resumed;
-    const killed = await fleet.streamAllWhileNearestDies();
+    const killed = await fleet.streamManyWhileNearestDies({ from });
     resumed += fleet.resumed - before;
     pairs.push(
-      ...undisturbed.flatMap((one, i) => killed.slice(i, i + 1).map((other) => ({ undisturbed: one, killed: other }))),
+      ...undisturbed.flatMap((one, i) => killed.slice(i, i + 1).map((two) => ({ undisturbed: one, killed: two }))),
     );
   }
   const broken = pairs.filter(({ killed }) => !killed.hasEnded).length;

@@ -243,20 +243,25 @@ describe('tokens', () => {
 });
 
 describe('streaming', () => {
-  it('passes each event on as it comes', async () => {
-    const proceed = gate();
+  it('passes each event on as it comes, in a chunk of its own', async () => {
+    const written = Array.from({ length: 8 }, (_, i) => ({ text: event(`token ${i}`), arrived: gate() }));
     near.respond = async (response) => {
-      startEvents(response).write(event('one'));
-      await proceed.opened;
-      response.write(event('two'));
+      startEvents(response);
+      // None is written before the last one has gone all the way.
+      for (const { text, arrived } of written) {
+        response.write(text);
+        await arrived.opened;
+      }
       response.end(DONE);
     };
     const answer = await post('/v1/chat/completions', chat('hi', { stream: true }));
     expect(answer.headers.get('content-type')).toBe('text/event-stream');
     const chunks = readChunks(answer);
-    expect((await chunks.next()).value).toBe(event('one'));
-    proceed.open();
-    expect(await rest(chunks)).toBe(event('two') + DONE);
+    for (const { text, arrived } of written) {
+      expect((await chunks.next()).value).toBe(text);
+      arrived.open();
+    }
+    expect(await rest(chunks)).toBe(DONE);
   });
 
   it('puts events together that arrive in pieces', async () => {

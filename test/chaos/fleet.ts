@@ -18,7 +18,7 @@ import { prepareDemoStore } from '@signpost/demo';
 import { type EdgeHandle, startEdge } from '@signpost/edge';
 import { DEMO_BASE } from './family.ts';
 import { Region } from './region.ts';
-import { MIDST_EVENTS, type Streamed, stream, streamAll } from './streams.ts';
+import { type Many, MIDST_EVENTS, type Streamed, stream, streamMany } from './streams.ts';
 
 export const NAMES = ['near', 'middle', 'far'] as const;
 /** What each is further away than the one before it. */
@@ -161,17 +161,20 @@ export class Fleet {
     return stream(this.edge.url, i);
   }
 
-  streamAll(onEvent?: () => void): Promise<Streamed[]> {
-    return streamAll(this.edge.url, onEvent);
+  streamMany(many?: Many): Promise<Streamed[]> {
+    return streamMany(this.edge.url, many);
   }
 
-  /** All streams; the nearest region dies in the midst of them, and is there again afterwards. */
-  async streamAllWhileNearestDies(): Promise<Streamed[]> {
+  /** The nearest region dies in the midst of them, and is there again afterwards. */
+  async streamManyWhileNearestDies({ from = 0 }: Pick<Many, 'from'> = {}): Promise<Streamed[]> {
     const { region } = this.at(0);
     let events = 0;
     let killed: Promise<void> | undefined;
-    const streams = await this.streamAll(() => {
-      if (++events === MIDST_EVENTS) killed = region.stop('SIGKILL');
+    const streams = await this.streamMany({
+      from,
+      onEvent: () => {
+        if (++events === MIDST_EVENTS) killed = region.stop('SIGKILL');
+      },
     });
     await killed;
     await region.start();

@@ -89,12 +89,12 @@ it('what was said last does not count for the first who asks after a quiet time'
 });
 
 it('a region that died saying it was idle costs no answer, and is not heard of after ten seconds', async () => {
-  const undisturbed = (await fleet.streamAll()).map(({ text }) => text);
+  const undisturbed = (await fleet.streamMany()).map(({ text }) => text);
   await expect.poll(async () => loadKnown(await planned('near')), { timeout: 10_000 }).toBe(true);
   await near().region.stop('SIGKILL');
   const diedAt = performance.now();
   expect(loadKnown(await planned('near'))).toBe(true);
-  const streams = await fleet.streamAll();
+  const streams = await fleet.streamMany();
   expect(streams.map(({ text, hasEnded }) => ({ text, hasEnded }))).toEqual(
     undisturbed.map((text) => ({ text, hasEnded: true })),
   );

@@ -15,7 +15,7 @@ beforeAll(async () => {
   fleet = await Fleet.start({ variables: { CONNECT_TIMEOUT_MS: '3000', IDLE_TIMEOUT_MS: '3000' } });
   // What the edge hears of them is what a test says.
   for (const { beats } of fleet.members) beats.intercept = breakAll;
-  undisturbed = (await fleet.streamAll()).map(({ text }) => text);
+  undisturbed = (await fleet.streamMany()).map(({ text }) => text);
 }, 120_000);
 afterAll(() => fleet?.close());
 beforeEach(() => fleet.untilNearestIsAsked());
@@ -31,7 +31,7 @@ async function expectUndisturbed(streams: readonly Streamed[]): Promise<void> {
 
 describe('64 streams', () => {
   it('are answered by the nearest region while all is well', async () => {
-    const streams = await fleet.streamAll();
+    const streams = await fleet.streamMany();
     await expectUndisturbed(streams);
     // Some may have been raced with the next one.
     expect(streams.filter(({ region }) => region === 'near').length).toBeGreaterThan(STREAMS / 2);
@@ -40,14 +40,14 @@ describe('64 streams', () => {
 
   it('go on elsewhere, each bit for bit, when their region is killed', async () => {
     const before = fleet.resumed;
-    await expectUndisturbed(await fleet.streamAllWhileNearestDies());
+    await expectUndisturbed(await fleet.streamManyWhileNearestDies());
     expect(fleet.resumed - before).toBeGreaterThan(STREAMS / 8);
   });
 
   it('are answered elsewhere while a region takes requests and never answers', async () => {
     let taken = 0;
     fleet.at(0).door.intercept = () => ++taken > 0;
-    await expectUndisturbed(await fleet.streamAll());
+    await expectUndisturbed(await fleet.streamMany());
     expect(taken).toBeGreaterThan(STREAMS / 8);
   });
 
@@ -65,9 +65,11 @@ describe('64 streams', () => {
     }
     let events = 0;
     const before = fleet.resumed;
-    const streams = await fleet.streamAll(() => {
-      events++;
-      isSilent ||= events === MIDST_EVENTS;
+    const streams = await fleet.streamMany({
+      onEvent: () => {
+        events++;
+        isSilent ||= events === MIDST_EVENTS;
+      },
     });
     await expectUndisturbed(streams);
     expect(fleet.resumed - before).toBeGreaterThan(STREAMS / 8);
@@ -80,7 +82,7 @@ describe('64 streams', () => {
       response.writeHead(500, { 'content-type': 'application/json' }).end('{"error":{"code":"internal_error"}}');
       return true;
     };
-    await expectUndisturbed(await fleet.streamAll());
+    await expectUndisturbed(await fleet.streamMany());
     expect(requests).toBeGreaterThan(STREAMS / 2);
   });
 });
@@ -92,10 +94,10 @@ describe('heartbeats', () => {
 
   it('that say all regions drain, or that a dead one is well, cost no answer', async () => {
     for (const i of NAMES.keys()) await lie(i, { draining: true });
-    await expectUndisturbed(await fleet.streamAll());
+    await expectUndisturbed(await fleet.streamMany());
     await lie(0, { sentAt: Date.now() + 1, draining: false });
     await fleet.at(0).region.stop('SIGKILL');
-    await expectUndisturbed(await fleet.streamAll());
+    await expectUndisturbed(await fleet.streamMany());
     await fleet.at(0).region.start();
   });
 });

@@ -5,7 +5,8 @@ export const STREAMS = 64;
 const TOKENS = 64;
 /** Of all streams together: each has begun, and none is near its end. */
 export const MIDST_EVENTS = STREAMS * 20;
-const MODELS = ['base', 'chat', 'math', 'code', 'math:1+chat:0.5'];
+/** By turns. */
+export const MODELS = ['base', 'chat', 'math', 'code', 'math:1+chat:0.5'];
 
 export interface Streamed {
   readonly text: string;
@@ -24,7 +25,7 @@ interface Chunk {
   readonly choices: readonly { readonly delta: { readonly content?: string } }[];
 }
 
-/** One of the streams. @param onEvent told of each part that comes @throws Error for one that is told to have failed, or that changes its name */
+/** The stream of this number, each of which has a prompt of its own. @param onEvent told of each part that comes @throws Error for one that is told to have failed, or that changes its name */
 export async function stream(edge: string, i: number, onEvent: () => void = () => undefined): Promise<Streamed> {
   const startedAt = performance.now();
   const response = await fetch(`${edge}/v1/chat/completions`, {
@@ -69,6 +70,12 @@ export async function stream(edge: string, i: number, onEvent: () => void = () =
   };
 }
 
-export function streamAll(edge: string, onEvent?: () => void): Promise<Streamed[]> {
-  return Promise.all(Array.from({ length: STREAMS }, (_, i) => stream(edge, i, onEvent)));
+export interface Many {
+  /** Number of the first. */
+  readonly from?: number;
+  readonly onEvent?: () => void;
+}
+
+export function streamMany(edge: string, { from = 0, onEvent }: Many = {}): Promise<Streamed[]> {
+  return Promise.all(Array.from({ length: STREAMS }, (_, i) => stream(edge, from + i, onEvent)));
 }
