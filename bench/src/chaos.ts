@@ -79,6 +79,7 @@ try {
     `${ROUNDS} times ${STREAMS} streams, ${resumed} gone on with elsewhere: ${broken} broken, ${altered} altered`,
   );
   if (broken > 0 || altered > 0 || pairs.length < ROUNDS * STREAMS) process.exitCode = 1;
+  print('first event', pairs, ({ firstMs }) => firstMs);
   print('longest gap', pairs, ({ longestGapMs }) => longestGapMs);
   print('whole answer', pairs, ({ totalMs }) => totalMs);
 } finally {

@@ -12,7 +12,9 @@ export interface Streamed {
   readonly text: string;
   readonly hasEnded: boolean;
   readonly region: string | null;
-  /** From the request to the answer's end. */
+  /** From the request to its first event, */
+  readonly firstMs: number;
+  /** and to the answer's end. */
   readonly totalMs: number;
   /** The longest time between two of its events. */
   readonly longestGapMs: number;
@@ -40,6 +42,7 @@ export async function stream(edge: string, i: number, onEvent: () => void = () =
     }),
   });
   let raw = '';
+  let firstMs = Number.NaN;
   let longestGapMs = 0;
   let lastAt: number | undefined;
   const decoder = new TextDecoder();
@@ -49,7 +52,8 @@ export async function stream(edge: string, i: number, onEvent: () => void = () =
     // Comments that keep a stream alive are no progress.
     if (part.includes('data: ')) {
       const now = performance.now();
-      longestGapMs = Math.max(longestGapMs, now - (lastAt ?? now));
+      if (lastAt === undefined) firstMs = now - startedAt;
+      else longestGapMs = Math.max(longestGapMs, now - lastAt);
       lastAt = now;
     }
     onEvent();
@@ -65,6 +69,7 @@ export async function stream(edge: string, i: number, onEvent: () => void = () =
     text: chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join(''),
     hasEnded: payloads.at(-1) === '[DONE]',
     region: response.headers.get('x-signpost-region'),
+    firstMs,
     totalMs: performance.now() - startedAt,
     longestGapMs,
   };
