@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PreludeReader } from './lambda.ts';
+import { encodePrelude, PreludeReader } from './lambda.ts';
 
 const prelude = { statusCode: 200, headers: { 'content-type': 'text/event-stream' } };
 const encode = (text: string) => new TextEncoder().encode(text);
@@ -27,6 +27,7 @@ describe('the prelude of an answer from Lambda', () => {
       fc.property(fc.uint8Array({ maxLength: 40 }), fc.array(fc.nat(200), { maxLength: 8 }), (body, cuts) => {
         const bytes = Uint8Array.from([...encode(JSON.stringify(prelude)), 0, 0, 0, 0, 0, 0, 0, 0, ...body]);
         expect(read(bytes, cuts)).toEqual({ prelude, body });
+        expect(encodePrelude(prelude)).toEqual(bytes.subarray(0, bytes.length - body.length));
       }),
     );
   });

@@ -28,6 +28,12 @@ const preludeSchema = z.object({
 export type LambdaPrelude = z.output<typeof preludeSchema>;
 
 const DELIMITER_BYTES = 8;
+
+/** What an answer begins with: before the body's first byte. */
+export function encodePrelude(prelude: LambdaPrelude): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(prelude)}${'\0'.repeat(DELIMITER_BYTES)}`);
+}
+
 /** Status and a handful of headers. */
 const MAX_PRELUDE_BYTES = 64 * 1024;
 

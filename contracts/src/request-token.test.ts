@@ -46,6 +46,23 @@ describe('region tokens', () => {
     }
   });
 
+  it('are good for a request that came in time and had to wait, once', async () => {
+    const header = `Bearer ${await signRequest(key, request, { tenant: 'acme' })}`;
+    const [arrivedAt, seen] = [Date.now() + 1_000, new SeenTokens()];
+    vi.useFakeTimers({ now: arrivedAt + 60_000 });
+    try {
+      const verify = (token: string, at: number) => verifyRequest(key, token, request, seen, at);
+      expect(await verify(header, arrivedAt)).toEqual({ tenant: 'acme' });
+      // Others let what has expired be forgotten.
+      const next = `Bearer ${await signRequest(key, request, { tenant: 'acme' })}`;
+      await verify(next, Date.now());
+      await expect(verify(header, arrivedAt)).rejects.toThrow(/used before/);
+      await expect(verify(header, Date.now())).rejects.toThrow(/EXPIRED/);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it.each(['acme', undefined])('tell the tenant %s', async (tenant) => {
     const header = `Bearer ${await signRequest(key, request, { tenant })}`;
     expect(await verifyRequest(key, header, request, new SeenTokens())).toEqual({ tenant });

@@ -85,6 +85,7 @@ describe('signpost-backend', () => {
       [['--port', '0', '--store', 'ftp://x'], {}, /scheme "ftp" is not known/],
       [['--port', '0', '--max-step-tokens', '0'], {}, /maxStepTokens is 0/],
       [['--port', 'x'], {}, /expected a whole number/],
+      [['--port', '0'], { SIGNPOST_KV_TOKENS: 'many' }, /SIGNPOST_KV_TOKENS.*expected a whole number/],
     ];
     const ends = await Promise.all(starts.map(([flags, env]) => run(flags, env).exit));
     busy.close();

@@ -67,6 +67,11 @@ export class CatalogueWatch {
     return this.#current.catalogue;
   }
 
+  /** Resolves when nothing is being read. */
+  async settled(): Promise<void> {
+    await this.#reading?.done.catch(() => undefined);
+  }
+
   #begin(): Promise<void> {
     const done = this.#read().finally(() => {
       this.#reading = undefined;

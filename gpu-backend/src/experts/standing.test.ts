@@ -1,7 +1,7 @@
 import type { Catalogue, Digest, ExpertVersion } from '@signpost/contracts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Standing } from './prefetch.ts';
-import { StandingOrders } from './standing.ts';
+import { StandingOrders, type Upkeep } from './standing.ts';
 
 const BASE = 'b'.repeat(64) as Digest;
 const digestOf = (letter: string) => letter.repeat(64) as Digest;
@@ -28,7 +28,7 @@ const latest = () => {
   return [letters(pinned), letters(preload)];
 };
 
-function orders(slots: number, pins: readonly string[] = []): StandingOrders {
+function orders(slots: number, pins: readonly string[] = [], upkeep: Upkeep = 'timed'): StandingOrders {
   return new StandingOrders({
     catalogue: {
       catalogue: async () => catalogue,
@@ -42,6 +42,7 @@ function orders(slots: number, pins: readonly string[] = []): StandingOrders {
     hint: (versions) => hinted.push(versions.map(({ digest }) => digest[0] ?? '')),
     onProblem: (problem) => problems.push(problem),
     pins,
+    upkeep,
   });
 }
 
@@ -81,6 +82,18 @@ describe('what a region has at hand', () => {
     // Said once, as its trouble was.
     expect(kept).toHaveLength(3);
     expect(problems).toHaveLength(1);
+  });
+
+  it('follows it only when told to, on demand', async () => {
+    const standing = orders(4, ['math'], 'on demand');
+    await vi.advanceTimersByTimeAsync(0);
+    expect(latest()).toEqual(['2', '']);
+    catalogue = { ...catalogue, experts: { ...catalogue.experts, math: expert('125') } };
+    expect(vi.getTimerCount()).toBe(0);
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(latest()).toEqual(['2', '']);
+    await standing.look();
+    expect(latest()).toEqual(['5', '']);
   });
 
   it('keeps every version of a pinned channel that is shared', async () => {

@@ -26,7 +26,12 @@ export interface StandingOrdersOptions {
   readonly onProblem: (problem: string) => void;
   /** Names that are pinned from the start. */
   readonly pins?: readonly string[];
+  /** By the clock if left out. */
+  readonly upkeep?: Upkeep;
 }
+
+/** Whether names are looked up again by the clock, or when somebody says so: a process that may be frozen has no clock of its own. */
+export type Upkeep = 'timed' | 'on demand';
 
 /** How late a new version comes in. */
 const EVERY_MS = 2_000;
@@ -37,13 +42,13 @@ export class StandingOrders {
   /** What was told last, so that it is told once. */
   #said = '';
   #problems = '';
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: NodeJS.Timeout | undefined;
 
   constructor(options: StandingOrdersOptions) {
     this.#options = options;
     this.#pins = new Set(options.pins);
-    this.#timer = setInterval(() => void this.#look(), EVERY_MS).unref();
-    void this.#look();
+    if (options.upkeep !== 'on demand') this.#timer = setInterval(() => void this.look(), EVERY_MS).unref();
+    void this.look();
   }
 
   get pins(): readonly string[] {
@@ -96,17 +101,18 @@ export class StandingOrders {
     }
   }
 
-  close(): void {
-    clearInterval(this.#timer);
-  }
-
-  async #look(): Promise<void> {
+  /** Looks the names up again. Never rejects. */
+  async look(): Promise<void> {
     try {
       await this.#options.catalogue.catalogue();
       this.#tell();
     } catch {
       // There is no catalogue yet: every request says so.
     }
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
   }
 
   #tell(): void {

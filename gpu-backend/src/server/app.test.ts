@@ -70,7 +70,7 @@ beforeAll(async () => {
     signingKey: undefined,
     metrics,
     metricsKey: await hashKey(METRICS_KEY),
-    tracing: { record: (span) => spans.push(span), close: async () => undefined },
+    tracing: { record: (span) => spans.push(span), flush: async () => undefined, close: async () => undefined },
     logPrompts: false,
     heartbeats: new Heartbeats({
       region: 'test',

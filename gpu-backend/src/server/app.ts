@@ -56,7 +56,11 @@ export interface AppDeps extends GenerationDeps {
   readonly draining: Draining;
 }
 
-type Env = { Variables: { requestId: string; arrived: number; body: string; tenant: string } };
+/** `Bindings`: what whoever took the request in says of it. */
+type Env = {
+  Bindings: { readonly arrivedAt: number };
+  Variables: { requestId: string; arrived: number; body: string; tenant: string };
+};
 type AppContext = Context<Env>;
 
 /** Experts that one request may announce. */
@@ -131,6 +135,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
         context.req.header('authorization') ?? null,
         { region: deps.region, method, path, body },
         seen,
+        context.env.arrivedAt,
       );
       context.set('tenant', caller.tenant ?? '');
     }

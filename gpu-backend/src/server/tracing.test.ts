@@ -125,6 +125,17 @@ describe('tracing', () => {
     expect((await exported(span)).size).toBe(4);
   });
 
+  it('sends what it has when asked to, and goes on', async () => {
+    vi.stubEnv('OTEL_EXPORTER_OTLP_ENDPOINT', endpoint);
+    const tracing = await startTracing({ region: 'eu', version: '1' });
+    for (const sent of [1, 2]) {
+      tracing.record(span);
+      await tracing.flush();
+      expect(bodies).toHaveLength(sent);
+    }
+    await tracing.close();
+  });
+
   it('needs a share from 0 to 1', async () => {
     vi.stubEnv('OTEL_EXPORTER_OTLP_ENDPOINT', endpoint);
     vi.stubEnv('OTEL_TRACES_SAMPLER_ARG', '5');
@@ -134,11 +145,13 @@ describe('tracing', () => {
   it('does nothing without an endpoint, and survives a collector that is gone', async () => {
     const off = await startTracing({ region: 'eu', version: '1' });
     off.record(span);
+    await off.flush();
     await off.close();
     expect(bodies).toHaveLength(0);
     vi.stubEnv('OTEL_EXPORTER_OTLP_ENDPOINT', 'http://127.0.0.1:9');
     const lost = await startTracing({ region: 'eu', version: '1' });
     lost.record(span);
+    await lost.flush();
     await lost.close();
   });
 });

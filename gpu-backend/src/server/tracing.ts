@@ -46,11 +46,13 @@ export interface RequestSpan {
 
 export interface Tracing {
   record(span: RequestSpan): void;
+  /** Sends what has been recorded, for at most a few seconds. */
+  flush(): Promise<void>;
   /** Sends what is left, for at most a few seconds. */
   close(): Promise<void>;
 }
 
-const NO_TRACING: Tracing = { record() {}, close: async () => undefined };
+const NO_TRACING: Tracing = { record() {}, flush: async () => undefined, close: async () => undefined };
 const FLUSH_LIMIT_MS = 3_000;
 
 /**
@@ -97,14 +99,15 @@ export async function startTracing(options: TracingOptions): Promise<Tracing> {
     );
   return {
     record: (span) => recordSpan(tracer, api, parentOf(span), span),
-    async close() {
-      // Shutting down sends what is left, and tries for long where the collector doesn't answer.
-      await Promise.race([
-        provider.shutdown().catch(() => undefined),
-        setTimeout(FLUSH_LIMIT_MS, undefined, { ref: false }),
-      ]);
-    },
+    flush: () => soon(provider.forceFlush()),
+    // Shutting down sends what is left.
+    close: () => soon(provider.shutdown()),
   };
+}
+
+/** Where the collector doesn't answer, it is tried for long. */
+async function soon(sending: Promise<void>): Promise<void> {
+  await Promise.race([sending.catch(() => undefined), setTimeout(FLUSH_LIMIT_MS, undefined, { ref: false })]);
 }
 
 function recordSpan(
