@@ -8,6 +8,7 @@ import type { Ask } from '../ask/ask.ts';
 import type { Outcome } from '../forward/outcome.ts';
 import { type AppPlace, readPlace } from '../route/place.ts';
 import type { Routing } from '../route/route.ts';
+import { Hold } from './hold.ts';
 import { Laps } from './laps.ts';
 import type { Outbox } from './outbox.ts';
 import { type End, type RecordOptions, recordOf } from './record.ts';
@@ -58,11 +59,10 @@ export class Account {
   #caller: { readonly tenant: string | undefined; readonly keyId: string | undefined } | undefined;
   #ask: Ask | undefined;
   #routing: Routing | undefined;
-  /** Whether its end is told by the forwarding, later than its answer begins. */
-  #isForwarded = false;
+  /** Where its end is told by the forwarding, later than its answer begins. */
+  #hold: Hold | undefined;
   #isClosed = false;
   #errorCode: string | undefined;
-  #told: (flush: Promise<void> | undefined) => void = () => {};
 
   constructor(options: AccountsOptions, opening: Opening) {
     this.#options = options;
@@ -88,16 +88,11 @@ export class Account {
     this.#routing = routing;
   }
 
-  /** Regions are asked: the end will be told. What is returned is to be told it. */
-  forwards(): (outcome: Outcome) => void {
-    this.#isForwarded = true;
-    // Registered now: at its end its request may be over.
-    this.#opening.waitUntil(
-      new Promise<void>((resolve) => {
-        this.#told = resolve;
-      }),
-    );
-    return (outcome) => this.#close(outcome);
+  /** Regions are asked. What is returned is to be told of each piece that passes, and of the end. */
+  forwards(): { readonly onPass: () => void; readonly onOutcome: (outcome: Outcome) => void } {
+    const hold = new Hold(this.#opening.waitUntil);
+    this.#hold = hold;
+    return { onPass: () => hold.passes(), onOutcome: (outcome) => this.#close(outcome) };
   }
 
   /** No region is asked. */
@@ -107,10 +102,11 @@ export class Account {
 
   /** The answer, on its way to the app. */
   answers(response: Response): Response {
-    if (this.#isForwarded) this.laps.lap('forward');
+    if (this.#hold !== undefined) this.laps.lap('forward');
     response.headers.set('server-timing', this.laps.header(response.headers.get('server-timing')));
     response.headers.set('x-signpost-trace', this.trace.traceId);
-    if (!this.#isForwarded) {
+    if (this.#hold !== undefined && !this.#isClosed) this.#hold.begins();
+    if (this.#hold === undefined) {
       const { status } = response;
       this.#close({
         ending: status < 400 ? 'whole' : status < 500 ? 'refused' : 'failed',
@@ -123,7 +119,7 @@ export class Account {
 
   /** The app went before its answer. */
   leaves(): void {
-    if (!this.#isForwarded) this.#close({ ending: 'left', status: 499, errorCode: undefined });
+    if (this.#hold === undefined) this.#close({ ending: 'left', status: 499, errorCode: undefined });
   }
 
   #close(end: End): void {
@@ -133,7 +129,7 @@ export class Account {
     this.#count(end);
     if (this.#isGeneration()) this.#record(end);
     const flush = this.#options.outbox.due();
-    if (this.#isForwarded) this.#told(flush);
+    if (this.#hold !== undefined) this.#hold.ends(flush);
     else if (flush !== undefined) this.#opening.waitUntil(flush);
   }
 

@@ -25,6 +25,8 @@ export interface ForwardOptions extends BackendSecrets {
   readonly log: (event: string, fields: Record<string, unknown>) => void;
   /** Told once how the answer ended, whatever became of it: at the end of a stream, or when its app goes. */
   readonly onOutcome?: (outcome: Outcome) => void;
+  /** Told of each piece of a stream that the app has taken. */
+  readonly onPass?: () => void;
   /** Told what goes to the app: the data of each event, or the whole body. */
   readonly onData?: ((data: string) => void) | undefined;
 }
@@ -110,6 +112,7 @@ async function forwardStream(
       tally,
       resume: (from, error) => resume(from, error),
       keepAliveMs: options.timeouts.keepAliveMs,
+      onPass: options.onPass ?? (() => undefined),
       onData: options.onData ?? (() => undefined),
       onBreak: (region, error) => {
         if (!gone.signal.aborted) options.log('stream_broken', { region, path: request.path, reason: error.message });

@@ -24,6 +24,8 @@ export interface RelayOptions {
   readonly onBreak: (region: string, error: Error) => void;
   /** Told of each region that came to its part's end, or broke. */
   readonly onEnd: (region: string, outcome: 'whole' | 'broken') => void;
+  /** Told of each piece that the app has taken. */
+  readonly onPass: () => void;
   /** Told the data of each event that goes to the app. */
   readonly onData: (data: string) => void;
   /** How often the app hears something while nothing comes. */
@@ -63,6 +65,7 @@ export function relay(
         if (text === '') continue;
         waits.end();
         await write(text);
+        options.onPass();
         waits.begin();
       }
       // All has been said, if there is nobody any more to hear it.

@@ -176,9 +176,9 @@ async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal
   if (reader === undefined) return;
   const parser = new SseEvents();
   let isDone = false;
-  let isStalled = false;
+  let stalled: TimeoutError | undefined;
   const waits = new LongWaits(idleMs, () => {
-    isStalled = true;
+    stalled = new TimeoutError(`no data for ${idleMs} ms`);
     // Its rejection is the read's, too.
     reader.cancel().catch(() => {});
   });
@@ -187,7 +187,7 @@ async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal
       waits.begin();
       const { done, value } = await reader.read();
       waits.end();
-      if (isStalled) throw new TimeoutError(`no data for ${idleMs} ms`);
+      if (stalled !== undefined) throw stalled;
       const last = done ? parser.finish() : undefined;
       const events = done ? (last === undefined ? [] : [last]) : parser.push(value);
       isDone ||= events.some(({ data }) => data === DONE);
@@ -198,7 +198,7 @@ async function* eventsOf(response: Response, idleMs: number, signal: AbortSignal
   } catch (error) {
     signal.throwIfAborted();
     // After [DONE] the answer is whole, however the connection ends.
-    if (!isDone) throw error;
+    if (!isDone) throw stalled ?? error;
   } finally {
     waits.stop();
   }

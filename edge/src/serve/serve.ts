@@ -257,16 +257,17 @@ export class Service {
     watch: Pick<ForwardOptions, 'onData' | 'onOutcome'> = {},
   ): Promise<Response> {
     const { settings, log, health } = this.#parts;
-    const ends = account.forwards();
+    const passing = account.forwards();
     try {
       const { response, region } = await forward(request, regions, {
         ...settings,
         log,
         health,
+        onPass: passing.onPass,
         onData: watch.onData,
         onOutcome: (outcome) => {
           watch.onOutcome?.(outcome);
-          ends(outcome);
+          passing.onOutcome(outcome);
         },
       });
       if (region !== undefined) response.headers.set('x-signpost-region', region);
