@@ -5,7 +5,14 @@ import { Problem } from '@signpost/contracts';
 import { parseRouterManifest, routerFeatures, WordPiece } from '@signpost/contracts/router';
 import type { ClassifierOptions, LoadedModel } from './classifier.ts';
 import { type PoolingKernel, readPooledNetwork } from './pooled-network.ts';
-import { BUNDLED, type ObjectReader, type RouterFiles, readStoredRouter, readStoredVersion } from './source.ts';
+import {
+  BUNDLED,
+  type ObjectReader,
+  pointerOf,
+  type RouterFiles,
+  readStoredRouter,
+  readStoredVersion,
+} from './source.ts';
 
 export interface RouterSources {
   /** Object storage that may hold a router newer than the bundled one. */
@@ -27,27 +34,16 @@ export function routerLibrary({
   store,
   bundled,
   wasm,
-}: RouterSources): Pick<ClassifierOptions, 'load' | 'newest' | 'loadNewest'> {
-  async function loadNewest(): Promise<LoadedModel> {
-    const stored = await readStoredRouter(store);
-    if (stored === undefined) return startModel(bundled, wasm, BUNDLED, BUNDLED);
-    const [, , model = ''] = stored.version.split('+');
-    return startModel(stored.files, wasm, stored.version, `R2, ${model.slice(0, 12)}`);
-  }
+}: RouterSources): Pick<ClassifierOptions, 'newest' | 'load' | 'bundled'> {
   return {
     newest: () => readStoredVersion(store),
-    loadNewest,
-    /** The stored one; where it is no good, the bundled one, and why. */
-    async load() {
-      try {
-        return await loadNewest();
-      } catch (error) {
-        const why = error instanceof Error ? error.message : error;
-        const origin = `bundled, because the one in R2 is no good: ${why}`;
-        const refused = await readStoredVersion(store).catch(() => BUNDLED);
-        return { ...(await startModel(bundled, wasm, BUNDLED, origin)), refused };
-      }
+    async load(version) {
+      if (version === BUNDLED) return startModel(bundled, wasm, BUNDLED, BUNDLED);
+      const pointer = pointerOf(version);
+      const files = await readStoredRouter(store, pointer);
+      return startModel(files, wasm, version, `R2, ${pointer.model.slice(0, 12)}`);
     },
+    bundled: (why) => startModel(bundled, wasm, BUNDLED, `bundled, because the one in R2 is no good: ${why}`),
   };
 }
 

@@ -3,7 +3,7 @@
  * it is. That it starts in workerd, too, is for test/e2e/router.test.ts to show.
  */
 import { Problem } from '@signpost/contracts';
-import { MAX_CHARS, type RouterManifest } from '@signpost/contracts/router';
+import { MAX_CHARS, ROUTER_LIMIT_BYTES, type RouterManifest } from '@signpost/contracts/router';
 import type { InferenceSession } from 'onnxruntime-web';
 import { formatBytes } from '../progress.ts';
 import { type Classify, loadRouter } from './evaluate.ts';
@@ -15,8 +15,6 @@ export interface Finding {
   readonly detail: string;
 }
 
-/** What fits an isolate of 128 MB beside ONNX Runtime. */
-const MODEL_BYTES = 12e6;
 const SPEED_BUDGET_MS = 1;
 const WARM_UP_RUNS = 50;
 const TIMED_RUNS = 500;
@@ -42,10 +40,10 @@ export async function checkRouter(dir: string): Promise<Finding[]> {
     return [{ what: 'files', verdict: 'failed', detail: error instanceof Error ? error.message : String(error) }];
   }
   const { manifest, session, classify } = loaded;
-  const { labels, threshold, model } = manifest;
+  const { labels, threshold } = manifest;
   const findings: Finding[] = [
     { what: 'files', verdict: 'ok', detail: `labels ${labels.join(', ')}; abstains below ${threshold.toFixed(3)}` },
-    verdict('size', model.bytes <= MODEL_BYTES, `${formatBytes(model.bytes)} of ${formatBytes(MODEL_BYTES)}`),
+    checkSize(manifest),
     checkInputs(session),
     checkOutput(session),
   ];
@@ -57,6 +55,17 @@ export async function checkRouter(dir: string): Promise<Finding[]> {
 
 function verdict(what: Finding['what'], isOk: boolean, detail: string): Finding {
   return { what, verdict: isOk ? 'ok' : 'failed', detail };
+}
+
+function checkSize(manifest: RouterManifest): Finding {
+  const parts = ['model', 'tokenizer'] as const;
+  return verdict(
+    'size',
+    parts.every((part) => manifest[part].bytes <= ROUTER_LIMIT_BYTES[part]),
+    parts
+      .map((part) => `${part} ${formatBytes(manifest[part].bytes)} of ${formatBytes(ROUTER_LIMIT_BYTES[part])}`)
+      .join(', '),
+  );
 }
 
 function checkInputs({ inputMetadata }: InferenceSession): Finding {
