@@ -1,8 +1,8 @@
 /**
- * A router model at work: text → features → network → probabilities by label.
+ * A router model at work: text → network → probabilities by label.
  */
 import { Problem } from '@signpost/contracts';
-import { parseRouterManifest, routerFeatures, WordPiece } from '@signpost/contracts/router';
+import { parseRouterManifest, type RouterManifest, routerFeatures, WordPiece } from '@signpost/contracts/router';
 import type { ClassifierOptions, LoadedModel } from './classifier.ts';
 import { type PoolingKernel, readPooledNetwork } from './pooled-network.ts';
 import {
@@ -48,16 +48,14 @@ export function routerLibrary({
 }
 
 async function startModel(
-  { manifest, tokenizer, model }: RouterFiles,
+  { manifest: json, tokenizer, model }: RouterFiles,
   wasm: RouterModules,
   version: string,
   origin: string,
 ): Promise<LoadedModel> {
-  const { labels, threshold } = parseRouterManifest(JSON.parse(manifest));
-  const wordPiece = new WordPiece(JSON.parse(tokenizer));
-  const pooled = readPooledNetwork(model, wasm.pooled);
-  const network =
-    pooled === undefined ? await startSession(model, wasm.runtime) : { run: pooled, release: async () => {} };
+  const manifest = parseRouterManifest(JSON.parse(json));
+  const { labels, threshold } = manifest;
+  const network = await startNetwork(manifest, JSON.parse(tokenizer), model, wasm);
   return {
     version,
     origin,
@@ -66,12 +64,48 @@ async function startModel(
       labels,
       threshold,
       async classify(text) {
-        const { tokenIds, hashIds } = routerFeatures(text, (part) => wordPiece.encode(part));
-        const probabilities = await network.run(tokenIds, hashIds);
+        const probabilities = await network.run(text);
         return Object.fromEntries(labels.map((label, i) => [label, Number(probabilities[i] ?? 0)]));
       },
     },
   };
+}
+
+/** Text → probabilities. (labels) */
+interface Network {
+  run(text: string): Promise<Float32Array>;
+  release(): Promise<void>;
+}
+
+async function startNetwork(
+  manifest: RouterManifest,
+  tokenizer: unknown,
+  model: Uint8Array,
+  wasm: RouterModules,
+): Promise<Network> {
+  switch (manifest.kind) {
+    case 'transformer': {
+      // As the runtime below: not evaluated where there is no transformer.
+      const { startTransformer } = await import('./transformer.ts');
+      return startTransformer(manifest, tokenizer, model, wasm.runtime);
+    }
+    case 'features':
+    case undefined: {
+      const wordPiece = new WordPiece(tokenizer);
+      const pooled = readPooledNetwork(model, wasm.pooled);
+      const network =
+        pooled === undefined ? await startSession(model, wasm.runtime) : { run: pooled, release: async () => {} };
+      return {
+        release: network.release,
+        async run(text) {
+          const { tokenIds, hashIds } = routerFeatures(text, (part) => wordPiece.encode(part));
+          return network.run(tokenIds, hashIds);
+        },
+      };
+    }
+    default:
+      return manifest satisfies never;
+  }
 }
 
 /** Any other graph of the same inputs and output. */

@@ -1,13 +1,7 @@
 import { sha256 } from '@signpost/contracts';
+import { ROUTER_POINTER_KEY, routerObjectKey } from '@signpost/contracts/router';
 import { describe, expect, it } from 'vitest';
-import {
-  BUNDLED,
-  pointerOf,
-  ROUTER_POINTER_KEY,
-  readStoredRouter,
-  readStoredVersion,
-  routerObjectKey,
-} from './source.ts';
+import { BUNDLED, pointerOf, readStoredRouter, readStoredVersion } from './source.ts';
 
 const encode = (text: string) => new TextEncoder().encode(text);
 const [tokenizer, model] = [encode('{"model":{}}'), Uint8Array.of(1, 2, 3)];
@@ -70,7 +64,7 @@ describe('the router in R2', () => {
     const key = routerObjectKey(digests.model);
     const store = storeOf(objects, { [key]: 1e9 });
     await expect(readStoredRouter(store, digests)).rejects.toThrow(
-      new RegExp(`^${key} in R2 has 1000000000 bytes, and a router's model may have \\d+: `),
+      new RegExp(`^${key} in R2 has 1000000000 bytes, and this router's model may have \\d+: `),
     );
     expect(store.bodies).not.toContain(key);
     const pointed = storeOf(objects, { [ROUTER_POINTER_KEY]: 5_000 });

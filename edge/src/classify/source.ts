@@ -1,14 +1,18 @@
 /**
  * Where the router model comes from: object storage where it holds one, else the one bundled with the Worker.
  */
-import { digestSchema, Problem, parseWith, sha256 } from '@signpost/contracts';
+import { Problem, parseWith, sha256 } from '@signpost/contracts';
 import {
   assertRouterFits,
+  MAX_MANIFEST_BYTES,
   parseRouterManifest,
+  ROUTER_POINTER_KEY,
   type RouterManifest,
   type RouterPart,
+  type RouterPointer,
+  routerObjectKey,
+  routerPointerSchema,
 } from '@signpost/contracts/router';
-import { z } from 'zod';
 
 /** A router model's files, as `packer router train` writes them. */
 export interface RouterFiles {
@@ -20,19 +24,7 @@ export interface RouterFiles {
   readonly model: Uint8Array;
 }
 
-/** Points at the files by digest; replaced last, so that it never points at what isn't there. */
-export const ROUTER_POINTER_KEY = 'router/current.json';
-/** Object key of a file. */
-export const routerObjectKey = (digest: string) => `router/${digest}`;
-
 const MAX_POINTER_BYTES = 4_096;
-
-const routerPointerSchema = z.strictObject({
-  manifest: digestSchema,
-  tokenizer: digestSchema,
-  model: digestSchema,
-});
-type RouterPointer = z.output<typeof routerPointerSchema>;
 
 /** The part of R2 in use. */
 export interface ObjectReader {
@@ -72,14 +64,18 @@ export function pointerOf(version: string): RouterPointer {
  */
 export async function readStoredRouter(store: ObjectReader, pointer: RouterPointer): Promise<RouterFiles> {
   const decoder = new TextDecoder();
-  const manifest = await readChecked(store, 'manifest', pointer.manifest);
-  // First, since it is small, and may be for others than these files.
-  assertOwnFiles(parseRouterManifest(parseJson(manifest, routerObjectKey(pointer.manifest))), pointer);
-  const [tokenizer, model] = await Promise.all([
-    readChecked(store, 'tokenizer', pointer.tokenizer),
-    readChecked(store, 'model', pointer.model),
-  ]);
-  return { manifest: decoder.decode(manifest), tokenizer: decoder.decode(tokenizer), model };
+  const json = await readChecked(store, pointer.manifest, (bytes, key) => {
+    if (bytes > MAX_MANIFEST_BYTES)
+      throw new Problem(`${key} has ${bytes} bytes; a router.json may have ${MAX_MANIFEST_BYTES}`);
+  });
+  // First, since it says what the others may weigh, and may be for others than these.
+  const key = routerObjectKey(pointer.manifest);
+  const manifest = parseRouterManifest(parseJson(json, key), `${key} in R2`);
+  assertOwnFiles(manifest, pointer);
+  const read = (part: RouterPart) =>
+    readChecked(store, pointer[part], (bytes, where) => assertRouterFits(manifest, part, bytes, where));
+  const [tokenizer, model] = await Promise.all([read('tokenizer'), read('model')]);
+  return { manifest: decoder.decode(json), tokenizer: decoder.decode(tokenizer), model };
 }
 
 function assertOwnFiles(manifest: RouterManifest, pointer: RouterPointer): void {
@@ -92,11 +88,15 @@ function assertOwnFiles(manifest: RouterManifest, pointer: RouterPointer): void 
   }
 }
 
-async function readChecked(store: ObjectReader, part: RouterPart, digest: string): Promise<Uint8Array> {
+async function readChecked(
+  store: ObjectReader,
+  digest: string,
+  assertFits: (bytes: number, where: string) => void,
+): Promise<Uint8Array> {
   const key = routerObjectKey(digest);
   const object = await store.get(key);
   if (object === null) throw new Problem(`${key} is not in R2, though ${ROUTER_POINTER_KEY} points at it`);
-  assertRouterFits(part, object.size, `${key} in R2`);
+  assertFits(object.size, `${key} in R2`);
   const bytes = await bytesOf(object);
   const actual = await sha256(bytes);
   if (actual !== digest) throw new Problem(`${key} in R2 has the digest ${actual}: altered or truncated`);
