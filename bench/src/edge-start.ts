@@ -8,7 +8,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { startEdge } from '@signpost/edge';
 import { Log, LogLevel, Miniflare } from 'miniflare';
-import { WebSocket } from 'undici';
+import { IsolateHeap } from './isolate/heap.ts';
 import { median } from './percentiles.ts';
 
 const ROUNDS = 5;
@@ -42,27 +42,12 @@ async function startEmpty(): Promise<number> {
   return ms;
 }
 
-/** What V8 holds for the Worker: objects, and buffers outside of its heap (WebAssembly's memory is one). */
 async function heapBytes(inspector: URL): Promise<number> {
-  const targets = (await (await fetch(`http://${inspector.host}/json`)).json()) as {
-    webSocketDebuggerUrl: string;
-    id: string;
-  }[];
-  const target = targets.find(({ id }) => id.includes('signpost'));
-  const socket = new WebSocket(target?.webSocketDebuggerUrl ?? '');
-  await once(socket, 'open');
-  const call = async (id: number, method: string): Promise<Record<string, number>> => {
-    socket.send(JSON.stringify({ id, method }));
-    for (;;) {
-      const [{ data }] = (await once(socket, 'message')) as [{ data: string }];
-      const answer = JSON.parse(data) as { id?: number; result?: Record<string, number> };
-      if (answer.id === id) return answer.result ?? {};
-    }
-  };
-  await call(1, 'HeapProfiler.collectGarbage');
-  const { usedSize = Number.NaN, backingStorageSize = Number.NaN } = await call(2, 'Runtime.getHeapUsage');
-  socket.close();
-  return usedSize + backingStorageSize;
+  const heap = await IsolateHeap.open(inspector);
+  await heap.collect();
+  const bytes = (await heap.bytes()) + (await heap.sharedBytes());
+  heap.close();
+  return bytes;
 }
 
 interface Start {

@@ -4,8 +4,8 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { ROUTER_POINTER_KEY, routerObjectKey } from '@signpost/contracts/router';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { ROUTER_POINTER_KEY, routerObjectKey } from '../src/classify/source.ts';
 import { startEdge } from './edge.ts';
 import { Upstream } from './upstream.ts';
 

@@ -11,16 +11,7 @@ const model = new Uint8Array(readFileSync(join(import.meta.dirname, '../../model
 const TOKENS = 30_522;
 
 const KERNEL = readFileSync(join(import.meta.dirname, '../src/classify/pooled-network.wasm'));
-/** Node's types don't have it. */
-const { Module, Instance } = (
-  globalThis as unknown as {
-    readonly WebAssembly: {
-      readonly Module: new (bytes: Uint8Array) => object;
-      readonly Instance: new (module: object) => { readonly exports: PoolingKernel };
-    };
-  }
-).WebAssembly;
-const instantiate = () => new Instance(new Module(KERNEL)).exports;
+const instantiate = () => new WebAssembly.Instance(new WebAssembly.Module(KERNEL)).exports as unknown as PoolingKernel;
 let session: InferenceSession;
 beforeAll(async () => {
   session = await InferenceSession.create(model);

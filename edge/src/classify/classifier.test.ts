@@ -21,13 +21,24 @@ function create(...loads: Load[]) {
     return step();
   };
   const classifier = new Classifier({
-    load,
     newest: async () => '1',
-    loadNewest: load,
+    load,
+    bundled: async (why) => {
+      throw new Error(why);
+    },
     now: () => clock.now,
     log: (event) => events.push(event),
   });
   return { classifier, clock, events, loads: () => next };
+}
+
+/** A promise, to be settled from outside. */
+function deferred<T>() {
+  let [resolve, reject] = [(_: T) => {}, (_: Error) => {}];
+  const promise = new Promise<T>((yes, no) => {
+    [resolve, reject] = [yes, no];
+  });
+  return { promise, resolve, reject };
 }
 
 const fails: Load = async () => {
@@ -100,11 +111,30 @@ describe('a classifier', () => {
     expect(await classifier.classify('x')).toMatchObject({ state: 'ready' });
   });
 
+  it('lets go of what a start that was taken for lost comes with after all', async () => {
+    const late = deferred<LoadedModel>();
+    const released: string[] = [];
+    const { classifier, clock } = create(
+      () => late.promise,
+      async () => model({ chat: 1 }),
+    );
+    const lost = classifier.start();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    clock.now += 31_000;
+    await classifier.start();
+    late.resolve({ ...model({ late: 1 }), release: async () => void released.push('late') });
+    await lost;
+    expect(released).toEqual(['late']);
+    expect(await classifier.classify('x')).toMatchObject({ verdict: { label: 'chat' } });
+  });
+
   it('fails a request’s label, not the request, when the model breaks', async () => {
     const broken = model({ chat: 1 });
     let runs = 0;
+    let releases = 0;
     const { classifier } = create(async () => ({
       ...broken,
+      release: async () => void releases++,
       model: {
         ...broken.model,
         classify: async () => {
@@ -116,6 +146,33 @@ describe('a classifier', () => {
     await classifier.start();
     expect(await classifier.classify('x')).toEqual({ state: 'failed' });
     expect(classifier.status).toEqual({ status: 'failed', detail: 'out of memory' });
+    expect(releases).toBe(1);
+  });
+
+  it('starts with the bundled model where the newest is no good, which it says and doesn’t try again at once', async () => {
+    const clock = { now: 0 };
+    const log: string[] = [];
+    const broken: LoadedModel = {
+      ...model({ b: 1 }, 0.5, 'b'),
+      model: { labels: ['b'], threshold: 0.5, classify: () => Promise.reject(new Error('it has no output')) },
+      release: async () => void log.push('released b'),
+    };
+    const classifier = new Classifier({
+      newest: async () => 'b',
+      load: async (version) => {
+        log.push(`loads ${version}`);
+        return broken;
+      },
+      bundled: async (why) => ({ ...model({ chat: 1 }, 0.5, 'bundled'), origin: `bundled, because ${why}` }),
+      now: () => clock.now,
+      log: () => undefined,
+    });
+    await classifier.start();
+    expect(classifier.status.detail).toBe('bundled, because it has no output; started in 0 ms');
+    expect(await classifier.classify('x')).toMatchObject({ state: 'ready', verdict: { label: 'chat' } });
+    clock.now += 60_000;
+    await classifier.start();
+    expect(log).toEqual(['loads b', 'released b']);
   });
 });
 
@@ -130,16 +187,17 @@ describe('a newer model', () => {
       release: async () => void log.push(`released ${version}`),
     });
     const classifier = new Classifier({
-      load: () => store.load(),
       newest: async () => store.version,
-      loadNewest: async () => {
-        log.push(`loads ${store.version}`);
+      load: async (version) => {
+        log.push(`loads ${version}`);
         return store.load();
       },
+      bundled: () => Promise.reject(new Error('none')),
       now: () => clock.now,
       log: () => undefined,
     });
     await classifier.start();
+    log.length = 0;
     const label = async () => {
       const classification = await classifier.classify('text');
       return 'verdict' in classification ? classification.verdict.label : classification.state;
@@ -179,6 +237,67 @@ describe('a newer model', () => {
     arrive(versioned('b'));
     await renewal;
     expect(await label()).toBe('b');
+  });
+
+  it('is loaded once, however long that takes', async () => {
+    const { store, log, label, later, versioned } = await begun();
+    const slow = deferred<LoadedModel>();
+    store.version = 'b';
+    store.load = () => slow.promise;
+    const renewal = later(30_000);
+    await later(31_000);
+    await later(60_000);
+    expect(log).toEqual(['loads b']);
+    slow.resolve(versioned('b'));
+    await renewal;
+    expect(await label()).toBe('b');
+  });
+
+  it('is loaded again where that was lost, and only one of the two is used', async () => {
+    const { store, log, label, later, versioned } = await begun();
+    const lost = deferred<LoadedModel>();
+    store.version = 'b';
+    store.load = () => lost.promise;
+    const renewal = later(30_000);
+    await expect.poll(() => log).toEqual(['loads b']);
+    store.load = async () => versioned('b');
+    await later(6 * 60_000);
+    expect(await label()).toBe('b');
+    lost.resolve(versioned('b, late'));
+    await renewal;
+    expect(await label()).toBe('b');
+    expect(log).toEqual(['loads b', 'loads b', 'released a', 'released b, late']);
+  });
+
+  it('answers what the older one was at when it was let go', async () => {
+    const { classifier, store, later, versioned } = await begun();
+    const cut = deferred<Record<string, number>>();
+    let runs = 0;
+    store.version = 'b';
+    store.load = async () => ({
+      ...versioned('b'),
+      model: { labels: ['b'], threshold: 0.5, classify: async () => (runs++ === 0 ? { b: 1 } : cut.promise) },
+    });
+    await later(30_000);
+    const classified = classifier.classify('text');
+    store.version = 'c';
+    store.load = async () => versioned('c');
+    await later(30_000);
+    cut.reject(new Error('the session is released'));
+    expect(await classified).toMatchObject({ state: 'ready', verdict: { label: 'c' } });
+    expect(classifier.status.status).toBe('ready');
+  });
+
+  it('that can’t be run is let go', async () => {
+    const { store, log, label, later, versioned } = await begun();
+    store.version = 'b';
+    store.load = async () => ({
+      ...versioned('b'),
+      model: { labels: ['b'], threshold: 0.5, classify: () => Promise.reject(new Error('no such input')) },
+    });
+    await later(30_000);
+    expect(await label()).toBe('a');
+    expect(log).toEqual(['loads b', 'released b']);
   });
 
   it('that is no good is not used, says why, and is not tried again at once', async () => {

@@ -21,8 +21,6 @@ export interface LoadedModel {
   readonly origin: string;
   /** As `newest` names it. */
   readonly version: string;
-  /** A newer one that is no good, and that this one stands in for. */
-  readonly refused?: string;
   /** Lets go of what it holds. */
   release(): Promise<void>;
 }
@@ -50,12 +48,12 @@ export type Classification =
   | { readonly state: 'cold' | 'failed' | 'skipped' };
 
 export interface ClassifierOptions {
-  /** The first one: the newest that starts. */
-  readonly load: () => Promise<LoadedModel>;
   /** The version that there is now. */
   readonly newest: () => Promise<string>;
   /** That one, or none. @throws when it is no good */
-  readonly loadNewest: () => Promise<LoadedModel>;
+  readonly load: (version: string) => Promise<LoadedModel>;
+  /** The one that is always there: stands in at the start, and says why. */
+  readonly bundled: (why: string) => Promise<LoadedModel>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
@@ -67,14 +65,18 @@ const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 5 * 60_000;
 /** How often it is asked whether there is a newer model, */
 const CHECK_EVERY_MS = 30_000;
-/** and how long one that was no good isn't tried again: it may be, or the store was. */
+/** how long one that was no good isn't tried again: it may be, or the store was, */
 const REFUSED_FOR_MS = 5 * 60_000;
+/** and when a renewal that hasn't ended is taken for lost. */
+const RENEWAL_TIMEOUT_MS = 5 * 60_000;
 
 export class Classifier {
   readonly #options: ClassifierOptions;
   #state: State = { status: 'cold' };
   #checkedAt = Number.NEGATIVE_INFINITY;
   #refused: { readonly version: string; readonly until: number } | undefined;
+  /** The one under way. */
+  #renewal: { readonly since: number } | undefined;
 
   constructor(options: ClassifierOptions) {
     this.#options = options;
@@ -108,24 +110,24 @@ export class Classifier {
    * rejects; run it after the answer is under way (`waitUntil`), because starting keeps the isolate busy for some hundred milliseconds.
    */
   async start(): Promise<void> {
-    const { now, load, log } = this.#options;
+    const { now, log } = this.#options;
     const startedAt = now();
     if (this.#state.status === 'ready') return this.#renew(this.#state.loaded, startedAt);
     if (!this.#mayStart(startedAt)) return;
     const attempt = 'attempt' in this.#state ? this.#state.attempt + 1 : 1;
-    this.#state = { status: 'starting', since: startedAt, attempt };
+    const starting: State = { status: 'starting', since: startedAt, attempt };
+    this.#state = starting;
     try {
       // The answer on whose heels this runs goes out first.
       await new Promise((resolve) => setTimeout(resolve, 0));
-      const loaded = await load();
-      await warmUp(loaded);
+      const loaded = await this.#first();
+      // Taken for lost meanwhile, and begun again.
+      if (this.#state !== starting) return await this.#letGo(loaded);
       this.#state = { status: 'ready', loaded, startMs: now() - startedAt };
       this.#checkedAt = now();
-      this.#refused =
-        loaded.refused === undefined ? undefined : { version: loaded.refused, until: now() + REFUSED_FOR_MS };
       log('classifier_ready', { origin: loaded.origin, ms: now() - startedAt });
     } catch (error) {
-      this.#fail(error, attempt);
+      if (this.#state === starting) this.#fail(error, attempt);
     }
   }
 
@@ -134,7 +136,8 @@ export class Classifier {
     if (state.status === 'failed') return { state: 'failed' };
     if (state.status !== 'ready') return { state: 'cold' };
     if (text === '') return { state: 'skipped' };
-    const { model } = state.loaded;
+    const { loaded } = state;
+    const { model } = loaded;
     const startedAt = this.#options.now();
     try {
       const probabilities = await model.classify(text);
@@ -146,33 +149,87 @@ export class Classifier {
         verdict: { label, confidence, probabilities, threshold, ms },
       };
     } catch (error) {
-      this.#fail(error, 1);
+      const { status } = this.#state;
+      // Let go of meanwhile, for a newer one to take its place.
+      if (status === 'ready' && !this.#isAtWork(loaded)) return this.classify(text);
+      if (status === 'ready') {
+        this.#fail(error, 1);
+        await this.#letGo(loaded);
+      }
       return { state: 'failed' };
+    }
+  }
+
+  /** The newest; where it is no good, the bundled one, and why. */
+  async #first(): Promise<LoadedModel> {
+    const { now, newest, bundled } = this.#options;
+    let version: string | undefined;
+    try {
+      version = await newest();
+      const loaded = await this.#load(version);
+      this.#refused = undefined;
+      return loaded;
+    } catch (error) {
+      this.#refused = version === undefined ? undefined : { version, until: now() + REFUSED_FOR_MS };
+      return this.#warmedUp(await bundled(messageOf(error)));
     }
   }
 
   /** Puts a newer model in the place of the one at work; that one goes on until then, and where the newer one is no good. */
   async #renew(loaded: LoadedModel, startedAt: number): Promise<void> {
-    const { now, newest, loadNewest, log } = this.#options;
+    const { now, newest, log } = this.#options;
     if (startedAt - this.#checkedAt < CHECK_EVERY_MS) return;
+    if (this.#renewal !== undefined && startedAt - this.#renewal.since < RENEWAL_TIMEOUT_MS) return;
+    const renewal = { since: startedAt };
+    this.#renewal = renewal;
     this.#checkedAt = startedAt;
     let version: string | undefined;
     try {
       version = await newest();
       if (version === loaded.version) return this.#settle(loaded, undefined);
       if (version === this.#refused?.version && startedAt < this.#refused.until) return;
-      const newer = await loadNewest();
-      await warmUp(newer);
+      const newer = await this.#load(version);
+      if (this.#renewal !== renewal || !this.#isAtWork(loaded)) return await this.#letGo(newer);
       this.#state = { status: 'ready', loaded: newer, startMs: now() - startedAt };
       this.#refused = undefined;
       log('classifier_renewed', { origin: newer.origin, ms: now() - startedAt });
-      await loaded.release();
+      await this.#letGo(loaded);
     } catch (error) {
-      const problem = error instanceof Error ? error.message : String(error);
+      const problem = messageOf(error);
       if (version !== undefined) this.#refused = { version, until: now() + REFUSED_FOR_MS };
       this.#settle(loaded, `a newer one is not used: ${problem}`);
       log('classifier_not_renewed', { problem });
+    } finally {
+      if (this.#renewal === renewal) this.#renewal = undefined;
     }
+  }
+
+  async #load(version: string): Promise<LoadedModel> {
+    return this.#warmedUp(await this.#options.load(version));
+  }
+
+  /** The first run compiles: better here than in front of a request. */
+  async #warmedUp(loaded: LoadedModel): Promise<LoadedModel> {
+    try {
+      await loaded.model.classify('warm up');
+      return loaded;
+    } catch (error) {
+      await this.#letGo(loaded);
+      throw error;
+    }
+  }
+
+  async #letGo(loaded: LoadedModel): Promise<void> {
+    try {
+      await loaded.release();
+    } catch (error) {
+      // Its memory is lost, and nothing else.
+      this.#options.log('classifier_not_released', { origin: loaded.origin, problem: messageOf(error) });
+    }
+  }
+
+  #isAtWork(loaded: LoadedModel): boolean {
+    return this.#state.status === 'ready' && this.#state.loaded === loaded;
   }
 
   #settle(loaded: LoadedModel, problem: string | undefined): void {
@@ -199,14 +256,13 @@ export class Classifier {
   }
 
   #fail(error: unknown, attempt: number): void {
-    const problem = error instanceof Error ? error.message : String(error);
+    const problem = messageOf(error);
     const backoffMs = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (attempt - 1)) * (0.5 + Math.random());
     this.#state = { status: 'failed', problem, attempt, retryAt: this.#options.now() + backoffMs };
     this.#options.log('classifier_failed', { problem, attempt, retryInMs: Math.round(backoffMs) });
   }
 }
 
-/** The first run compiles: better here than in front of a request. */
-async function warmUp({ model }: LoadedModel): Promise<void> {
-  await model.classify('warm up');
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -73,35 +73,39 @@ function readTensor(message: Uint8Array): OnnxTensor & { readonly name: string }
 
 const EMPTY: Uint8Array = new Uint8Array();
 
-interface Field {
+export interface OnnxField {
   readonly field: number;
   /** Of a number. */
   readonly value: number;
   /** Of a string, a message, or packed numbers. */
   readonly bytes: Uint8Array | undefined;
+  /** The field as it stands there. */
+  readonly whole: Uint8Array;
 }
 
-function* fieldsOf(message: Uint8Array): Generator<Field> {
+/** The fields of a message in protobuf's wire format, as views into it. @throws Problem when it isn't whole. */
+export function* fieldsOf(message: Uint8Array): Generator<OnnxField> {
   const at = { offset: 0 };
   while (at.offset < message.length) {
+    const start = at.offset;
     const key = readVarint(message, at);
-    const field = Math.floor(key / 8);
-    switch (key % 8) {
-      case 0:
-        yield { field, value: readVarint(message, at), bytes: undefined };
-        break;
-      case 1:
-        yield { field, value: 0, bytes: take(message, at, 8) };
-        break;
-      case 2:
-        yield { field, value: 0, bytes: take(message, at, readVarint(message, at)) };
-        break;
-      case 5:
-        yield { field, value: 0, bytes: take(message, at, 4) };
-        break;
-      default:
-        throw malformed(`a field of it has the wire type ${key % 8}`);
-    }
+    const field = { field: Math.floor(key / 8), ...readValue(message, at, key % 8) };
+    yield { ...field, whole: message.subarray(start, at.offset) };
+  }
+}
+
+function readValue(message: Uint8Array, at: { offset: number }, type: number): Pick<OnnxField, 'value' | 'bytes'> {
+  switch (type) {
+    case 0:
+      return { value: readVarint(message, at), bytes: undefined };
+    case 1:
+      return { value: 0, bytes: take(message, at, 8) };
+    case 2:
+      return { value: 0, bytes: take(message, at, readVarint(message, at)) };
+    case 5:
+      return { value: 0, bytes: take(message, at, 4) };
+    default:
+      throw malformed(`a field of it has the wire type ${type}`);
   }
 }
 

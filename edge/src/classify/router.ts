@@ -1,11 +1,18 @@
 /**
- * A router model at work: text → features → network → probabilities by label.
+ * A router model at work: text → network → probabilities by label.
  */
 import { Problem } from '@signpost/contracts';
-import { parseRouterManifest, routerFeatures, WordPiece } from '@signpost/contracts/router';
+import { parseRouterManifest, type RouterManifest, routerFeatures, WordPiece } from '@signpost/contracts/router';
 import type { ClassifierOptions, LoadedModel } from './classifier.ts';
 import { type PoolingKernel, readPooledNetwork } from './pooled-network.ts';
-import { BUNDLED, type ObjectReader, type RouterFiles, readStoredRouter, readStoredVersion } from './source.ts';
+import {
+  BUNDLED,
+  type ObjectReader,
+  pointerOf,
+  type RouterFiles,
+  readStoredRouter,
+  readStoredVersion,
+} from './source.ts';
 
 export interface RouterSources {
   /** Object storage that may hold a router newer than the bundled one. */
@@ -27,41 +34,28 @@ export function routerLibrary({
   store,
   bundled,
   wasm,
-}: RouterSources): Pick<ClassifierOptions, 'load' | 'newest' | 'loadNewest'> {
-  async function loadNewest(): Promise<LoadedModel> {
-    const stored = await readStoredRouter(store);
-    if (stored === undefined) return startModel(bundled, wasm, BUNDLED, BUNDLED);
-    const [, , model = ''] = stored.version.split('+');
-    return startModel(stored.files, wasm, stored.version, `R2, ${model.slice(0, 12)}`);
-  }
+}: RouterSources): Pick<ClassifierOptions, 'newest' | 'load' | 'bundled'> {
   return {
     newest: () => readStoredVersion(store),
-    loadNewest,
-    /** The stored one; where it is no good, the bundled one, and why. */
-    async load() {
-      try {
-        return await loadNewest();
-      } catch (error) {
-        const why = error instanceof Error ? error.message : error;
-        const origin = `bundled, because the one in R2 is no good: ${why}`;
-        const refused = await readStoredVersion(store).catch(() => BUNDLED);
-        return { ...(await startModel(bundled, wasm, BUNDLED, origin)), refused };
-      }
+    async load(version) {
+      if (version === BUNDLED) return startModel(bundled, wasm, BUNDLED, BUNDLED);
+      const pointer = pointerOf(version);
+      const files = await readStoredRouter(store, pointer);
+      return startModel(files, wasm, version, `R2, ${pointer.model.slice(0, 12)}`);
     },
+    bundled: (why) => startModel(bundled, wasm, BUNDLED, `bundled, because the one in R2 is no good: ${why}`),
   };
 }
 
 async function startModel(
-  { manifest, tokenizer, model }: RouterFiles,
+  { manifest: json, tokenizer, model }: RouterFiles,
   wasm: RouterModules,
   version: string,
   origin: string,
 ): Promise<LoadedModel> {
-  const { labels, threshold } = parseRouterManifest(JSON.parse(manifest));
-  const wordPiece = new WordPiece(JSON.parse(tokenizer));
-  const pooled = readPooledNetwork(model, wasm.pooled);
-  const network =
-    pooled === undefined ? await startSession(model, wasm.runtime) : { run: pooled, release: async () => {} };
+  const manifest = parseRouterManifest(JSON.parse(json));
+  const { labels, threshold } = manifest;
+  const network = await startNetwork(manifest, JSON.parse(tokenizer), model, wasm);
   return {
     version,
     origin,
@@ -70,12 +64,48 @@ async function startModel(
       labels,
       threshold,
       async classify(text) {
-        const { tokenIds, hashIds } = routerFeatures(text, (part) => wordPiece.encode(part));
-        const probabilities = await network.run(tokenIds, hashIds);
+        const probabilities = await network.run(text);
         return Object.fromEntries(labels.map((label, i) => [label, Number(probabilities[i] ?? 0)]));
       },
     },
   };
+}
+
+/** Text → probabilities. (labels) */
+interface Network {
+  run(text: string): Promise<Float32Array>;
+  release(): Promise<void>;
+}
+
+async function startNetwork(
+  manifest: RouterManifest,
+  tokenizer: unknown,
+  model: Uint8Array,
+  wasm: RouterModules,
+): Promise<Network> {
+  switch (manifest.kind) {
+    case 'transformer': {
+      // As the runtime below: not evaluated where there is no transformer.
+      const { startTransformer } = await import('./transformer.ts');
+      return startTransformer(manifest, tokenizer, model, wasm.runtime);
+    }
+    case 'features':
+    case undefined: {
+      const wordPiece = new WordPiece(tokenizer);
+      const pooled = readPooledNetwork(model, wasm.pooled);
+      const network =
+        pooled === undefined ? await startSession(model, wasm.runtime) : { run: pooled, release: async () => {} };
+      return {
+        release: network.release,
+        async run(text) {
+          const { tokenIds, hashIds } = routerFeatures(text, (part) => wordPiece.encode(part));
+          return network.run(tokenIds, hashIds);
+        },
+      };
+    }
+    default:
+      return manifest satisfies never;
+  }
 }
 
 /** Any other graph of the same inputs and output. */

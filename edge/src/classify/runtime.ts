@@ -6,6 +6,7 @@
  * (Should `nodejs_compat` be switched on one day: the glue then takes workerd for Node unless `process.type` is "renderer" meanwhile.)
  */
 import { env, InferenceSession, Tensor } from 'onnxruntime-web/wasm';
+import { WEIGHTS_NAME, withoutWeights } from './outside-weights.ts';
 
 export { Tensor };
 
@@ -25,7 +26,11 @@ export async function createSession(model: Uint8Array, wasm: WebAssembly.Module)
   });
   Object.assign(WebAssembly, { instantiate: precompiled });
   try {
-    return await InferenceSession.create(model, { enableCpuMemArena: false, enableMemPattern: false });
+    return await InferenceSession.create(withoutWeights(model), {
+      externalData: [{ path: WEIGHTS_NAME, data: model }],
+      enableCpuMemArena: false,
+      enableMemPattern: false,
+    });
   } finally {
     Object.assign(WebAssembly, { instantiate });
   }

@@ -30,7 +30,7 @@ async function routed(then: string, probabilities: Record<string, number> | unde
       release: async () => {},
     }),
     newest: async () => '1',
-    loadNewest: () => Promise.reject(new Error('none')),
+    bundled: () => Promise.reject(new Error('none')),
     now: () => 0,
     log: () => undefined,
   });

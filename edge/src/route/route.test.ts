@@ -33,7 +33,7 @@ async function routed(probabilities: Record<string, number>) {
       release: async () => {},
     }),
     newest: async () => '1',
-    loadNewest: () => Promise.reject(new Error('none')),
+    bundled: () => Promise.reject(new Error('none')),
     now: () => 0,
     log: () => undefined,
   });

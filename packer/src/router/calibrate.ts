@@ -1,7 +1,9 @@
 /**
  * Making a classifier's confidence mean what it says, and choosing below which it is to abstain.
  */
+import { Problem } from '@signpost/contracts';
 import type { ReliabilityBin } from '../report/chart.ts';
+import { percent } from '../report/table.ts';
 import type { RouterGraph } from './onnx.ts';
 
 /** A prediction: whether it is right, and how sure it was. */
@@ -19,6 +21,14 @@ export interface Selection {
   readonly bound: number;
 }
 
+/** How a threshold is come by: for a risk on the labelled prompts of a file, or by hand. */
+export interface ThresholdWish {
+  readonly risk: number;
+  readonly threshold?: number;
+  readonly valid: string;
+}
+
+export const DEFAULT_RISK = 0.05;
 const BINS = 15;
 const TEMPERATURE_RANGE = [1 / 32, 32] as const;
 /** Halvings: to the last bits of a double. */
@@ -75,6 +85,20 @@ export function reliabilityBins(rows: readonly Judged[]): ReliabilityBin[] {
 export function calibrationError(bins: readonly ReliabilityBin[]): number {
   const all = bins.reduce((sum, { rows }) => sum + rows, 0);
   return bins.reduce((sum, { confidence, accuracy, rows }) => sum + (rows / all) * Math.abs(accuracy - confidence), 0);
+}
+
+/** @throws Problem when no threshold keeps the risk. */
+export function chooseThreshold(
+  { risk: wanted, threshold, valid }: ThresholdWish,
+  rows: readonly Judged[],
+): { readonly threshold: number; readonly selection?: Selection & { readonly wanted: number } } {
+  if (threshold !== undefined) return { threshold };
+  const selection = selectThreshold(rows, wanted);
+  if (selection === undefined)
+    throw new Problem(
+      `no threshold keeps the share of wrong decisions on ${valid} within ${percent(wanted)} with ${percent(RISK_CONFIDENCE)} confidence; allow more (--risk), give more rows, or set one (--threshold)`,
+    );
+  return { threshold: selection.threshold, selection: { ...selection, wanted } };
 }
 
 /**

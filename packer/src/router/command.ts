@@ -6,17 +6,16 @@ import { join } from 'node:path';
 import { Problem, sha256 } from '@signpost/contracts';
 import { FEATURES_VERSION, type RouterManifest } from '@signpost/contracts/router';
 import { openStore } from '@signpost/store';
-import { Command, InvalidArgumentError, Option } from 'commander';
-import { wholeNumber } from '../arguments.ts';
+import { Command, Option } from 'commander';
+import { share, wholeNumber } from '../arguments.ts';
 import { formatBytes } from '../progress.ts';
-import { type Column, formatTable, percent } from '../report/table.ts';
-import { fitTemperature, RISK_CONFIDENCE, selectThreshold, withTemperature } from './calibrate.ts';
+import { type Column, formatTable } from '../report/table.ts';
+import { chooseThreshold, DEFAULT_RISK, fitTemperature, withTemperature } from './calibrate.ts';
 import { checkRouter, type Finding, requireUsable } from './check.ts';
 import { type LabelledPrompt, prepare, readEmbedding, readPrompts, readTokenizer } from './data.ts';
 import {
   createClassifier,
   createSession,
-  type Evaluation,
   evaluate,
   judge,
   loadRouter,
@@ -27,8 +26,9 @@ import {
   TOKENIZER_FILE,
 } from './evaluate.ts';
 import { readFeedback } from './feedback.ts';
+import { importCommand, publishCommand } from './import-command.ts';
 import { encodeRouter, type RouterGraph } from './onnx.ts';
-import { type Calibration, type Figures, routerCharts, routerReport } from './report.ts';
+import { describeEvaluation, type Figures, routerCharts, routerReport } from './report.ts';
 import { ROUTER_DEFAULTS, trainRouter } from './train.ts';
 
 const REPORT_FILE = 'README.md';
@@ -48,14 +48,14 @@ interface TrainFlags {
   readonly json: boolean;
 }
 
-const DEFAULT_RISK = 0.05;
-
 export function routerCommand(): Command {
   return new Command('router')
     .description("train and evaluate the edge's prompt classifier")
     .addCommand(trainCommand())
     .addCommand(evalCommand())
-    .addCommand(checkCommand());
+    .addCommand(checkCommand())
+    .addCommand(importCommand())
+    .addCommand(publishCommand());
 }
 
 function trainCommand(): Command {
@@ -91,7 +91,7 @@ function evalCommand(): Command {
       const { manifest, classify } = await loadRouter(model);
       const { labels, threshold } = manifest;
       const figures = evaluate(await predict(classify, labels, await readPrompts(data)), labels, threshold);
-      console.log(json ? JSON.stringify(figures) : describe(data, labels, figures));
+      console.log(json ? JSON.stringify(figures) : describeEvaluation(data, labels, figures));
     });
 }
 
@@ -143,7 +143,7 @@ async function train(flags: TrainFlags): Promise<void> {
   const graph = withTemperature(trained, temperature);
   const predictions: Record<string, Prediction[]> = { valid: await predictWith(graph, valid) };
   if (test !== undefined) predictions.test = await predictWith(graph, test);
-  const { threshold, ...selection } = chooseThreshold(flags, predictions.valid ?? []);
+  const { threshold, ...selection } = chooseThreshold(flags, (predictions.valid ?? []).map(judge));
   const figures: Figures = Object.fromEntries(
     Object.entries(predictions).map(([name, rows]) => [name, evaluate(rows, labels, threshold)]),
   );
@@ -174,7 +174,7 @@ async function train(flags: TrainFlags): Promise<void> {
     console.log(
       `${join(flags.out, MODEL_FILE)}: ${formatBytes(model.byteLength)}, temperature ${temperature.toFixed(3)}, abstains below ${threshold.toFixed(3)}`,
     );
-    for (const [name, one] of Object.entries(figures)) console.log(describe(name, labels, one));
+    for (const [name, one] of Object.entries(figures)) console.log(describeEvaluation(name, labels, one));
   }
 }
 
@@ -189,41 +189,4 @@ async function lessonsOf(
   const more = left.length === 0 ? '' : `; not used: ${left.join(', ')}`;
   process.stderr.write(`${feedback}: ${prompts.length} prompts to train on${more}\n`);
   return prompts;
-}
-
-/** @throws Problem when no threshold keeps the risk. */
-function chooseThreshold(
-  { risk: wanted, threshold, valid }: TrainFlags,
-  predictions: readonly Prediction[],
-): Pick<Calibration, 'selection'> & { readonly threshold: number } {
-  if (threshold !== undefined) return { threshold };
-  const selection = selectThreshold(predictions.map(judge), wanted);
-  if (selection === undefined)
-    throw new Problem(
-      `no threshold keeps the share of wrong decisions on ${valid} within ${percent(wanted)} with ${percent(RISK_CONFIDENCE)} confidence; allow more (--risk), give more rows, or set one (--threshold)`,
-    );
-  return { threshold: selection.threshold, selection: { ...selection, wanted } };
-}
-
-function describe(name: string, labels: readonly string[], figures: Evaluation): string {
-  const { rows, accuracy, sources, coverage, decided, confusion, calibrationError, medianMs } = figures;
-  return [
-    `${name}: ${percent(accuracy)} of ${rows} right, calibration error ${percent(calibrationError)}, ${medianMs.toFixed(2)} ms each (median)`,
-    ...coverage.map(
-      (part) =>
-        `  surest ${percent(part.share)}: ${percent(part.accuracy)} right (confidence ≥ ${part.confidence.toFixed(3)})`,
-    ),
-    `  at or above the threshold: ${percent(decided.share)} of rows, ${percent(decided.accuracy)} right`,
-    ...confusion.map((counts, row) => {
-      const said = counts.map((count, column) => `${labels[column] ?? 'abstained'} ${count}`);
-      return `  ${labels[row]} taken for: ${said.join(', ')}`;
-    }),
-    ...Object.entries(sources).map(([source, one]) => `  ${source}: ${percent(one.accuracy)} of ${one.rows}`),
-  ].join('\n');
-}
-
-function share(text: string): number {
-  const value = Number(text);
-  if (!(value >= 0 && value < 1)) throw new InvalidArgumentError('expected a number from 0 to below 1');
-  return value;
 }

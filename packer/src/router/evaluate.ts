@@ -4,11 +4,18 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Problem, sha256 } from '@signpost/contracts';
-import { parseRouterManifest, type RouterManifest, routerFeatures } from '@signpost/contracts/router';
+import {
+  parseRouterManifest,
+  type RouterManifest,
+  routerFeatures,
+  type TransformerManifest,
+  WordPiece,
+} from '@signpost/contracts/router';
+import { SequenceClassifier } from '@signpost/contracts/router/sequence-classifier';
 import { env, InferenceSession, Tensor } from 'onnxruntime-web';
 import type { ReliabilityBin } from '../report/chart.ts';
 import { calibrationError, type Judged, reliabilityBins } from './calibrate.ts';
-import { type LabelledPrompt, readTokenizer } from './data.ts';
+import type { LabelledPrompt } from './data.ts';
 
 export const MODEL_FILE = 'model.onnx';
 export const TOKENIZER_FILE = 'tokenizer.json';
@@ -35,6 +42,31 @@ export function createClassifier(session: InferenceSession, encode: (text: strin
   };
 }
 
+/** @throws Problem where inputs, output or tokenizer aren't a sequence classifier's. */
+function createSequenceClassifier(
+  session: InferenceSession,
+  tokenizer: unknown,
+  manifest: TransformerManifest,
+): SequenceClassifier {
+  const run = (inputs: Readonly<Record<string, BigInt64Array>>) =>
+    session.run(
+      Object.fromEntries(
+        Object.entries(inputs).map(([name, ids]) => [name, new Tensor('int64', ids, [1, ids.length])]),
+      ),
+    );
+  const { inputMetadata: inputs, outputMetadata: outputs } = session;
+  return new SequenceClassifier({ inputs, outputs, run }, tokenizer, manifest);
+}
+
+/** A router folder's content. */
+export interface RouterFolder {
+  readonly manifest: RouterManifest;
+  /** `router.json`, byte for byte. */
+  readonly manifestFile: Uint8Array;
+  readonly tokenizer: Uint8Array;
+  readonly model: Uint8Array;
+}
+
 /** A router folder, started. */
 export interface LoadedRouter {
   readonly manifest: RouterManifest;
@@ -42,26 +74,51 @@ export interface LoadedRouter {
   readonly classify: Classify;
 }
 
-/**
- * Loads a router folder.
- *
- * @throws Problem when a file isn't what the manifest says.
- */
-export async function loadRouter(dir: string): Promise<LoadedRouter> {
+/** @throws Problem when a file isn't what the manifest says. */
+export async function readRouter(dir: string): Promise<RouterFolder> {
+  const read = async (file: string) => new Uint8Array(await readFile(join(dir, file)));
   const path = join(dir, MANIFEST_FILE);
-  const manifest = parseRouterManifest(JSON.parse(await readFile(path, 'utf8')), path);
-  const model = new Uint8Array(await readFile(join(dir, MODEL_FILE)));
+  const manifestFile = await read(MANIFEST_FILE);
+  const manifest = parseRouterManifest(JSON.parse(new TextDecoder().decode(manifestFile)), path);
+  const [model, tokenizer] = [await read(MODEL_FILE), await read(TOKENIZER_FILE)];
   for (const [file, bytes, want] of [
     [MODEL_FILE, model, manifest.model],
-    [TOKENIZER_FILE, new Uint8Array(await readFile(join(dir, TOKENIZER_FILE))), manifest.tokenizer],
+    [TOKENIZER_FILE, tokenizer, manifest.tokenizer],
   ] as const) {
     const digest = await sha256(bytes);
     if (digest !== want.digest)
       throw new Problem(`${join(dir, file)} has digest ${digest}, ${MANIFEST_FILE} says ${want.digest}`);
   }
-  const encode = await readTokenizer(join(dir, TOKENIZER_FILE));
+  return { manifest, manifestFile, tokenizer, model };
+}
+
+/** @throws Problem when model, tokenizer and manifest don't fit together. */
+export async function startRouter({
+  manifest,
+  tokenizer,
+  model,
+}: Omit<RouterFolder, 'manifestFile'>): Promise<LoadedRouter> {
+  const json: unknown = JSON.parse(new TextDecoder().decode(tokenizer));
   const session = await createSession(model);
-  return { manifest, session, classify: createClassifier(session, encode) };
+  switch (manifest.kind) {
+    case 'transformer': {
+      const classifier = createSequenceClassifier(session, json, manifest);
+      await classifier.proveLength();
+      return { manifest, session, classify: (text) => classifier.classify(text) };
+    }
+    case 'features':
+    case undefined: {
+      const wordPiece = new WordPiece(json);
+      return { manifest, session, classify: createClassifier(session, (text) => wordPiece.encode(text)) };
+    }
+    default:
+      return manifest satisfies never;
+  }
+}
+
+/** Loads a router folder. @throws Problem */
+export async function loadRouter(dir: string): Promise<LoadedRouter> {
+  return startRouter(await readRouter(dir));
 }
 
 /** What a model said of one labelled prompt. */

@@ -108,3 +108,21 @@ function coverageTitles(figures: Figures): string[] {
   const [first] = Object.values(figures);
   return (first?.coverage ?? []).filter(({ share }) => share < 1).map(({ share }) => `surest ${percent(share)}`);
 }
+
+/** For the terminal. */
+export function describeEvaluation(name: string, labels: readonly string[], figures: Evaluation): string {
+  const { rows, accuracy, sources, coverage, decided, confusion, calibrationError, medianMs } = figures;
+  return [
+    `${name}: ${percent(accuracy)} of ${rows} right, calibration error ${percent(calibrationError)}, ${medianMs.toFixed(2)} ms each (median)`,
+    ...coverage.map(
+      (part) =>
+        `  surest ${percent(part.share)}: ${percent(part.accuracy)} right (confidence ≥ ${part.confidence.toFixed(3)})`,
+    ),
+    `  at or above the threshold: ${percent(decided.share)} of rows, ${percent(decided.accuracy)} right`,
+    ...confusion.map((counts, row) => {
+      const said = counts.map((count, column) => `${labels[column] ?? 'abstained'} ${count}`);
+      return `  ${labels[row]} taken for: ${said.join(', ')}`;
+    }),
+    ...Object.entries(sources).map(([source, one]) => `  ${source}: ${percent(one.accuracy)} of ${one.rows}`),
+  ].join('\n');
+}

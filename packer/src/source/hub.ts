@@ -44,13 +44,21 @@ interface RemoteFile {
   readonly etag: string;
 }
 
+/** Which files of a repository are wanted, of all their paths. @throws Problem where what is needed isn't there */
+export type Selection = (paths: readonly string[], location: string) => readonly string[];
+
 /**
  * Fetches what is missing of `hf://ORG/NAME@REVISION` (the default branch without one) and gives its folder. A token is taken from `HF_TOKEN`, another
  * Hub's address from `HF_ENDPOINT`.
  *
+ * @param select a checkpoint's files unless given.
  * @throws Problem when the repository can't be reached or read, holds no safetensors, or a file arrives damaged.
  */
-export async function fetchRepository(location: string, { onProgress, signal }: Watch): Promise<string> {
+export async function fetchRepository(
+  location: string,
+  { onProgress, signal }: Watch,
+  select: Selection = checkpointFiles,
+): Promise<string> {
   const { name, revision = 'main' } = LOCATION.exec(location)?.groups ?? {};
   if (name === undefined)
     throw new Problem(`${location} is no repository; expected hf://ORG/NAME or hf://ORG/NAME@REVISION`);
@@ -60,7 +68,7 @@ export async function fetchRepository(location: string, { onProgress, signal }: 
       throw explain(error, location, signal);
     });
   const { sha } = await asked(modelInfo({ ...access, revision, additionalFields: ['sha'] }));
-  const files = await asked(repositoryFiles(access, sha, location));
+  const files = await asked(repositoryFiles(access, sha, location, select));
   const cache = join(getHFHubCachePath(), getRepoFolderName({ type: 'model', name }));
   const snapshot = join(cache, 'snapshots', sha);
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -94,21 +102,33 @@ function accessTo(name: string, signal: AbortSignal): Access {
   };
 }
 
-async function repositoryFiles(access: Access, revision: string, location: string): Promise<RemoteFile[]> {
-  const files: RemoteFile[] = [];
-  let pickle: string | undefined;
-  for await (const entry of listFiles({ ...access, repo: access.name, revision })) {
-    if (WEIGHTS.test(entry.path) || COMPANIONS.test(entry.path)) files.push(remoteFile(entry, location));
-    else if (PICKLE.test(entry.path)) pickle ??= entry.path;
-  }
-  if (!files.some(({ path }) => WEIGHTS.test(path))) {
+async function repositoryFiles(
+  access: Access,
+  revision: string,
+  location: string,
+  select: Selection,
+): Promise<RemoteFile[]> {
+  const entries: ListFileEntry[] = [];
+  for await (const entry of listFiles({ ...access, repo: access.name, revision, recursive: true })) entries.push(entry);
+  const wanted = new Set(
+    select(
+      entries.map(({ path }) => path),
+      location,
+    ),
+  );
+  return entries.filter(({ path }) => wanted.has(path)).map((entry) => remoteFile(entry, location));
+}
+
+function checkpointFiles(paths: readonly string[], location: string): string[] {
+  if (!paths.some((path) => WEIGHTS.test(path))) {
+    const pickle = paths.find((path) => PICKLE.test(path));
     throw new Problem(
       pickle === undefined
         ? `${location} holds no weights in safetensors`
         : `${location} holds its weights as pickle (${pickle}), which can run code; convert it to safetensors`,
     );
   }
-  return files;
+  return paths.filter((path) => WEIGHTS.test(path) || COMPANIONS.test(path));
 }
 
 function remoteFile({ path, size, lfs, oid }: ListFileEntry, location: string): RemoteFile {

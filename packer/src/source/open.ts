@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Problem } from '@signpost/contracts';
 import { type Checkpoint, openCheckpoint } from '@signpost/engine';
 import { withProgress } from '../progress.ts';
+import type { Selection } from './hub.ts';
 import { HUB_SCHEME, PICKLE, partsOf } from './location.ts';
 import { ADAPTER_CONFIG, openAdapter } from './peft.ts';
 
@@ -30,11 +31,12 @@ export async function openSource(location: string, options: SourceOptions = {}):
   return openAdapter(dir, opened);
 }
 
-async function folderOf(location: string): Promise<string> {
+/** The folder itself, or the one that the Hub's files are fetched to: those that `select` chooses, a checkpoint's unless given. */
+export async function folderOf(location: string, select?: Selection): Promise<string> {
   if (!location.startsWith(HUB_SCHEME)) return location;
   // Imported late: its client is slow to load.
   const { fetchRepository } = await import('./hub.ts');
-  return withProgress(`fetching ${location}`, (watch) => fetchRepository(location, watch));
+  return withProgress(`fetching ${location}`, (watch) => fetchRepository(location, watch, select));
 }
 
 async function openFolder(dir: string, { base }: SourceOptions): Promise<Checkpoint> {
