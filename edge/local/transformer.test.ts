@@ -3,43 +3,28 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseRouterManifest, type TransformerManifest } from '@signpost/contracts/router';
 import { describe, expect, it } from 'vitest';
+import {
+  golden,
+  goldenManifest as manifest,
+  parseGoldenRouter,
+  readGoldenRouter,
+} from '../../test/golden/router/golden.ts';
 import { readOnnx } from '../src/classify/onnx.ts';
 import { withoutWeights } from '../src/classify/outside-weights.ts';
 import { startTransformer } from '../src/classify/transformer.ts';
 
-const read = (file: string) =>
-  new Uint8Array(readFileSync(join(import.meta.dirname, '../../test/golden/router', file)));
-const parsed = (file: string): unknown => JSON.parse(new TextDecoder().decode(read(file)));
-const golden = parsed('golden.json') as {
-  readonly labels: string[];
-  readonly maxTokens: number;
-  readonly cases: readonly { readonly text: string; readonly probabilities: readonly number[] }[];
-};
 const wasm = new WebAssembly.Module(
   readFileSync(join(import.meta.dirname, '../../node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm')),
 );
-const file = { digest: 'a'.repeat(64), bytes: 1 };
-const manifest = parseRouterManifest({
-  format: 1,
-  kind: 'transformer',
-  labels: golden.labels,
-  threshold: 0.5,
-  maxTokens: golden.maxTokens,
-  temperature: 1,
-  model: file,
-  tokenizer: file,
-  metrics: {},
-}) as TransformerManifest;
-const model = read('onnx/model.onnx');
+const model = readGoldenRouter('onnx/model.onnx');
 
 describe('a transformer at the edge', () => {
   it('gives the probabilities that PyTorch gives, and lets go of its session', async () => {
     // In the middle of a buffer, as a part of a larger download would be.
     const within = new Uint8Array(model.length + 3).subarray(3);
     within.set(model);
-    const { run, release } = await startTransformer(manifest, parsed('tokenizer.json'), within, wasm);
+    const { run, release } = await startTransformer(manifest, parseGoldenRouter('tokenizer.json'), within, wasm);
     for (const { text, probabilities } of golden.cases)
       for (const [i, p] of (await run(text)).entries())
         expect(Math.abs(p - (probabilities[i] ?? Number.NaN)), JSON.stringify(text)).toBeLessThan(1e-4);
@@ -51,14 +36,14 @@ describe('a transformer at the edge', () => {
     ['another number of labels', { labels: [...golden.labels, 'more'] }, /logits of the shape \[1, 3\]; .* 4 labels/],
     ['more tokens than positions', { maxTokens: 64 }, /can't take the 64 tokens that router\.json says/],
   ])('is refused with %s', async (_, change, message) => {
-    await expect(startTransformer({ ...manifest, ...change }, parsed('tokenizer.json'), model, wasm)).rejects.toThrow(
-      message,
-    );
+    await expect(
+      startTransformer({ ...manifest, ...change }, parseGoldenRouter('tokenizer.json'), model, wasm),
+    ).rejects.toThrow(message);
   });
 
   it('is refused where its file is cut short', async () => {
     const cut = model.slice(0, model.length - 1);
-    await expect(startTransformer(manifest, parsed('tokenizer.json'), cut, wasm)).rejects.toThrow(
+    await expect(startTransformer(manifest, parseGoldenRouter('tokenizer.json'), cut, wasm)).rejects.toThrow(
       /the router model is no ONNX file: /,
     );
   });

@@ -1,31 +1,11 @@
 /**
  * Token ids against those of `transformers` (test/golden/router/make.py), and what a graph must have; probabilities are ONNX Runtime's and so tested where that is.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseRouterManifest, type TransformerManifest } from './manifest.ts';
+import { golden, goldenManifest as manifest, parseGoldenRouter } from '../../../test/golden/router/golden.ts';
+import { parseRouterManifest } from './manifest.ts';
 import { SequenceClassifier, type SequenceGraph } from './sequence-classifier.ts';
 
-const read = (file: string): unknown =>
-  JSON.parse(readFileSync(join(import.meta.dirname, '../../../test/golden/router', file), 'utf8'));
-const golden = read('golden.json') as {
-  readonly labels: readonly string[];
-  readonly maxTokens: number;
-  readonly cases: readonly { readonly text: string; readonly ids: number[]; readonly byteLevelIds: number[] }[];
-};
-const file = { digest: 'a'.repeat(64), bytes: 1 };
-const manifest = parseRouterManifest({
-  format: 1,
-  kind: 'transformer',
-  labels: golden.labels,
-  threshold: 0.5,
-  maxTokens: golden.maxTokens,
-  temperature: 1,
-  model: file,
-  tokenizer: file,
-  metrics: {},
-}) as TransformerManifest;
 const int64 = (name: string) => ({ name, isTensor: true, type: 'int64' });
 const inputs = ['input_ids', 'attention_mask', 'token_type_ids'].map(int64);
 const outputs = [{ name: 'logits', isTensor: true, type: 'float32' }];
@@ -53,14 +33,14 @@ describe('a text’s token ids', () => {
     ['byte-level.json', 'byteLevelIds'],
   ] as const)('are those of transformers, by %s', async (tokenizer, key) => {
     const one = graph();
-    const classifier = new SequenceClassifier(one, read(tokenizer), manifest);
+    const classifier = new SequenceClassifier(one, parseGoldenRouter(tokenizer), manifest);
     for (const { text } of golden.cases) await classifier.classify(text);
     expect(one.fed.map(({ input_ids }) => numbers(input_ids))).toEqual(golden.cases.map((each) => each[key]));
   });
 
   it('are all attended to, in one segment', async () => {
     const one = graph();
-    await new SequenceClassifier(one, read('tokenizer.json'), manifest).classify('hello court');
+    await new SequenceClassifier(one, parseGoldenRouter('tokenizer.json'), manifest).classify('hello court');
     const [fed] = one.fed;
     const { length } = fed?.input_ids ?? [];
     expect(length).toBeGreaterThan(3);
@@ -70,13 +50,13 @@ describe('a text’s token ids', () => {
 
   it('are all that is given to a graph that takes no more', async () => {
     const one = graph({ inputs: inputs.slice(0, 2) });
-    await new SequenceClassifier(one, read('tokenizer.json'), manifest).classify('hello');
+    await new SequenceClassifier(one, parseGoldenRouter('tokenizer.json'), manifest).classify('hello');
     expect(Object.keys(one.fed[0] ?? {})).toEqual(['input_ids', 'attention_mask']);
   });
 
   it('end with the last special token when they are cut, and are as many as there may be', async () => {
     const one = graph();
-    const classifier = new SequenceClassifier(one, read('tokenizer.json'), manifest);
+    const classifier = new SequenceClassifier(one, parseGoldenRouter('tokenizer.json'), manifest);
     await classifier.classify('court '.repeat(100_000));
     await classifier.proveLength();
     const [begin, end] = [golden.cases[0]?.ids[0], golden.cases[0]?.ids.at(-1)];
@@ -90,12 +70,19 @@ describe('a text’s token ids', () => {
 describe('probabilities', () => {
   it('are the softmax of the logits, divided by the temperature', async () => {
     const classify = (temperature: number) =>
-      new SequenceClassifier(graph({}, [1, 2, 4]), read('tokenizer.json'), { ...manifest, temperature }).classify('x');
+      new SequenceClassifier(graph({}, [1, 2, 4]), parseGoldenRouter('tokenizer.json'), {
+        ...manifest,
+        temperature,
+      }).classify('x');
     const powers = [1, 2, 4].map((logit) => Math.exp(logit / 2));
     const sum = powers.reduce((all, power) => all + power, 0);
     for (const [i, p] of (await classify(2)).entries()) expect(p).toBeCloseTo((powers[i] ?? 0) / sum, 6);
     // Where their powers are no numbers any more.
-    const cold = await new SequenceClassifier(graph({}, [900, 0, 0]), read('tokenizer.json'), manifest).classify('x');
+    const cold = await new SequenceClassifier(
+      graph({}, [900, 0, 0]),
+      parseGoldenRouter('tokenizer.json'),
+      manifest,
+    ).classify('x');
     expect([...cold]).toEqual([1, 0, 0]);
   });
 
@@ -104,7 +91,7 @@ describe('probabilities', () => {
     ['of each token', [0, 1, 2, 3, 4, 5], [1, 2, 3], /gives logits of the shape \[1, 2, 3\]; .*\[1, 3\] is expected/],
     ['that are no numbers', [0, Number.NaN, 1], [1, 3], /logits \[0, NaN, 1\], not all of them finite/],
   ])('are not made of logits %s', async (_, logits, dims, message) => {
-    const classifier = new SequenceClassifier(graph({}, logits, dims), read('tokenizer.json'), manifest);
+    const classifier = new SequenceClassifier(graph({}, logits, dims), parseGoldenRouter('tokenizer.json'), manifest);
     await expect(classifier.classify('x')).rejects.toThrow(message);
   });
 });
@@ -120,7 +107,7 @@ describe('a graph', () => {
       /gives last_hidden_state \(float32\); expected logits/,
     ],
   ])('%s is refused', (_, given, message) => {
-    expect(() => new SequenceClassifier(graph(given), read('tokenizer.json'), manifest)).toThrow(message);
+    expect(() => new SequenceClassifier(graph(given), parseGoldenRouter('tokenizer.json'), manifest)).toThrow(message);
   });
 
   it.each([

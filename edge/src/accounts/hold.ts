@@ -14,6 +14,7 @@ export class Hold {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #hasBegun = false;
   #hasPassed = false;
+  #hasEnded = false;
 
   constructor(waitUntil: (promise: Promise<unknown>) => void) {
     this.#waitUntil = waitUntil;
@@ -29,13 +30,14 @@ export class Hold {
   /** A piece of it has passed. */
   passes(): void {
     this.#hasPassed = true;
-    if (!this.#hasBegun || this.#timer !== undefined) return;
+    if (!this.#hasBegun || this.#hasEnded || this.#timer !== undefined) return;
     if (this.#release === undefined) this.#take();
     this.#watch();
   }
 
   /** @param last what is still to be done */
   ends(last: Promise<unknown> | undefined): void {
+    this.#hasEnded = true;
     if (this.#timer !== undefined) clearTimeout(this.#timer);
     if (this.#release !== undefined) this.#release(last);
     else if (last !== undefined) this.#waitUntil(last);

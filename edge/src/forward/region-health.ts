@@ -1,6 +1,7 @@
 /**
  * What one isolate has learned of its regions: whether they fail, and how long they take to a first token.
  */
+import { quantile } from '../quantile.ts';
 import { Breaker, type BreakerState } from './breaker.ts';
 
 const SAMPLES = 100;
@@ -41,9 +42,8 @@ class RegionHealth {
 
   /** The 95th percentile of the time to a first token: one that takes longer is asked elsewhere, too. Undefined before there are enough. */
   get hedgeAfterMs(): number | undefined {
-    const sorted = [...this.#firstTokenMs].sort((a, b) => a - b);
-    if (sorted.length < MIN_SAMPLES) return undefined;
-    return Math.max(MIN_HEDGE_MS, sorted[Math.ceil(0.95 * sorted.length) - 1] ?? 0);
+    if (this.#firstTokenMs.length < MIN_SAMPLES) return undefined;
+    return Math.max(MIN_HEDGE_MS, quantile(this.#firstTokenMs, 0.95) ?? 0);
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * Comparisons, summed: how an answering model and its shadow differ, and what each takes.
  */
+import { quantile } from '../quantile.ts';
 import type { Comparison } from './compare.ts';
 
 /** Of each pair. */
@@ -48,7 +49,11 @@ function pairOf(all: readonly Comparison[]) {
       /** Of those at temperature 0. */
       greedy: { compared: greedy.length, same: count(greedy, 'same') },
       same_finish: answered.filter(({ is_finish_same }) => is_finish_same).length,
-      similarity: { mean: mean(similarities), p50: quantile(similarities, 0.5), p10: quantile(similarities, 0.1) },
+      similarity: {
+        mean: mean(similarities),
+        p50: quantile(similarities, 0.5) ?? null,
+        p10: quantile(similarities, 0.1) ?? null,
+      },
       tokens: sides(answered, ({ tokens }) => tokens, mean),
       ms_p50: sides(
         answered,
@@ -77,19 +82,16 @@ function count(comparisons: readonly Comparison[], wanted: Comparison['result'])
 function sides(
   comparisons: readonly Comparison[],
   pair: (one: Comparison) => Comparison['ms'],
-  sum: (values: readonly number[]) => number | null,
+  sum: (values: readonly number[]) => number | null | undefined,
 ): [number | null, number | null] {
-  return [sum(comparisons.flatMap((one) => pair(one)[0] ?? [])), sum(comparisons.flatMap((one) => pair(one)[1] ?? []))];
+  return [
+    sum(comparisons.flatMap((one) => pair(one)[0] ?? [])) ?? null,
+    sum(comparisons.flatMap((one) => pair(one)[1] ?? [])) ?? null,
+  ];
 }
 
 function mean(values: readonly number[]): number | null {
   return values.length === 0 ? null : rounded(values.reduce((sum, value) => sum + value, 0) / values.length);
-}
-
-/** The nearest rank. */
-function quantile(values: readonly number[], q: number): number | null {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.max(0, Math.ceil(q * sorted.length) - 1)] ?? null;
 }
 
 function rounded(value: number): number {
