@@ -2,7 +2,7 @@
  * Forwarding without a Worker around it: what workerd would cancel by itself when a request is over is here only cancelled by our own code.
  */
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { forward } from '../src/forward/forward.ts';
+import { forward, only } from '../src/forward/forward.ts';
 import { FleetHealth } from '../src/forward/region-health.ts';
 import { event, startEvents, Upstream } from './upstream.ts';
 
@@ -12,7 +12,14 @@ beforeEach(async () => {
 });
 afterEach(() => region.close());
 
-const timeouts = { connectMs: 5_000, firstTokenMs: 5_000, answerMs: 5_000, idleMs: 30_000, keepAliveMs: 5_000 };
+const timeouts = {
+  connectMs: 5_000,
+  firstTokenMs: 5_000,
+  answerMs: 5_000,
+  idleMs: 30_000,
+  keepAliveMs: 5_000,
+  wakeMs: 5_000,
+};
 
 it.each([
   ['leaves', (app: AbortController) => app.abort(new Error('left'))],
@@ -32,7 +39,7 @@ it.each([
       headers: {},
       signal: app.signal,
     },
-    [{ name: 'near', url: region.url }],
+    only([{ name: 'near', url: region.url }]),
     { signingKey: undefined, secrets: new Map(), timeouts, health, log: (name) => logged.push(name) },
   );
   const reader = response.body?.getReader() ?? expect.unreachable('it is a stream');

@@ -2,7 +2,7 @@
  * Which regions of which kind are asked when one is slow or breaks; forwarding without a Worker around it.
  */
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { forward } from '../src/forward/forward.ts';
+import { forward, only } from '../src/forward/forward.ts';
 import { FleetHealth } from '../src/forward/region-health.ts';
 import { type Region, regionsSchema } from '../src/plan/regions.ts';
 import { DONE, event, startEvents, Upstream } from './upstream.ts';
@@ -14,7 +14,14 @@ beforeEach(async () => {
 });
 afterEach(() => Promise.all([near.close(), far.close()]));
 
-const timeouts = { connectMs: 5_000, firstTokenMs: 5_000, answerMs: 5_000, idleMs: 5_000, keepAliveMs: 5_000 };
+const timeouts = {
+  connectMs: 5_000,
+  firstTokenMs: 5_000,
+  answerMs: 5_000,
+  idleMs: 5_000,
+  keepAliveMs: 5_000,
+  wakeMs: 5_000,
+};
 
 async function stream(regions: readonly Region[], health = new FleetHealth()): Promise<string> {
   const { response } = await forward(
@@ -27,7 +34,7 @@ async function stream(regions: readonly Region[], health = new FleetHealth()): P
       headers: {},
       signal: new AbortController().signal,
     },
-    regions,
+    only(regions),
     { signingKey: undefined, secrets: new Map(), timeouts, health, log: () => undefined },
   );
   const reader = response.body?.getReader() ?? expect.unreachable('it is a stream');

@@ -2,7 +2,7 @@
  * How an answer ended, as the gateway is told: once, whatever became of it.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { forward } from '../src/forward/forward.ts';
+import { forward, only } from '../src/forward/forward.ts';
 import type { Outcome } from '../src/forward/outcome.ts';
 import { FleetHealth } from '../src/forward/region-health.ts';
 import { answerStatus, DONE, event, type Respond, startEvents, Upstream } from './upstream.ts';
@@ -14,7 +14,14 @@ beforeEach(async () => {
 });
 afterEach(() => Promise.all([near.close(), far.close()]));
 
-const timeouts = { connectMs: 5_000, firstTokenMs: 5_000, answerMs: 5_000, idleMs: 5_000, keepAliveMs: 5_000 };
+const timeouts = {
+  connectMs: 5_000,
+  firstTokenMs: 5_000,
+  answerMs: 5_000,
+  idleMs: 5_000,
+  keepAliveMs: 5_000,
+  wakeMs: 5_000,
+};
 const USAGE = {
   prompt_tokens: 7,
   completion_tokens: 2,
@@ -37,10 +44,10 @@ function ask(fields: Record<string, unknown>, options: { keepAliveMs?: number; h
       headers: {},
       signal: app.signal,
     },
-    [
+    only([
       { name: 'near', url: near.url },
       { name: 'far', url: far.url },
-    ],
+    ]),
     {
       signingKey: undefined,
       secrets: new Map(),

@@ -2,7 +2,7 @@
  * Regions that run nothing, and the hook that has one start a container.
  *
  * A hook is called at most once a minute, whichever isolate finds that it should be (the fleet's object decides), and beside the request that found it: another region
- * answers that one, or it is told when to come again.
+ * answers that one, or it waits (`serve/candidates.ts`).
  */
 import { HEARTBEAT_SILENCE_MS } from '@signpost/contracts';
 import type { HeardBeat } from '../fleet/roll.ts';
@@ -32,11 +32,12 @@ export class Waker {
   }
 
   /**
-   * Whether a region with a hook runs nothing: it has not been heard of for as long as a container that is there would have let pass, by who hears the others.
+   * Whether a region with a hook runs nothing: it has not been heard of for as long as a container that is there would have let pass, by who hears the others; or not
+   * at all, and what it was asked last failed.
    *
    * @param beats of the fleet; undefined where it can't be asked, which says nothing.
    */
-  isAsleep(region: Region, beats: readonly HeardBeat[] | undefined): boolean {
+  isAsleep(region: Region, beats: readonly HeardBeat[] | undefined, last: 'failing' | 'untried'): boolean {
     if (wakeHook(region) === undefined) return false;
     const now = this.#options.now();
     if (beats === undefined || beats.some(({ beat }) => beat.region === region.name)) {
@@ -45,7 +46,7 @@ export class Waker {
     }
     const since = this.#silentSince.get(region.name) ?? now;
     this.#silentSince.set(region.name, since);
-    return now - since >= HEARTBEAT_SILENCE_MS;
+    return last === 'failing' || now - since >= HEARTBEAT_SILENCE_MS;
   }
 
   /** Has a sleeping region started. @param waitUntil keeps the call running beyond the request */

@@ -31,6 +31,21 @@ export interface ForwardOptions extends BackendSecrets {
   readonly onData?: ((data: string) => void) | undefined;
 }
 
+/**
+ * Regions that may answer, in the order they are to be asked in: asked for when somebody is needed, at first and where a stream breaks.
+ *
+ * @param failure what became of those that it named last. @throws that, where there is nobody else.
+ */
+export type Candidates = (signal: AbortSignal, failure?: ApiError) => Promise<readonly Region[]>;
+
+/** These, and nobody else. */
+export function only(regions: readonly Region[]): Candidates {
+  return async (_, failure) => {
+    if (failure !== undefined) throw failure;
+    return regions;
+  };
+}
+
 export interface Answer {
   /** Undefined where the answer has begun before any region's. */
   readonly region: string | undefined;
@@ -40,29 +55,26 @@ export interface Answer {
 const EVENT_STREAM = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' };
 
 /**
- * The first answer among `regions`.
+ * The first answer among `candidates`.
  *
- * @throws ApiError (503, `no_region_answered`) saying what became of each; or, where all that answered were full, what the last of them said is the answer.
+ * @throws ApiError (503, `no_region_answered`) saying what became of each; or, where all that answered were full, what the last of them said is the answer. Or
+ * what `candidates` throws.
  */
-export function forward(
-  request: UpstreamRequest,
-  regions: readonly Region[],
-  options: ForwardOptions,
-): Promise<Answer> {
+export function forward(request: UpstreamRequest, candidates: Candidates, options: ForwardOptions): Promise<Answer> {
   const tally = new Tally((outcome) => options.onOutcome?.(outcome));
   return request.delivery === 'stream'
-    ? forwardStream(request, regions, options, tally)
-    : forwardWhole(request, regions, options, tally);
+    ? forwardStream(request, candidates, options, tally)
+    : forwardWhole(request, candidates, options, tally);
 }
 
 async function forwardWhole(
   request: UpstreamRequest,
-  regions: readonly Region[],
+  candidates: Candidates,
   options: ForwardOptions,
   tally: Tally,
 ): Promise<Answer> {
   try {
-    const answer = await firstAnswer(request, regions, options, tally, request.signal);
+    const answer = await firstAnswer(request, candidates, options, tally, request.signal);
     if (answer.kind === 'stream') throw new Error('a whole answer was asked for');
     options.onData?.(answer.text);
     tally.answers(answer);
@@ -75,7 +87,7 @@ async function forwardWhole(
 
 async function forwardStream(
   request: UpstreamRequest,
-  regions: readonly Region[],
+  candidates: Candidates,
   options: ForwardOptions,
   tally: Tally,
 ): Promise<Answer> {
@@ -89,7 +101,7 @@ async function forwardStream(
   tally.counts(() => resumable?.counted ?? usage.counted);
   const plainFields = asked(request);
   const fields = resumable?.fields ?? plainFields;
-  const first = firstAnswer({ ...request, fields, plainFields }, regions, options, tally, gone.signal);
+  const first = firstAnswer({ ...request, fields, plainFields }, candidates, options, tally, gone.signal);
   let settled: WholeAnswer | StreamedAnswer | undefined;
   try {
     settled = await withinOr(first, options.timeouts.keepAliveMs, undefined);
@@ -136,13 +148,18 @@ async function forwardStream(
     const digests = from.headers.get('x-signpost-digest');
     const { tokens } = resumable;
     // Half an answer by one version and half by another is none.
-    const { byName: _, ...pinned } = request;
-    const rest = { ...pinned, fields: resumable.rest(digests) };
+    const { byName: _, promptTokens, ...pinned } = request;
+    const rest: UpstreamRequest = {
+      ...pinned,
+      fields: resumable.rest(digests),
+      ...(promptTokens && { promptTokens: (region) => promptTokens(region) + tokens }),
+    };
     // The one that broke may have been restarted meanwhile: it comes last.
-    const others = [
-      ...regions.filter(({ name }) => name !== from.region),
-      ...regions.filter(({ name }) => name === from.region),
-    ];
+    const others: Candidates = async (signal, failure) => {
+      const regions = await candidates(signal, failure);
+      const isBroken = ({ name }: Region) => name === from.region;
+      return [...regions.filter((region) => !isBroken(region)), ...regions.filter(isBroken)];
+    };
     const answer = asStream(await firstAnswer(rest, others, options, tally, gone.signal));
     options.log('stream_resumed', {
       from: from.region,
@@ -172,6 +189,25 @@ function tellFailure(tally: Tally, signal: AbortSignal, error: unknown): void {
 
 /** @throws as `forward`. */
 async function firstAnswer(
+  request: UpstreamRequest,
+  candidates: Candidates,
+  options: ForwardOptions,
+  tally: Tally,
+  signal: AbortSignal,
+): Promise<WholeAnswer | StreamedAnswer> {
+  for (let failure: ApiError | undefined; ; ) {
+    const regions = await candidates(signal, failure);
+    try {
+      return await answerOf(request, regions, options, tally, signal);
+    } catch (error) {
+      if (!(error instanceof ApiError && error.cause instanceof AllFailed)) throw error;
+      failure = error;
+    }
+  }
+}
+
+/** The first answer of these. @throws as `forward`. */
+async function answerOf(
   request: UpstreamRequest,
   regions: readonly Region[],
   options: ForwardOptions,
@@ -222,6 +258,7 @@ async function attempt(
   const { breaker } = health.of(region.name);
   const started = Date.now();
   breaker.begin(started);
+  health.of(region.name).sent.add(request.promptTokens?.(region.name) ?? 0, started);
   tally.asks();
   try {
     const answer = await askByVersion(request, region, options, own);
@@ -243,7 +280,10 @@ async function attempt(
     tally.asked('failed');
     // One that is full is well.
     if (error.busy !== undefined) breaker.succeed();
-    else breaker.fail(Date.now());
+    else {
+      breaker.fail(Date.now());
+      health.of(region.name).failedAt = Date.now();
+    }
     log('region_failed', { region: region.name, reason: error.message, path: request.path });
     throw error;
   }

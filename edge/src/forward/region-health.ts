@@ -1,6 +1,7 @@
 /**
- * What one isolate has learned of its regions: whether they fail, and how long they take to a first token.
+ * What one isolate has learned of its regions: whether they fail, how long they take to a first token, and what it has sent them.
  */
+import { SentTokens } from '../plan/sent.ts';
 import { quantile } from '../quantile.ts';
 import { Breaker, type BreakerState } from './breaker.ts';
 
@@ -13,6 +14,7 @@ const MIN_HEDGE_MS = 50;
 
 class RegionHealth {
   readonly breaker = new Breaker();
+  readonly sent = new SentTokens();
   readonly #firstTokenMs: number[] = [];
   /** Of the last window, oldest first. */
   readonly #network: { readonly at: number; readonly ms: number }[] = [];
@@ -34,6 +36,13 @@ class RegionHealth {
 
   /** When it last began or gave an answer (milliseconds since the epoch); undefined before the first. */
   answeredAt: number | undefined;
+  /** When a request to it last failed. */
+  failedAt: number | undefined;
+
+  /** Whether what it was asked last, of all that has come to something, came to nothing. */
+  get isFailing(): boolean {
+    return this.failedAt !== undefined && this.failedAt >= (this.answeredAt ?? Number.NEGATIVE_INFINITY);
+  }
 
   took(ms: number): void {
     this.#firstTokenMs.push(ms);

@@ -20,6 +20,8 @@ export interface UpstreamRequest {
   /** The model's name without the versions that the edge chose: for a region that doesn't know them (yet). */
   readonly byName?: string;
   readonly delivery: 'stream' | 'whole';
+  /** That the region computes before its first token, as far as it can be told; left out where none is. */
+  readonly promptTokens?: (region: string) => number;
   readonly tenant: string | undefined;
   /** Passed on as they are. */
   readonly headers: Readonly<Record<string, string>>;

@@ -6,7 +6,7 @@
  * would take on average: silence is no merit. One that says it is draining comes after all that don't, however near it is; and overflow after those that are there
  * for everyday, unless these would take too long. Last come those that run nothing.
  */
-import { ApiError, type Catalogue, type Heartbeat } from '@signpost/contracts';
+import { ApiError, type Catalogue } from '@signpost/contracts';
 import type { ForeignLoad } from '../backends/foreign-load.ts';
 import { serves } from '../backends/models.ts';
 import type { HeardBeat } from '../fleet/roll.ts';
@@ -41,6 +41,8 @@ export interface PlanFacts {
   readonly catalogue: Catalogue | undefined;
   /** Round trip to a region in milliseconds, as this isolate measured it. */
   readonly networkMs: (region: string) => number | undefined;
+  /** Prompt tokens that a container has been sent from here since its heartbeat, and can't have computed yet. */
+  readonly sentSince?: (heard: HeardBeat, containers: number) => number;
   /** What a stranger's metrics say; undefined where it has none. */
   readonly foreignLoad?: (region: OpenaiRegion) => ForeignLoad | undefined;
   /** Since a region last answered this isolate; undefined where it hasn't. */
@@ -66,7 +68,7 @@ export function planRegions(
     .map((region) => {
       const beats = beatsOf.get(region.name) ?? [];
       // Who drains says nothing of how those are that take requests.
-      const open = beats.filter(({ draining }) => !draining);
+      const open = beats.filter(({ beat }) => !beat.draining);
       const isDraining = beats.length > 0 && open.length === 0;
       const isAsleep = facts.isAsleep?.(region) ?? false;
       return {
@@ -127,14 +129,14 @@ export function nobodyAwake(plan: readonly PlannedRegion[]): ApiError {
   });
 }
 
-function byRegion(heard: readonly HeardBeat[]): ReadonlyMap<string, readonly Heartbeat[]> {
-  const beats = new Map<string, Heartbeat[]>();
-  for (const { beat } of heard) {
-    const known = beats.get(beat.region);
-    if (known === undefined) beats.set(beat.region, [beat]);
-    else known.push(beat);
+function byRegion(beats: readonly HeardBeat[]): ReadonlyMap<string, readonly HeardBeat[]> {
+  const byName = new Map<string, HeardBeat[]>();
+  for (const heard of beats) {
+    const known = byName.get(heard.beat.region);
+    if (known === undefined) byName.set(heard.beat.region, [heard]);
+    else known.push(heard);
   }
-  return beats;
+  return byName;
 }
 
 function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
@@ -146,16 +148,18 @@ function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
 /** None where nothing was heard, or nothing is asked. */
 function loadTerms(
   region: Region,
-  beats: readonly Heartbeat[],
-  { load, foreignLoad }: PlanFacts,
+  heard: readonly HeardBeat[],
+  { load, foreignLoad, sentSince }: PlanFacts,
   wanted: Wanted | undefined,
 ): PlanTerm[] {
   if (load === undefined || wanted === undefined) return [];
   if (region.kind === 'openai') return foreignTerms(foreignLoad?.(region), load);
   // Of Lambda every request has a container to itself.
   if (region.kind === 'lambda') return [priorPrefillTerm(load)];
-  if (beats.length === 0) return [];
-  return [queueTerm(beats), pageInTerm(beats, wanted), prefillTerm(beats, load)];
+  if (heard.length === 0) return [];
+  const beats = heard.map(({ beat }) => beat);
+  const since = heard.map((one) => sentSince?.(one, heard.length) ?? 0);
+  return [queueTerm(beats, since), pageInTerm(beats, wanted), prefillTerm(beats, load)];
 }
 
 function sum(terms: readonly PlanTerm[]): number {

@@ -25,16 +25,34 @@ export const PRIOR_PREFILL_TOKENS_PER_SECOND = 2_000;
 const PRIOR_STORE_BYTES_PER_SECOND = 50e6;
 const PRIOR_HOST_BYTES_PER_SECOND = 1e9;
 
-/** Prompt tokens that wait, at the rate at which prompts are computed; the mean of the region's containers. */
-export function queueTerm(beats: readonly Heartbeat[]): PlanTerm {
-  const ms = mean(beats, (beat) => (1_000 * beat.queuedTokens) / prefillRate(beat));
-  const tokens = beats.reduce((sum, { queuedTokens }) => sum + queuedTokens, 0);
-  return { term: 'queue', ms, why: `${tokens} prompt tokens wait` };
+/**
+ * Prompt tokens that wait, at the rate at which prompts are computed; the mean of the region's containers.
+ *
+ * @param sentSince by container: tokens that it has been sent since it said how many wait.
+ */
+export function queueTerm(beats: readonly Heartbeat[], sentSince: readonly number[]): PlanTerm {
+  let ms = 0;
+  let tokens = 0;
+  let sent = 0;
+  for (const [i, beat] of beats.entries()) {
+    const since = sentSince[i] ?? 0;
+    ms += (1_000 * (beat.queuedTokens + since)) / prefillRate(beat) / beats.length;
+    tokens += beat.queuedTokens;
+    sent += since;
+  }
+  const more = sent > 0 ? `, and about ${Math.ceil(sent)} sent since it said so` : '';
+  return { term: 'queue', ms, why: `${tokens} prompt tokens wait${more}` };
+}
+
+/** Of the prompt, what the region may have in its prefix cache. */
+export function cachedTokens({ promptTokens, cachedTokens }: Load, region: string): number {
+  return Math.min(cachedTokens?.(region) ?? 0, promptTokens);
 }
 
 /** What isn't cached there. Of a region's containers one has it, and nobody knows which is asked. */
-export function prefillTerm(beats: readonly Heartbeat[], { promptTokens, cachedTokens }: Load): PlanTerm {
-  const cached = Math.min(cachedTokens?.(beats[0]?.region ?? '') ?? 0, promptTokens);
+export function prefillTerm(beats: readonly Heartbeat[], load: Load): PlanTerm {
+  const { promptTokens } = load;
+  const cached = cachedTokens(load, beats[0]?.region ?? '');
   const tokens = promptTokens - cached / beats.length;
   const ms = mean(beats, (beat) => (1_000 * tokens) / prefillRate(beat));
   const where = beats.length > 1 ? ` in one of ${beats.length} containers` : '';
@@ -103,7 +121,7 @@ function pageInMs(
   return { ms: cold, where: `cold, ${(bytes / 1e6).toFixed(1)} MB` };
 }
 
-function prefillRate({ prefillTokensPerSecond }: Heartbeat): number {
+export function prefillRate({ prefillTokensPerSecond }: Heartbeat): number {
   // A rate of nothing is none that was measured.
   return prefillTokensPerSecond || PRIOR_PREFILL_TOKENS_PER_SECOND;
 }

@@ -23,6 +23,7 @@ import type { Known } from '../fleet/knowledge.ts';
 import { type PlannedRegion, planRegions } from '../plan/plan.ts';
 import { type Marks, marksOf } from '../plan/prefixes.ts';
 import type { Region } from '../plan/regions.ts';
+import type { Load } from '../plan/terms.ts';
 import type { RulesInForce } from '../rules/store.ts';
 import { misconfigured } from '../settings/misconfigured.ts';
 import type { AppPlace } from './place.ts';
@@ -46,6 +47,9 @@ type Resolution =
       readonly shadow: ShadowRule | undefined;
       readonly changes: RuleChanges;
       readonly plan: readonly PlannedRegion[];
+      readonly load: Load;
+      /** The plan by what is known later. */
+      readonly planBy: (known: Known) => readonly PlannedRegion[];
       /** Of the prompt's beginnings: the region that answers has them cached. */
       readonly marks: Marks;
       /** Models that the conversation may go on with: what the prompt's next likely labels would have been answered by. */
@@ -130,6 +134,12 @@ function resolve(
   const chosen = chooseVersions(model, action.stickyBy ?? 'tenant', facts, known.catalogue);
   const marks = marksOf(`${tenant ?? ''}\n${chosen.name}\n${action.systemPrefix ?? ''}\n`, ask.text);
   const cached = known.prefixes.cachedChars(marks);
+  const load: Load = {
+    model: chosen.name,
+    promptTokens: ask.promptTokens,
+    ...(cached && { cachedTokens: (region) => Math.floor((cached.get(region) ?? 0) / CHARS_PER_TOKEN) }),
+  };
+  const planBy = (by: Known) => planRegions(regions, action.regions, { ...by, app: place, load });
   return {
     kind: 'serve',
     model,
@@ -138,15 +148,9 @@ function resolve(
     cache: action.cache,
     shadow: action.shadow,
     changes: { maxTokens: action.limits?.maxTokens, systemPrefix: action.systemPrefix },
-    plan: planRegions(regions, action.regions, {
-      ...known,
-      app: place,
-      load: {
-        model: chosen.name,
-        promptTokens: ask.promptTokens,
-        ...(cached && { cachedTokens: (region) => Math.floor((cached.get(region) ?? 0) / CHARS_PER_TOKEN) }),
-      },
-    }),
+    load,
+    plan: planBy(known),
+    planBy,
     ahead: [],
   };
 }

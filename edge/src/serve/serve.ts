@@ -12,21 +12,23 @@ import { strangersModels } from '../backends/models.ts';
 import type { Waker } from '../backends/waker.ts';
 import type { Classifier } from '../classify/classifier.ts';
 import type { Knowledge, Known } from '../fleet/knowledge.ts';
-import { type ForwardOptions, forward } from '../forward/forward.ts';
+import { type Candidates, type ForwardOptions, forward, only } from '../forward/forward.ts';
 import type { Outcome } from '../forward/outcome.ts';
 import type { FleetHealth } from '../forward/region-health.ts';
 import type { UpstreamRequest } from '../forward/upstream.ts';
 import { allowsModel, refusalOfModel } from '../keys/allowed-models.ts';
 import type { Admission, Guest } from '../keys/door.ts';
 import { boundBy, chargeFor, reserveFor } from '../keys/tokens.ts';
-import { nobodyAwake, planRegions, worthWaking } from '../plan/plan.ts';
-import { isOurs, type Region } from '../plan/regions.ts';
+import { planRegions, worthWaking } from '../plan/plan.ts';
+import { isOurs } from '../plan/regions.ts';
+import { cachedTokens } from '../plan/terms.ts';
 import { explain } from '../route/explain.ts';
 import { routingHeaders } from '../route/headers.ts';
 import { type Asker, type Routing, routeAsk, type ServedResolution } from '../route/route.ts';
 import type { RulesStore } from '../rules/store.ts';
 import type { Settings } from '../settings/settings.ts';
 import type { ShadowCaster } from '../shadow/caster.ts';
+import { candidatesFor } from './candidates.ts';
 import { askerOf, type Handling, passedOn, withHeaders } from './handling.ts';
 import type { Reception } from './reception.ts';
 
@@ -126,7 +128,7 @@ export class Service {
       headers: passedOn(handling),
       signal: handling.request.signal,
     };
-    const planned = plan.map(({ region }) => region);
+    const planned = only(plan.map(({ region }) => region));
     const response =
       plan.length === 0
         ? Response.json({ object: 'list', data: [] })
@@ -166,23 +168,23 @@ export class Service {
     const refusal = refusalOfModel(admission.models, resolution.model);
     if (refusal !== undefined) return refuse(refusal);
     for (const region of worthWaking(resolution.plan)) this.#parts.waker.wake(region, waitUntil);
-    const awake = resolution.plan.filter((planned) => !planned.isAsleep);
-    if (awake.length === 0 && resolution.plan.length > 0) return refuse(nobodyAwake(resolution.plan));
     const { rule } = routing.decision;
+    const { purpose, delivery } = serving;
+    const { load } = resolution;
     const uses = await this.#cached(handling, serving, admission, { ...resolution, rule }, known, headers);
     if (uses instanceof Response) {
       admission.end(0);
       return withHeaders(uses, headers);
     }
-    const ahead =
-      serving.purpose === 'tokens' ? [] : resolution.ahead.filter((model) => allowsModel(admission.models, model));
+    const ahead = purpose === 'tokens' ? [] : resolution.ahead.filter((model) => allowsModel(admission.models, model));
     return this.#forward(
       {
         method: 'POST',
         path: serving.path,
         fields: serving.fields(resolution),
-        ...(serving.purpose === 'tokens' ? {} : { byName: resolution.model }),
-        delivery: serving.delivery,
+        ...(purpose === 'tokens' ? {} : { byName: resolution.model }),
+        delivery,
+        promptTokens: (region) => load.promptTokens - cachedTokens(load, region),
         tenant: admission.tenant,
         headers: {
           ...passedOn(handling),
@@ -190,8 +192,14 @@ export class Service {
         },
         signal: request.signal,
       },
-      // Token ids are those of our tokenizer.
-      awake.map(({ region }) => region).filter((region) => serving.purpose === 'answer' || isOurs(region)),
+      candidatesFor(resolution, {
+        ...this.#parts,
+        ...this.#parts.settings.timeouts,
+        delivery,
+        // Token ids are those of our tokenizer.
+        isFit: (region) => purpose === 'answer' || isOurs(region),
+        waitUntil,
+      }),
       headers,
       handling,
       {
@@ -251,7 +259,7 @@ export class Service {
   /** Errors of forwarding keep the decision's headers: which rule sent a request into trouble is what one wants to know. */
   async #forward(
     request: UpstreamRequest,
-    regions: readonly Region[],
+    candidates: Candidates,
     headers: Record<string, string>,
     { account }: Handling,
     watch: Pick<ForwardOptions, 'onData' | 'onOutcome'> = {},
@@ -259,7 +267,7 @@ export class Service {
     const { settings, log, health } = this.#parts;
     const passing = account.forwards();
     try {
-      const { response, region } = await forward(request, regions, {
+      const { response, region } = await forward(request, candidates, {
         ...settings,
         log,
         health,

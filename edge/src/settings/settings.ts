@@ -41,6 +41,7 @@ export interface Variables {
   readonly ANSWER_TIMEOUT_MS?: string;
   readonly IDLE_TIMEOUT_MS?: string;
   readonly KEEP_ALIVE_MS?: string;
+  readonly WAKE_TIMEOUT_MS?: string;
 }
 
 export interface Timeouts {
@@ -54,6 +55,8 @@ export interface Timeouts {
   readonly idleMs: number;
   /** How often an app that waits for a streamed answer hears something. */
   readonly keepAliveMs: number;
+  /** A streamed request for which no region is awake waits so long for one. */
+  readonly wakeMs: number;
 }
 
 export interface Settings {
@@ -114,6 +117,7 @@ export function readSettings(variables: Variables): Settings {
       answerMs: readMilliseconds('ANSWER_TIMEOUT_MS', variables.ANSWER_TIMEOUT_MS, 120_000),
       idleMs: readMilliseconds('IDLE_TIMEOUT_MS', variables.IDLE_TIMEOUT_MS, 30_000),
       keepAliveMs: readMilliseconds('KEEP_ALIVE_MS', variables.KEEP_ALIVE_MS, 10_000),
+      wakeMs: readMilliseconds('WAKE_TIMEOUT_MS', variables.WAKE_TIMEOUT_MS, 300_000),
     },
     metricsKeys:
       variables.METRICS_KEY_HASHES === undefined

@@ -7,7 +7,7 @@
 import { ApiError } from '@signpost/contracts';
 import { AnswerReader } from '../answers/answer-text.ts';
 import type { Knowledge } from '../fleet/knowledge.ts';
-import { forward } from '../forward/forward.ts';
+import { forward, only } from '../forward/forward.ts';
 import type { Outcome } from '../forward/outcome.ts';
 import type { FleetHealth } from '../forward/region-health.ts';
 import { planRegions } from '../plan/plan.ts';
@@ -94,7 +94,7 @@ export class ShadowRunner {
         // Bounded by the setting for whole answers.
         signal: new AbortController().signal,
       },
-      regions,
+      only(regions),
       {
         ...settings,
         health,
