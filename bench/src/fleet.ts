@@ -82,7 +82,7 @@ function simulate({ name, choose }: Policy): Result {
       const sample = measured[city]?.get(region);
       return sample !== undefined && at - sample.at < MEASURED_FOR_MS ? sample.ms : undefined;
     };
-    const chosen = choose(arrival, { beats, catalogue, networkMs });
+    const chosen = choose(arrival, { beats, catalogue, networkMs, now: at });
     const [region, container] = [regions[chosen], containers[chosen]];
     if (region === undefined || container === undefined) throw new Error(`${name} chose region ${chosen}`);
     const ms = networkPrior(cities[city] ?? {}, region).ms * (detours[city]?.[chosen] ?? 1);

@@ -5,6 +5,7 @@ import type { Catalogue } from '@signpost/contracts';
 import type { HeardBeat } from '../../../edge/src/fleet/roll.ts';
 import { networkPrior } from '../../../edge/src/plan/network.ts';
 import { planRegions } from '../../../edge/src/plan/plan.ts';
+import { SentTokens } from '../../../edge/src/plan/sent.ts';
 import { digestOf } from './container.ts';
 import { type Arrival, cities, regions } from './world.ts';
 
@@ -15,6 +16,8 @@ export interface View {
   readonly catalogue: Catalogue;
   /** Round trip from the request's city as it was measured of late. */
   readonly networkMs: (region: string) => number | undefined;
+  /** Milliseconds. */
+  readonly now: number;
 }
 
 export interface Policy {
@@ -29,18 +32,26 @@ const nearest = cities.map((city) =>
 
 export function policies(): readonly Policy[] {
   let turn = 0;
+  const sent = new Map<string, SentTokens>();
   return [
     {
       name: 'Signpost',
-      choose({ city, expert, promptTokens }, { beats, catalogue, networkMs }) {
+      choose({ city, expert, promptTokens }, { beats, catalogue, networkMs, now }) {
+        // Each city's requests come to an isolate of its own.
+        const sentFrom = (region: string) => sent.get(`${city} ${region}`) ?? new SentTokens();
         const [first] = planRegions(regions, undefined, {
           app: cities[city] ?? {},
           load: { model: `e${expert}`, promptTokens },
           beats,
           catalogue,
           networkMs,
+          sentSince: (heard, containers) => sentFrom(heard.beat.region).waiting(heard, containers, now),
         });
-        return first === undefined ? 0 : regions.indexOf(first.region);
+        if (first === undefined) return 0;
+        const memory = sentFrom(first.region.name);
+        memory.add(promptTokens, now);
+        sent.set(`${city} ${first.region.name}`, memory);
+        return regions.indexOf(first.region);
       },
     },
     { name: 'nearest region', choose: ({ city }) => nearest[city]?.[0]?.i ?? 0 },
