@@ -31,6 +31,17 @@ export const expertNameSchema = z
   )
   .refine((name) => name !== 'base' && name !== 'auto', '"base" and "auto" are reserved names');
 
+const qualitySchema = z.strictObject({
+  /** Of the answers, the share that is right; or the likelihood's perplexity, the lower the better. */
+  measure: z.enum(['accuracy', 'perplexity']),
+  value: z.number().nonnegative(),
+  /** The base's, by the same task. */
+  base: z.number().nonnegative().optional(),
+  /** Of the fine-tune's gain over the base, the share that is kept. */
+  kept: z.number().optional(),
+});
+export type ExpertQuality = z.output<typeof qualitySchema>;
+
 const versionSchema = z
   .strictObject({
     digest: digestSchema,
@@ -54,6 +65,8 @@ const versionSchema = z
       .strictObject({ bytes: z.number().int().positive(), sha256: z.string().regex(/^[A-Za-z0-9+/]+={0,2}$/) })
       .optional(),
     published: z.iso.datetime(),
+    /** What an evaluation found, by task: for people, who choose between versions. */
+    quality: z.record(z.string().min(1).max(64), qualitySchema).optional(),
   })
   .superRefine(({ bytes, chunks }, context) => {
     if (chunks === undefined) return;

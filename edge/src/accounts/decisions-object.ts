@@ -38,6 +38,11 @@ export interface Page<T> {
   readonly next: number | undefined;
 }
 
+export interface RuleHits {
+  readonly rule: string;
+  readonly requests: number;
+}
+
 export class Decisions extends DurableObject {
   readonly #sql = this.ctx.storage.sql;
   readonly #ledger: Ledger;
@@ -141,6 +146,11 @@ export class Decisions extends DurableObject {
           ),
       limit,
     );
+  }
+
+  /** Requests by rule, the most first; those that came to no rule under ''. */
+  ruleHits(): RuleHits[] {
+    return this.#ledger.sumBy('signpost_requests_total', 'rule').map(([rule, requests]) => ({ rule, requests }));
   }
 
   /** In Prometheus' text format. */

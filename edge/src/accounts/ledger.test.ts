@@ -106,3 +106,23 @@ describe('the ledger', () => {
     expect(parse(ledger.exposition(0, [])).get('signpost_series_dropped_total')).toBe(10);
   });
 });
+
+it('sums a counter by one of its labels, whatever is in it', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.string({ unit: 'binary' }), fc.string(), fc.integer({ min: 1, max: 9 }))),
+      (all) => {
+        const counts = new SeriesCounts();
+        const expected = new Map<string, number>();
+        for (const [rule, path, by] of all) {
+          counts.add('signpost_requests_total', { path, rule }, by);
+          counts.add('signpost_retries_total', { rule }, by);
+          expected.set(rule, (expected.get(rule) ?? 0) + by);
+        }
+        const sums = new Ledger(counts.take()).sumBy('signpost_requests_total', 'rule');
+        expect(new Map(sums)).toEqual(expected);
+        expect(sums.map(([, sum]) => sum)).toEqual([...expected.values()].sort((a, b) => b - a));
+      },
+    ),
+  );
+});

@@ -3,7 +3,7 @@
  */
 import { exposition, type GaugeValue } from './exposition.ts';
 import type { Batch, IsolateReport } from './outbox.ts';
-import { type CounterName, type Increments, type Labels, SeriesCounts } from './series.ts';
+import { type CounterName, type Increments, type Labels, labelOf, SeriesCounts } from './series.ts';
 
 const MAX_SERIES = 5_000;
 /** An isolate that has told nothing for so long is taken to be gone. */
@@ -36,6 +36,17 @@ export class Ledger {
 
   add(name: CounterName, labels: Labels, by = 1): void {
     this.#counts.add(name, labels, by);
+  }
+
+  /** A counter's sums by one of its labels, the largest first; where it has none, under ''. */
+  sumBy(name: CounterName, label: string): [value: string, sum: number][] {
+    const sums = new Map<string, number>();
+    for (const [series, [by = 0]] of this.save()) {
+      if (series !== name && !series.startsWith(`${name}{`)) continue;
+      const value = labelOf(series, label) ?? '';
+      sums.set(value, (sums.get(value) ?? 0) + by);
+    }
+    return [...sums].sort(([, a], [, b]) => b - a);
   }
 
   /** @param more gauges of whoever keeps the ledger. */

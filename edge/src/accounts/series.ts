@@ -129,6 +129,14 @@ export function seriesOf(name: MetricName, labels: Labels): string {
   return text === '' ? name : `${name}{${text}}`;
 }
 
+/** What a series has for a label; undefined where it has none. */
+export function labelOf(series: string, label: string): string | undefined {
+  for (const [, name, value = ''] of series.matchAll(/[{,](\w+)="((?:[^"\\]|\\.)*)"/g)) {
+    if (name === label) return value.replace(/\\(.)/g, (_, char: string) => (char === 'n' ? '\n' : char));
+  }
+  return undefined;
+}
+
 function escaped(value: string): string {
   return /["\\\n]/.test(value) ? value.replace(/["\\]/g, '\\$&').replaceAll('\n', '\\n') : value;
 }

@@ -7,14 +7,23 @@ import { identifyAdministrator } from '../auth/keys.ts';
 import { dispatch, findRoute } from '../dispatch.ts';
 import type { Settings } from '../settings/settings.ts';
 import { type ConfigAdminParts, configRoutes } from './config-routes.ts';
+import { type DecisionAdminParts, decisionRoutes } from './decision-routes.ts';
+import { type FleetAdminParts, fleetRoutes } from './fleet-routes.ts';
 import { type KeyAdminParts, keyRoutes } from './key-routes.ts';
 import type { AdminRoute } from './routes.ts';
 import { type ShadowAdminParts, shadowRoutes } from './shadow-routes.ts';
+import { type TrialAdminParts, trialRoutes } from './trial-routes.ts';
 
 export const ADMIN_PATH = '/admin/';
 
-export interface AdminParts extends KeyAdminParts, ConfigAdminParts, ShadowAdminParts {
-  readonly settings: Pick<Settings, 'administrators' | 'regions'>;
+export interface AdminParts
+  extends KeyAdminParts,
+    ConfigAdminParts,
+    ShadowAdminParts,
+    FleetAdminParts,
+    DecisionAdminParts,
+    TrialAdminParts {
+  readonly settings: Settings;
 }
 
 export class Admin {
@@ -23,7 +32,14 @@ export class Admin {
 
   constructor(parts: AdminParts) {
     this.#administrators = parts.settings.administrators;
-    this.#routes = [...keyRoutes(parts), ...configRoutes(parts), ...shadowRoutes(parts)];
+    this.#routes = [
+      ...keyRoutes(parts),
+      ...configRoutes(parts),
+      ...shadowRoutes(parts),
+      ...fleetRoutes(parts),
+      ...decisionRoutes(parts),
+      ...trialRoutes(parts),
+    ];
   }
 
   /** @throws ApiError (401) for all but administrators, (404) for what there is not. */

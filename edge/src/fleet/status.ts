@@ -5,6 +5,7 @@
 import { administratorOf } from '../auth/keys.ts';
 import type { Classifier } from '../classify/classifier.ts';
 import type { FleetHealth } from '../forward/region-health.ts';
+import type { Region } from '../plan/regions.ts';
 import type { RulesStore } from '../rules/store.ts';
 import type { Settings } from '../settings/settings.ts';
 import type { Knowledge } from './knowledge.ts';
@@ -34,13 +35,10 @@ export async function answerHealth(
       number: inForce.number ?? null,
       problem: inForce.problem ?? null,
     },
-    regions: settings.regions.map(({ name, kind = 'http', role = 'regular' }) => ({
-      name,
-      kind,
-      role,
-      ...health.state(name, Date.now()),
+    regions: settings.regions.map((region) => ({
+      ...regionStatus(region, health, Date.now()),
       replicas: beats
-        .filter(({ beat }) => beat.region === name)
+        .filter(({ beat }) => beat.region === region.name)
         .map(({ beat: { replica, running, waiting, draining }, heardAt }) => ({
           replica,
           heard_ms_ago: Date.now() - heardAt,
@@ -51,6 +49,11 @@ export async function answerHealth(
     })),
     anonymous: settings.anonymous,
   });
+}
+
+/** What this isolate knows of a region by itself. */
+export function regionStatus({ name, kind = 'http', role = 'regular' }: Region, health: FleetHealth, now: number) {
+  return { name, kind, role, ...health.state(name, now) };
 }
 
 async function maySee(authorization: string | null, { anonymous, administrators }: Settings): Promise<boolean> {

@@ -14,7 +14,8 @@ import type { Asker, Routing } from './route.ts';
 interface Circumstances {
   readonly beats: readonly HeardBeat[];
   readonly classifier: Classifier;
-  readonly guest: Guest;
+  /** Undefined where nobody's key is asked with. */
+  readonly guest: Guest | undefined;
   /** Milliseconds since the epoch. */
   readonly now: number;
 }
@@ -35,7 +36,7 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, { beats, class
     },
     /** How the key stands; explaining counts as no use. Null without a managed key. */
     key:
-      guest.keyId === undefined
+      guest?.keyId === undefined
         ? null
         : {
             id: guest.keyId,

@@ -14,7 +14,8 @@ export const RULES_MAX_AGE_MS = 30_000;
 
 export interface RulesInForce {
   readonly rules: RoutingRules;
-  readonly source: 'kv' | 'bundled';
+  /** `given`: with a request that tries them. */
+  readonly source: 'kv' | 'bundled' | 'given';
   /** First characters of the text's sha256. */
   readonly version: string;
   /** As the admin API counts its versions; undefined for a text that was put into KV by hand, or is bundled. */

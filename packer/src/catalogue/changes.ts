@@ -26,8 +26,9 @@ export function withVersion(
 ): Catalogue {
   const before: CatalogueExpert = expertOf(catalogue, name) ?? { versions: [], channels: {} };
   const known = before.versions.some(({ digest }) => digest === version.digest);
-  // One that was published before files were hashed in chunks gets their hashes now.
-  const versions = before.versions.map((one) => (one.digest === version.digest ? { ...version, ...one } : one));
+  // One that was published before files were hashed in chunks gets their hashes now; what was found of it since takes the place of what was found before.
+  const newest = (one: ExpertVersion) => ({ ...version, ...one, ...(version.quality && { quality: version.quality }) });
+  const versions = before.versions.map((one) => (one.digest === version.digest ? newest(one) : one));
   const expert = { ...before, versions: known ? versions : [...versions, version] };
   return {
     ...catalogue,

@@ -43,6 +43,8 @@ export interface PublishOptions extends CatalogueKeys {
   readonly channel?: string;
   /** What the base is called in model lists. */
   readonly baseName?: string;
+  /** What an evaluation found of it, in place of what is known of this version. */
+  readonly quality?: ExpertVersion['quality'];
   /** Bytes of the chunks that are hashed each; by the file's size if left out. */
   readonly chunkBytes?: number;
   /** Called with the bytes read so far, of twice the file's: it is hashed first. */
@@ -98,6 +100,7 @@ export async function publish(store: ObjectStore, path: string, options: Publish
         chunks,
         published: new Date().toISOString(),
         ...publishedVersion(catalogue, name, digest),
+        ...(options.quality === undefined ? {} : { quality: options.quality }),
       };
       await writeOnce(store, version, again);
       try {

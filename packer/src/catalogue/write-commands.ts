@@ -6,6 +6,7 @@ import { openStore, resignCatalogue, updateCatalogue, writeKeyPair } from '@sign
 import { Command, InvalidArgumentError } from 'commander';
 import { formatBytes, withProgress } from '../progress.ts';
 import { labelling, preloading, promoted, rolledBack } from './changes.ts';
+import { readQuality } from './evaluation.ts';
 import { type Collected, GC_DEFAULTS, gc, planGc } from './gc.ts';
 import { describeChannel } from './list.ts';
 import { keysOf, print, type WriterFlags, withWriterOptions } from './options.ts';
@@ -60,17 +61,25 @@ function publishCommand(): Command {
     .argument('<file>', 'delta file')
     .option('--name <name>', 'expert name (the one in the file when left out)')
     .option('--channel <channel>', 'channel that shall point at this version', DEFAULT_CHANNEL)
-    .option('--base-name <name>', "the base's name in model lists", 'base');
+    .option('--base-name <name>', "the base's name in model lists", 'base')
+    .option('--evaluation <file>', 'eval.json of `eval`, whose figures for this file go into the catalogue')
+    .option('--method <name>', "this file's name in the evaluation (by its path when left out)");
   interface PublishFlags extends WriterFlags {
     readonly name?: string;
     readonly channel: string;
     readonly baseName: string;
+    readonly evaluation?: string;
+    readonly method?: string;
   }
   return withWriterOptions(command).action(async (file: string, flags: PublishFlags) => {
+    const { evaluation, method } = flags;
+    if (method !== undefined && evaluation === undefined)
+      throw new Problem('--method names a method of an evaluation; give --evaluation too');
     const keys = await keysOf(flags);
+    const quality = evaluation === undefined ? {} : { quality: await readQuality(evaluation, file, method) };
     const published = await withProgress(
       `publishing ${file}`,
-      (watch) => publish(openStore(flags.store), file, { ...flags, ...keys, ...watch }),
+      (watch) => publish(openStore(flags.store), file, { ...flags, ...keys, ...quality, ...watch }),
       'interrupted; nothing was published, and the next run resumes a large upload',
     );
     print(
