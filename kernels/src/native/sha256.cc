@@ -183,10 +183,11 @@ Sha256Unit sha256_extensions() {
 
 std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit) {
   std::vector<std::string> digests(ranges.size());
-  // The longest first: one that begins last would be hashed alone.
+  // In their order, since others read the file beside this; but the longest first: one that began last would be hashed alone.
   std::vector<size_t> order(ranges.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return ranges[a].bytes > ranges[b].bytes; });
+  const uint64_t total = std::accumulate(ranges.begin(), ranges.end(), uint64_t{0}, [](uint64_t sum, const FileRange& range) { return sum + range.bytes; });
+  std::stable_partition(order.begin(), order.end(), [&](size_t i) { return ranges[i].bytes > total / (2 * unit.lanes); });
   // One piece of memory: a unit needs its messages near each other.
   std::vector<uint8_t> buffers(unit.lanes * kBufferBytes);
   std::vector<Stream> streams;
