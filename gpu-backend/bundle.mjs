@@ -36,7 +36,9 @@ await build({
   logLevel: 'warning',
   legalComments: 'linked',
   // Some of what is bundled is CommonJS and asks for Node's own modules.
-  banner: { js: "import{createRequire as $createRequire}from'node:module';const require=$createRequire(import.meta.url);" },
+  banner: {
+    js: "import{createRequire as $createRequire}from'node:module';const require=$createRequire(import.meta.url);",
+  },
   plugins: [
     {
       name: 'threads',
