@@ -11,6 +11,9 @@ export const DEFAULT_CHANNEL = 'stable';
 /** Bytes of header that a region reads and keeps for an expert with a tokenizer of its own. */
 export const MAX_TOKENIZER_HEADER = 4 * 2 ** 20;
 
+/** Bytes of a base's manifest: 67 a chunk of 8 MiB, so enough for two terabytes. */
+const MAX_MANIFEST_BYTES = 16 * 2 ** 20;
+
 /** A file's chunks are as many as this at most: of a longer file, they are larger. With 32 bytes each, they are the catalogue's longest part. */
 export const MAX_CHUNKS = 256;
 const MIN_CHUNK_BYTES = 2 ** 20;
@@ -128,7 +131,20 @@ export const catalogueSchema = z
     format: z.literal(1),
     /** Grows by one with each change: a reader that has seen it refuses an older one. Catalogues from before it was kept have 0. */
     revision: z.number().int().nonnegative().default(0),
-    bases: z.record(digestSchema, z.strictObject({ name: z.string().min(1) })),
+    bases: z.record(
+      digestSchema,
+      z.strictObject({
+        name: z.string().min(1),
+        /** Where the list of its files is, if they are in the store, too (base-manifest.ts). A reference: it is long, and the catalogue is read every few seconds. */
+        manifest: z
+          .strictObject({
+            key: z.string().min(1),
+            bytes: z.number().int().positive().max(MAX_MANIFEST_BYTES),
+            digest: digestSchema,
+          })
+          .optional(),
+      }),
+    ),
     experts: z.record(expertNameSchema, expertSchema),
     /**
      * Experts that regions bring in before they are asked for, as far as there is room; the most wanted first. `NAME` or `NAME@SELECTOR`; one that stands for
@@ -208,6 +224,35 @@ export function resolveTargets(
     if (version === undefined) throw new Problem(`expert "${name}" has no version ${digest}`);
     return { version, weight };
   });
+}
+
+export type CatalogueBase = Catalogue['bases'][Digest];
+
+/**
+ * The base that `selector` stands for: its name, or at least 8 hex characters of its digest; the only one there is where it is empty.
+ *
+ * @throws Problem when there is none, or more than one.
+ */
+export function resolveBase(
+  { bases }: Catalogue,
+  selector: string,
+): { readonly digest: Digest; readonly base: CatalogueBase } {
+  const all = Object.entries(bases).map(([digest, base]) => ({ digest: digest as Digest, base }));
+  const named = all.filter(({ base }) => base.name === selector);
+  const matches =
+    selector === ''
+      ? all
+      : named.length > 0 || !DIGEST_PREFIX.test(selector)
+        ? named
+        : all.filter(({ digest }) => digest.startsWith(selector));
+  const [only] = matches;
+  if (only !== undefined && matches.length === 1) return only;
+  const known = all.map(({ digest, base }) => `${base.name} (${digest.slice(0, 12)})`).join(', ') || 'none';
+  throw new Problem(
+    matches.length > 1
+      ? `${selector === '' ? 'the catalogue has several bases' : `several bases are meant by "${selector}"`}: ${known}; say which by digest`
+      : `the catalogue has no base${selector === '' ? '' : ` "${selector}"`}; known: ${known}; publish one with signpost-packer publish-base`,
+  );
 }
 
 /** The expert that a label of the prompt classifier stands for, as a model is named; undefined where that is none of the catalogue's. */

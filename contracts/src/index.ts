@@ -1,6 +1,8 @@
 /**
  * What crosses a boundary, as schemas and types. No I/O.
  */
+
+export * from './base-manifest.ts';
 export * from './bearer.ts';
 export * from './catalogue.ts';
 export * from './decision/facts.ts';

@@ -7,6 +7,7 @@ import { Tokenizer } from '@signpost/engine';
 import { openStore, readTrustedKeys } from '@signpost/store';
 import { type Logger, pino } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
+import { openBase } from './base/open-base.ts';
 import { CatalogueWatch } from './experts/catalogue-watch.ts';
 import { SeenRevision } from './experts/seen-revision.ts';
 import { StandingOrders, type Upkeep } from './experts/standing.ts';
@@ -69,7 +70,8 @@ export async function openBackend(
       ? undefined
       : new SeenRevision(settings.diskCache, store.url),
   );
-  const tokenizer = await Tokenizer.load(settings.base);
+  const base = await openBase(settings, { store, catalogue, log });
+  const tokenizer = await Tokenizer.load(base.dir);
   const metrics = new Metrics({
     region: settings.region,
     blockTokens: settings.blockTokens,
@@ -77,7 +79,16 @@ export async function openBackend(
     modelNames: (digest) => (catalogue.current === undefined ? [] : modelNames(catalogue.current, digest)),
   });
   const tracing = await startTracing({ region: settings.region, version: manifest.version });
-  const engine = await startEngine(settings, { observer: metrics, log, onResidency: () => heartbeats.changed() });
+  const engine = await startEngine(
+    { ...settings, base: base.dir },
+    { observer: metrics, log, onResidency: () => heartbeats.changed() },
+  );
+  try {
+    await base.check(engine.facts.base);
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
   const draining = new DrainSwitch(() => heartbeats.changed());
   const heartbeats = new Heartbeats({
     region: settings.region,

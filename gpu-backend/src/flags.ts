@@ -35,7 +35,11 @@ export function regionCommand(name: string, description: string): Command {
   return new RegionCommand(name)
     .description(description)
     .version(manifest.version)
-    .requiredOption('--base <dir>', 'base checkpoint (Hugging Face folder with safetensors)')
+    .requiredOption(
+      '--base <dir>',
+      'base checkpoint (Hugging Face folder with safetensors); or store:NAME, store:DIGEST or store: for one that was published in the store',
+    )
+    .option('--base-cache <dir>', 'folder where a base from the store is kept beyond a restart')
     .requiredOption('--store <url>', `store of the experts: ${STORE_URLS}`)
     .requiredOption('--region <name>', "this region's name, as the edge knows it")
     .addOption(

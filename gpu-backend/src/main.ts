@@ -3,7 +3,7 @@
  */
 import { Option } from 'commander';
 import { count, type RegionFlags, regionCommand, regionOptions, runCommand, several } from './flags.ts';
-import { BACKEND_DEFAULTS, startBackend } from './index.ts';
+import { BACKEND_DEFAULTS, type BackendHandle, startBackend } from './index.ts';
 
 interface Flags extends RegionFlags {
   readonly host: string;
@@ -28,16 +28,17 @@ const program = regionCommand('signpost-backend', 'Serve a base model and its 1-
   )
   .option('--drain-limit <seconds>', 'how long requests in flight may take to end after SIGTERM', count, 30)
   .action(async ({ drainLimit, host, port, edge, ...flags }: Flags) => {
-    const backend = await startBackend({ ...regionOptions(flags), host, port, edge });
+    let backend: BackendHandle | undefined;
     let isStopping = false;
     const stop = () => {
-      // A second signal ends it at once.
-      if (isStopping) process.exit(1);
+      // A second signal ends it at once, and so does the first while there is nothing to drain: as a container's first process it would not be ended by it.
+      if (isStopping || backend === undefined) process.exit(1);
       isStopping = true;
       void backend.close(drainLimit * 1000).then(() => process.exit(0));
     };
     process.on('SIGINT', stop);
     process.on('SIGTERM', stop);
+    backend = await startBackend({ ...regionOptions(flags), host, port, edge });
   });
 
 await runCommand(program);

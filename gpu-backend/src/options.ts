@@ -5,8 +5,10 @@ import { Problem, signingKey } from '@signpost/contracts';
 import type { DeviceName, WeightFormat } from '@signpost/engine';
 
 export interface BackendOptions {
-  /** Base checkpoint folder. */
+  /** Base checkpoint folder; or `store:` and the name or digest of one that is in the store, or nothing where there is only one. */
   readonly base: string;
+  /** Folder where a base from the store is kept. */
+  readonly baseCache?: string;
   /** Store URL of the experts. */
   readonly store: string;
   /** This region's name, as the edge knows it. */
@@ -66,6 +68,7 @@ type Defaults = Required<
   Omit<
     BackendOptions,
     | 'base'
+    | 'baseCache'
     | 'store'
     | 'region'
     | 'secret'

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { instructionSets } from './index.ts';
 import { type NativeSha256, sha256With } from './sha256.ts';
 
 /** Longer than what is read at once, so that ranges of every length end in the middle of a chunk or a block. */
@@ -12,6 +13,16 @@ const FILE_BYTES = 700_000;
 const { sha256Ranges: native } = createRequire(import.meta.url)('../build/Release/kernels.node') as {
   readonly sha256Ranges?: NativeSha256;
 };
+
+/** With the vectors of each instruction set, whatever else this machine has. */
+const byLanes = instructionSets()
+  .filter((set) => set.startsWith('avx') && set !== 'avx512-vnni')
+  .map((set): readonly [string, NativeSha256, number] => [
+    `the lanes of ${set}`,
+    (paths, offsets, lengths) =>
+      native?.(paths, offsets, lengths, set) ?? Promise.reject(new Error('the addon has no SHA-256')),
+    40,
+  ]);
 
 let dir: string;
 let path: string;
@@ -29,13 +40,14 @@ const wanted = (offset: number, length: number) =>
     .digest('hex');
 
 describe.each([
-  ...(native === undefined ? [] : ([['instructions of this machine', native, 200]] as const)),
+  ...(native === undefined ? [] : ([['instructions of this machine', native, 40]] as const)),
+  ...byLanes,
   ['OpenSSL', undefined, 5] as const,
 ])('SHA-256 by %s', (_, implementation, numRuns) => {
   it('is that of every range, however long and however many', async () => {
     const range = fc.tuple(fc.nat(FILE_BYTES), fc.oneof(fc.nat(200), fc.nat(FILE_BYTES)));
     await fc.assert(
-      fc.asyncProperty(fc.array(range, { maxLength: 6 }), async (asked) => {
+      fc.asyncProperty(fc.array(range, { maxLength: 20 }), async (asked) => {
         const ranges = asked.map(([offset, length]) => ({
           path,
           offset,

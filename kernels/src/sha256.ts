@@ -1,11 +1,12 @@
 /**
  * SHA-256 of parts of files, in a thread beside whatever else is computed.
  *
- * One message can't keep a core's SHA units busy, since its rounds wait for each other. Where x86 has such instructions, two parts are hashed at a
- * time, which takes about 0.7 of OpenSSL's time; elsewhere OpenSSL does it.
+ * One message can't keep a core busy, since its rounds wait for each other. Where x86 has SHA instructions, two parts are hashed at a time, which takes about
+ * 0.7 of OpenSSL's time; where it has AVX-512 or AVX2, as many as a vector has lanes; elsewhere OpenSSL does it.
  */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import type { InstructionSet } from './index.ts';
 
 export interface FileRange {
   readonly path: string;
@@ -18,6 +19,7 @@ export type NativeSha256 = (
   paths: readonly string[],
   offsets: Float64Array,
   lengths: Float64Array,
+  instructionSet?: InstructionSet,
 ) => Promise<string[]>;
 
 /** Hashes of `ranges` in lower-case hex. @throws Error naming the file that can't be read to the end of its range. */

@@ -3,6 +3,7 @@
  */
 
 export { type Published, type PublishOptions, publish } from './catalogue/publish.ts';
+export { type PublishBaseOptions, type PublishedBase, publishBase } from './catalogue/publish-base.ts';
 export { BatchRunner } from './eval/runner.ts';
 export { lastWord, scoreTask } from './eval/score.ts';
 export { type AnswerRow, readTasks, type Task } from './eval/tasks.ts';

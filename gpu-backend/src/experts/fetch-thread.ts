@@ -3,8 +3,9 @@
  *
  * A thread that dies fails what it was reading; the next read starts another.
  */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { ExpertVersion } from '@signpost/contracts';
+import { startThread } from '../threads.ts';
 import type { ReadingOptions } from './expert-reader.ts';
 
 export interface FetchOptions {
@@ -77,9 +78,7 @@ export class FetchThread {
   }
 
   #start(): Worker {
-    const entry = new URL('../thread-entry.mjs', import.meta.url);
-    const module = new URL('./fetch-worker.ts', import.meta.url).href;
-    const worker = new Worker(entry, { argv: [module], workerData: this.#options });
+    const worker = startThread('fetch', this.#options);
     let death = new Error('the thread that reads experts ended; try again');
     worker.on('message', (message: FromFetchThread) => this.#receive(message));
     worker.on('error', (error) => {

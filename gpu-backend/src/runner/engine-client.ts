@@ -4,11 +4,12 @@
  * A thread that dies takes no request with it silently: whatever waits for it fails, and nothing new is taken.
  */
 import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { ApiError, type Digest, type ExpertVersion } from '@signpost/contracts';
 import type { Usage } from '../experts/demand.ts';
 import type { Tier } from '../experts/paging.ts';
 import type { Standing } from '../experts/prefetch.ts';
+import { startThread } from '../threads.ts';
 import { Admission, type AdmissionLimits } from './admission.ts';
 import { revive } from './errors.ts';
 import type {
@@ -77,9 +78,7 @@ export class EngineClient {
 
   /** Starts the thread and waits until the base is resident. @throws what the thread failed with. */
   static async start(engine: EngineOptions, options: EngineClientOptions): Promise<EngineClient> {
-    const entry = new URL('../thread-entry.mjs', import.meta.url);
-    const module = new URL('./worker.ts', import.meta.url).href;
-    const worker = new Worker(entry, { argv: [module], workerData: engine });
+    const worker = startThread('engine', engine);
     const message = await new Promise<FromWorker>((resolve, reject) => {
       worker.on('message', function onMessage(first: FromWorker) {
         if (first.kind === 'loading') return options.onLoading?.(first.bytes, first.totalBytes);

@@ -6,6 +6,7 @@
 #include "linear.h"
 #include "planes.h"
 #include "quantize.h"
+#include "sha256_lanes.h"
 #include "softmax.h"
 
 #if defined(SIGNPOST_VNNI)
@@ -30,7 +31,7 @@ namespace signpost {
 extern const KernelTable TABLE;
 const KernelTable TABLE = {
     TABLE_NAME, kLanes, kLeastLaneRows, linear, lane_signs, integers, sign_tables, sign_columns, attention, dot, scale_by, add, swiglu, rotate, widen, quantize, apply_term, difference,
-    pack_row, subtract_plane, sum_squares, add_products, add_scaled, exponentials, gather_edge, sum_words,
+    pack_row, subtract_plane, sum_squares, add_products, add_scaled, exponentials, gather_edge, sum_words, sha256,
 };
 
 } // namespace signpost

@@ -145,6 +145,8 @@ struct KernelTable {
   // Of tokens by how likely they are, those around which `weights` come to `target`: their ids, in order, how many, and what all likelier ones weigh.
   int (*gather_edge)(int* ids, double* before, const float* x, const double* weights, int n, double top, double temperature, double target);
   uint64_t (*sum_words)(const uint64_t* words, size_t n);
+  // SHA-256's state (8) after the next `blocks` blocks of each of up to `lanes` messages; see sha256_lanes.h. Null where that is no gain.
+  void (*sha256)(uint32_t* const* states, const uint8_t* const* data, int count, size_t blocks);
 };
 
 extern const KernelTable kPortable;

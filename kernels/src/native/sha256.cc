@@ -1,5 +1,5 @@
-// SHA-256 (FIPS 180-4) with the SHA extensions of x86. A message's rounds wait for each other, four cycles each two; the rounds of a second message go
-// between them at little cost. So ranges are hashed two at a time.
+// SHA-256 (FIPS 180-4) of parts of files, several at a time: a message's rounds wait for each other, and those of others go between them at little cost. With
+// the SHA extensions of x86 two messages keep a core busy; without, a vector's lanes do (sha256_lanes.h).
 #include "sha256.h"
 
 #include <algorithm>
@@ -7,8 +7,10 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <numeric>
 #include <stdexcept>
 #include <unistd.h>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -17,15 +19,18 @@
 
 namespace signpost {
 
-#if defined(__x86_64__)
 namespace {
 
 constexpr size_t kBlockBytes = 64;
-// Two of them stay in a core's second-level cache.
 constexpr size_t kChunkBytes = 256 * 1024;
-constexpr size_t kStreams = 2;
+// Not a power of two from one stream's buffer to the next: their lines would all have the same place in the first-level cache.
+constexpr size_t kBufferBytes = kChunkBytes + 3 * kBlockBytes;
 
-constexpr std::array<uint32_t, 8> kInitial = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+using State = std::array<uint32_t, 8>;
+constexpr State kInitial = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+
+#if defined(__x86_64__)
+constexpr size_t kExtensionLanes = 2;
 alignas(16) constexpr uint32_t kRounds[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be,
     0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa,
@@ -34,16 +39,14 @@ alignas(16) constexpr uint32_t kRounds[64] = {
     0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f,
     0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-using State = std::array<uint32_t, 8>;
-
 // The next `blocks` blocks of kCount messages.
 template <size_t kCount>
-__attribute__((target("sha,avx"))) void compress(State* const* states, const uint8_t* const* data, size_t blocks) {
+__attribute__((target("sha,avx"))) void compress(uint32_t* const* states, const uint8_t* const* data, size_t blocks) {
   const __m128i big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
   __m128i abef[kCount];
   __m128i cdgh[kCount];
   for (size_t m = 0; m < kCount; m++) {
-    const uint32_t* s = states[m]->data();
+    const uint32_t* s = states[m];
     abef[m] = _mm_set_epi32(s[0], s[1], s[4], s[5]);
     cdgh[m] = _mm_set_epi32(s[2], s[3], s[6], s[7]);
   }
@@ -82,21 +85,28 @@ __attribute__((target("sha,avx"))) void compress(State* const* states, const uin
     alignas(16) uint32_t hgdc[4];
     _mm_store_si128(reinterpret_cast<__m128i*>(feba), abef[m]);
     _mm_store_si128(reinterpret_cast<__m128i*>(hgdc), cdgh[m]);
-    *states[m] = {feba[3], feba[2], hgdc[3], hgdc[2], feba[1], feba[0], hgdc[1], hgdc[0]};
+    const State after = {feba[3], feba[2], hgdc[3], hgdc[2], feba[1], feba[0], hgdc[1], hgdc[0]};
+    std::memcpy(states[m], after.data(), sizeof after);
   }
 }
+
+void compress_any(uint32_t* const* states, const uint8_t* const* data, int count, size_t blocks) {
+  if (count == 1) compress<1>(states, data, blocks);
+  else compress<kExtensionLanes>(states, data, blocks);
+}
+#endif
 
 // One range as it is read and hashed.
 class Stream {
 public:
-  Stream() : buffer_(kChunkBytes) {}
-  Stream(const Stream&) = delete;
+  explicit Stream(uint8_t* buffer) : buffer_(buffer) {}
+  Stream(Stream&& other) noexcept : buffer_(other.buffer_), file_(std::exchange(other.file_, -1)) {}
   ~Stream() { finish(); }
 
   bool is_open() const { return file_ >= 0; }
   size_t blocks() const { return (filled_ - used_) / kBlockBytes; }
-  const uint8_t* data() const { return buffer_.data() + used_; }
-  State* state() { return &state_; }
+  const uint8_t* data() const { return buffer_ + used_; }
+  uint32_t* state() { return state_.data(); }
   size_t range() const { return range_; }
   void advance(size_t blocks) { used_ += blocks * kBlockBytes; }
 
@@ -117,7 +127,7 @@ public:
     used_ = 0;
     filled_ = static_cast<size_t>(std::min<uint64_t>(kChunkBytes, part_->bytes - done_));
     for (size_t have = 0; have < filled_;) {
-      const ssize_t read = pread(file_, buffer_.data() + have, filled_ - have, static_cast<off_t>(part_->offset + done_ + have));
+      const ssize_t read = pread(file_, buffer_ + have, filled_ - have, static_cast<off_t>(part_->offset + done_ + have));
       if (read < 0 && errno == EINTR) continue;
       if (read < 0) throw std::runtime_error(part_->path + " can't be read: " + std::strerror(errno));
       if (read == 0) throw std::runtime_error(part_->path + " was cut short while it was read");
@@ -127,7 +137,7 @@ public:
     return blocks() > 0 || fill();
   }
 
-  std::string digest() {
+  std::string digest(const Sha256Unit& unit) {
     // A one bit, zeros, and the length in bits, big-endian: to the end of a block.
     const size_t rest = filled_ - used_;
     uint8_t tail[2 * kBlockBytes] = {};
@@ -136,8 +146,8 @@ public:
     const size_t size = rest + 9 > kBlockBytes ? 2 * kBlockBytes : kBlockBytes;
     for (int byte = 0; byte < 8; byte++) tail[size - 1 - byte] = static_cast<uint8_t>((part_->bytes * 8) >> (8 * byte));
     const uint8_t* start = tail;
-    State* own = &state_;
-    compress<1>(&own, &start, size / kBlockBytes);
+    uint32_t* own = state();
+    unit.compress(&own, &start, 1, size / kBlockBytes);
     finish();
     std::string hex;
     for (const uint32_t word : state_)
@@ -151,7 +161,7 @@ private:
     file_ = -1;
   }
 
-  std::vector<uint8_t> buffer_;
+  uint8_t* buffer_; // (kChunkBytes)
   int file_ = -1;
   size_t range_ = 0;
   const FileRange* part_ = nullptr;
@@ -163,29 +173,40 @@ private:
 
 } // namespace
 
-bool has_sha256_instructions() {
+Sha256Unit sha256_extensions() {
+#if defined(__x86_64__)
   unsigned a = 0, b = 0, c = 0, d = 0;
-  return __builtin_cpu_supports("avx") && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & bit_SHA) != 0;
+  if (__builtin_cpu_supports("avx") && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & bit_SHA) != 0) return {kExtensionLanes, compress_any};
+#endif
+  return {0, nullptr};
 }
 
-std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges) {
+std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit) {
   std::vector<std::string> digests(ranges.size());
-  std::array<Stream, kStreams> streams;
+  // In their order, since others read the file beside this; but the longest first: one that began last would be hashed alone.
+  std::vector<size_t> order(ranges.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const uint64_t total = std::accumulate(ranges.begin(), ranges.end(), uint64_t{0}, [](uint64_t sum, const FileRange& range) { return sum + range.bytes; });
+  std::stable_partition(order.begin(), order.end(), [&](size_t i) { return ranges[i].bytes > total / (2 * unit.lanes); });
+  // One piece of memory: a unit needs its messages near each other.
+  std::vector<uint8_t> buffers(unit.lanes * kBufferBytes);
+  std::vector<Stream> streams;
+  for (size_t lane = 0; lane < unit.lanes; lane++) streams.emplace_back(buffers.data() + lane * kBufferBytes);
+  std::vector<uint32_t*> states(unit.lanes);
+  std::vector<const uint8_t*> data(unit.lanes);
+  std::vector<Stream*> ready(unit.lanes);
   size_t next = 0;
   for (;;) {
-    State* states[kStreams];
-    const uint8_t* data[kStreams];
-    Stream* ready[kStreams];
     size_t count = 0;
     size_t blocks = kChunkBytes;
     for (Stream& stream : streams) {
-      while (stream.is_open() || next < ranges.size()) {
+      while (stream.is_open() || next < order.size()) {
         if (!stream.is_open()) {
-          stream.start(next, ranges[next]);
+          stream.start(order[next], ranges[order[next]]);
           next++;
         }
         if (stream.fill()) break;
-        digests[stream.range()] = stream.digest();
+        digests[stream.range()] = stream.digest(unit);
       }
       if (!stream.is_open()) continue;
       states[count] = stream.state();
@@ -194,18 +215,9 @@ std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges) {
       ready[count++] = &stream;
     }
     if (count == 0) return digests;
-    if (count == 1) compress<1>(states, data, blocks);
-    else compress<kStreams>(states, data, blocks);
+    unit.compress(states.data(), data.data(), static_cast<int>(count), blocks);
     for (size_t s = 0; s < count; s++) ready[s]->advance(blocks);
   }
 }
-
-#else
-
-bool has_sha256_instructions() { return false; }
-
-std::vector<std::string> sha256_ranges(const std::vector<FileRange>&) { throw std::runtime_error("this machine's instructions for SHA-256 are not used"); }
-
-#endif
 
 } // namespace signpost

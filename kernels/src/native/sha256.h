@@ -6,8 +6,14 @@
 
 namespace signpost {
 
-// Whether this machine has instructions for it; without them OpenSSL's code is the better one.
-bool has_sha256_instructions();
+// Computes several messages at once: the state (8) of each of up to `lanes` after its next `blocks` blocks. Their data may be 2 GiB apart at most.
+struct Sha256Unit {
+  size_t lanes;
+  void (*compress)(uint32_t* const* states, const uint8_t* const* data, int count, size_t blocks);
+};
+
+// By the SHA extensions of x86; no lanes where this machine has none.
+Sha256Unit sha256_extensions();
 
 struct FileRange {
   std::string path;
@@ -16,6 +22,6 @@ struct FileRange {
 };
 
 // Lower-case hex digests. Throws std::runtime_error with the path when one can't be read to its end.
-std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges);
+std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit);
 
 } // namespace signpost

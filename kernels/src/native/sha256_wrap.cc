@@ -15,6 +15,7 @@ namespace {
 struct HashJob {
   explicit HashJob(Napi::Env env) : promise(Napi::Promise::Deferred::New(env)) {}
   std::vector<FileRange> ranges;
+  Sha256Unit unit{};
   Napi::Promise::Deferred promise;
   std::vector<std::string> digests;
   std::string failure;
@@ -27,7 +28,16 @@ void settle(Napi::Env env, HashJob& job) {
   job.promise.Resolve(digests);
 }
 
-// paths, offsets, lengths: a promise of hex digests
+// Of the SHA extensions where there are some and no instruction set is asked for, else of its vectors; without lanes where OpenSSL's code is the better one.
+Sha256Unit unit_for(Napi::Env env, const Napi::Value& instruction_set) {
+  const Sha256Unit extensions = sha256_extensions();
+  if (!instruction_set.IsString() && extensions.lanes > 0) return extensions;
+  const KernelTable& table = instruction_set.IsString() ? table_named(env, instruction_set.As<Napi::String>().Utf8Value()) : default_table(env);
+  if (table.sha256 == nullptr) return {0, nullptr};
+  return {static_cast<size_t>(table.lanes), table.sha256};
+}
+
+// paths, offsets, lengths, instruction set (or undefined): a promise of hex digests
 Napi::Value sha256_ranges_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   require(env, info[0].IsArray(), "paths must be an array");
@@ -35,6 +45,8 @@ Napi::Value sha256_ranges_of(const Napi::CallbackInfo& info) {
   const double* offsets = elements<double>(env, info[1], paths.Length(), "offsets");
   const double* lengths = elements<double>(env, info[2], paths.Length(), "lengths");
   auto job = std::make_unique<HashJob>(env);
+  job->unit = unit_for(env, info[3]);
+  require(env, job->unit.lanes > 0, "this instruction set has no SHA-256");
   for (uint32_t i = 0; i < paths.Length(); i++) {
     const Napi::Value path = paths.Get(i);
     require(env, path.IsString(), "a path is expected");
@@ -47,7 +59,7 @@ Napi::Value sha256_ranges_of(const Napi::CallbackInfo& info) {
   auto done = Napi::ThreadSafeFunction::New(env, Napi::Function(), "signpost-sha256", 0, 1);
   std::thread([done, job = std::move(job)]() mutable {
     try {
-      job->digests = sha256_ranges(job->ranges);
+      job->digests = sha256_ranges(job->ranges, job->unit);
     } catch (const std::exception& error) {
       job->failure = error.what();
     }
@@ -62,7 +74,7 @@ Napi::Value sha256_ranges_of(const Napi::CallbackInfo& info) {
 } // namespace
 
 void define_sha256(Napi::Env env, Napi::Object exports) {
-  if (has_sha256_instructions()) exports.Set("sha256Ranges", Napi::Function::New(env, sha256_ranges_of));
+  if (unit_for(env, env.Undefined()).lanes > 0) exports.Set("sha256Ranges", Napi::Function::New(env, sha256_ranges_of));
 }
 
 } // namespace signpost

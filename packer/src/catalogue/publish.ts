@@ -19,18 +19,16 @@ import {
   type CatalogueKeys,
   ChunkHasher,
   checkedStream,
-  ObjectMissing,
   type ObjectStore,
   openFile,
-  openObject,
   readAll,
   readForUpdate,
   sha256Stream,
   updateCatalogue,
-  WriteConflict,
 } from '@signpost/store';
 import { withVersion } from './changes.ts';
 import { readDeltaLayout } from './delta-source.ts';
+import { writeOnce } from './write-once.ts';
 
 export const EXPERTS_PREFIX = 'experts/';
 /** Times that garbage collection may come in between. */
@@ -150,31 +148,5 @@ function freeKey({ tombstones = {} }: Catalogue, digest: Digest): string {
   for (let i = 0; ; i++) {
     const key = `${EXPERTS_PREFIX}${digest}${i === 0 ? '' : `.${i}`}.delta.safetensors`;
     if (!(key in tombstones)) return key;
-  }
-}
-
-/** Content-addressed: an object that is there already is this one, unless an earlier write was damaged. */
-async function writeOnce(
-  store: ObjectStore,
-  { key, digest, bytes }: ExpertVersion,
-  content: () => AsyncIterable<Uint8Array>,
-): Promise<void> {
-  try {
-    // Most stores would take all the bytes before they say that there is an object.
-    if ((await store.head(key)) === undefined) await store.write(key, content(), { ifNoneMatch: '*' });
-    else if (!(await holds(store, key, digest, bytes))) await store.write(key, content());
-  } catch (error) {
-    if (!(error instanceof WriteConflict)) throw error;
-    if (!(await holds(store, key, digest, bytes))) await store.write(key, content());
-  }
-}
-
-async function holds(store: ObjectStore, key: string, digest: Digest, bytes: number): Promise<boolean> {
-  try {
-    const present: ByteSource = await openObject(store, key);
-    return present.bytes === bytes && (await sha256Stream(readAll(present))) === digest;
-  } catch (error) {
-    if (error instanceof ObjectMissing) return false;
-    throw error;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * `signpost-packer` `keygen`, `sign`, `publish`, `promote`, `rollback`, `preload`, `labels`, `gc`: what changes a catalogue.
+ * `signpost-packer` `keygen`, `sign`, `publish`, `publish-base`, `promote`, `rollback`, `preload`, `labels`, `gc`: what changes a catalogue.
  */
 import { DEFAULT_CHANNEL, Problem } from '@signpost/contracts';
 import { openStore, resignCatalogue, updateCatalogue, writeKeyPair } from '@signpost/store';
@@ -11,6 +11,7 @@ import { type Collected, GC_DEFAULTS, gc, planGc } from './gc.ts';
 import { describeChannel } from './list.ts';
 import { keysOf, print, type WriterFlags, withWriterOptions } from './options.ts';
 import { publish } from './publish.ts';
+import { publishBase } from './publish-base.ts';
 
 const UNITS_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
@@ -19,6 +20,7 @@ export function writeCommands(): Command[] {
     keygenCommand(),
     signCommand(),
     publishCommand(),
+    publishBaseCommand(),
     promoteCommand(),
     rollbackCommand(),
     preloadCommand(),
@@ -86,6 +88,30 @@ function publishCommand(): Command {
       flags,
       published,
       ({ name, version }) => `${name}@${flags.channel} is now ${version.digest} (${formatBytes(version.bytes)})`,
+    );
+  });
+}
+
+function publishBaseCommand(): Command {
+  const command = new Command('publish-base')
+    .description("copy a base's checkpoint into a store, for regions that fetch it when they start (--base store:NAME)")
+    .argument('<dir>', 'base checkpoint (Hugging Face folder with safetensors)')
+    .option('--name <name>', "the base's name (what it had, or the folder's, when left out)");
+  interface PublishBaseFlags extends WriterFlags {
+    readonly name?: string;
+  }
+  return withWriterOptions(command).action(async (dir: string, flags: PublishBaseFlags) => {
+    const keys = await keysOf(flags);
+    const published = await withProgress(
+      `publishing ${dir}`,
+      (watch) => publishBase(openStore(flags.store), dir, { ...flags, ...keys, ...watch }),
+      'interrupted; nothing was published, and the next run sends no file again that is there',
+    );
+    print(
+      flags,
+      published,
+      ({ name, digest, files, bytes }) =>
+        `base ${name} is ${digest} (${files} files, ${formatBytes(bytes)}); regions take it with --base store:${name}`,
     );
   });
 }

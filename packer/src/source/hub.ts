@@ -20,13 +20,9 @@ import {
 } from '@huggingface/hub';
 import { Problem } from '@signpost/contracts';
 import type { Watch } from '../progress.ts';
-import { PICKLE } from './location.ts';
+import { checkpointFiles } from './checkpoint-files.ts';
 
 const LOCATION = /^hf:\/\/(?<name>(?:\w[\w.-]*\/)?\w[\w.-]*)(?:@(?<revision>\w[\w.-]*(?:\/\w[\w.-]*)*))?$/;
-
-const WEIGHTS = /^(adapter_)?model(-\d+-of-\d+)?\.safetensors$/;
-const COMPANIONS =
-  /^(config|generation_config|adapter_config|model\.safetensors\.index|tokenizer\w*|special_tokens_map|added_tokens|vocab)\.json$|^(tokenizer\.model|merges\.txt|chat_template\.jinja)$/;
 
 /** What every request to the Hub says. */
 interface Access {
@@ -117,18 +113,6 @@ async function repositoryFiles(
     ),
   );
   return entries.filter(({ path }) => wanted.has(path)).map((entry) => remoteFile(entry, location));
-}
-
-function checkpointFiles(paths: readonly string[], location: string): string[] {
-  if (!paths.some((path) => WEIGHTS.test(path))) {
-    const pickle = paths.find((path) => PICKLE.test(path));
-    throw new Problem(
-      pickle === undefined
-        ? `${location} holds no weights in safetensors`
-        : `${location} holds its weights as pickle (${pickle}), which can run code; convert it to safetensors`,
-    );
-  }
-  return paths.filter((path) => WEIGHTS.test(path) || COMPANIONS.test(path));
 }
 
 function remoteFile({ path, size, lfs, oid }: ListFileEntry, location: string): RemoteFile {

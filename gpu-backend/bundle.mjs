@@ -1,0 +1,53 @@
+// Makes a region that starts at once, for an image: what `bin/` runs through tsx, as JavaScript in a few files without node_modules, and the addon.
+//
+//   node gpu-backend/bundle.mjs OUT
+//
+// OUT/dist/backend.mjs, OUT/dist/lambda.mjs, their threads, and OUT/build/Release/kernels.node, where the kernels look for it from dist/.
+import { copyFile, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+
+const [out] = process.argv.slice(2);
+if (out === undefined) {
+  console.error('bundle.mjs: where to? node gpu-backend/bundle.mjs OUT');
+  process.exit(1);
+}
+const src = join(import.meta.dirname, 'src');
+const kernels = join(import.meta.dirname, '../kernels');
+await build({
+  entryPoints: {
+    backend: join(src, 'main.ts'),
+    lambda: join(src, 'lambda.ts'),
+    engine: join(src, 'runner/worker.ts'),
+    fetch: join(src, 'experts/fetch-worker.ts'),
+  },
+  outdir: join(out, 'dist'),
+  outExtension: { '.js': '.mjs' },
+  bundle: true,
+  splitting: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node20',
+  minify: true,
+  // Errors keep their names, and a stack trace its lines.
+  keepNames: true,
+  sourcemap: 'linked',
+  sourcesContent: false,
+  logLevel: 'warning',
+  legalComments: 'linked',
+  // Some of what is bundled is CommonJS and asks for Node's own modules.
+  banner: {
+    js: "import{createRequire as $createRequire}from'node:module';const require=$createRequire(import.meta.url);",
+  },
+  plugins: [
+    {
+      name: 'threads',
+      setup({ onResolve }) {
+        onResolve({ filter: /\/threads\.ts$/ }, () => ({ path: join(src, 'threads.bundled.ts') }));
+      },
+    },
+  ],
+});
+await copyFile(join(kernels, 'src/sha256-worker.mjs'), join(out, 'dist/sha256-worker.mjs'));
+await mkdir(join(out, 'build/Release'), { recursive: true });
+await copyFile(join(kernels, 'build/Release/kernels.node'), join(out, 'build/Release/kernels.node'));

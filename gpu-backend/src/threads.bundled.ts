@@ -1,0 +1,8 @@
+/**
+ * Where worker threads begin in the bundle, which has a file for each: see ../bundle.mjs.
+ */
+import { Worker } from 'node:worker_threads';
+import type { startThread as startFromSources } from './threads.ts';
+
+export const startThread: typeof startFromSources = (name, workerData) =>
+  new Worker(new URL(`./${name}.mjs`, import.meta.url), { workerData });
