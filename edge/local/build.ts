@@ -2,7 +2,7 @@
  * The Worker's bundle, made by wrangler from wrangler.toml: what runs here is what `wrangler deploy` would upload.
  */
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -27,31 +27,73 @@ const TYPES: Readonly<Record<string, BundledModule['type']>> = {
   '.json': 'Text',
 };
 
+/** Longer than a build takes on the slowest machine. */
+const SHARED_BUILD_MS = 120_000;
+
 let building: Promise<readonly BundledModule[]> | undefined;
 
+/** A folder that processes share what they build in, and that outlives them. */
+const SHARED_BUILD_VARIABLE = 'SIGNPOST_WORKER_BUILD';
+
 /**
- * Bundles the Worker, once a process: its modules, the entry first. Takes about three seconds, and no network.
+ * Bundles the Worker, once a process, or once for all that share a folder: its modules, the entry first. Takes about three seconds, and no network.
  *
  * @throws Problem with wrangler's output when it doesn't build.
  */
 export function buildWorker(): Promise<readonly BundledModule[]> {
-  building ??= build();
+  const shared = process.env[SHARED_BUILD_VARIABLE];
+  building ??= shared === undefined ? buildAlone() : buildOnce(shared);
   return building;
 }
 
-async function build(): Promise<readonly BundledModule[]> {
+async function buildAlone(): Promise<readonly BundledModule[]> {
   const out = await mkdtemp(path.join(tmpdir(), 'signpost-edge-'));
   try {
-    await runWrangler(
-      ['deploy', '--dry-run', '--config', WRANGLER_TOML, '--outdir', out],
-      path.join(out, 'wrangler.log'),
-    );
-    const files = (await readdir(out)).filter((name) => TYPES[path.extname(name)] !== undefined);
-    const modules = await Promise.all(files.map((name) => readModule(out, name)));
-    return modules.sort((a, b) => Number(b.type === 'ESModule') - Number(a.type === 'ESModule'));
+    return await build(out);
   } finally {
     await rm(out, { recursive: true });
   }
+}
+
+/** Whoever comes first builds; the others wait for that. */
+async function buildOnce(shared: string): Promise<readonly BundledModule[]> {
+  const done = path.join(shared, 'worker');
+  const isFirst = await mkdir(path.join(shared, 'building')).then(
+    () => true,
+    () => false,
+  );
+  if (isFirst) {
+    const out = path.join(shared, 'building', 'worker');
+    try {
+      const modules = await build(out);
+      await rename(out, done);
+      return modules;
+    } catch (error) {
+      // The next one finds out for itself what is wrong.
+      await rm(path.join(shared, 'building'), { recursive: true });
+      throw error;
+    }
+  }
+  for (const until = Date.now() + SHARED_BUILD_MS; Date.now() < until; ) {
+    const modules = await readModules(done).catch(() => undefined);
+    if (modules !== undefined) return modules;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  return buildAlone();
+}
+
+async function build(out: string): Promise<readonly BundledModule[]> {
+  await runWrangler(
+    ['deploy', '--dry-run', '--config', WRANGLER_TOML, '--outdir', out],
+    path.join(out, 'wrangler.log'),
+  );
+  return readModules(out);
+}
+
+async function readModules(folder: string): Promise<readonly BundledModule[]> {
+  const files = (await readdir(folder)).filter((name) => TYPES[path.extname(name)] !== undefined);
+  const modules = await Promise.all(files.map((name) => readModule(folder, name)));
+  return modules.sort((a, b) => Number(b.type === 'ESModule') - Number(a.type === 'ESModule'));
 }
 
 async function readModule(folder: string, name: string): Promise<BundledModule> {
