@@ -40,7 +40,9 @@ async function emitted(): Promise<Set<string>> {
     ...Object.entries(EDGE_METRICS).map(([name, { kind }]): [string, string] => [name, kind]),
   ];
   return new Set(
-    kinds.flatMap(([name, kind]) => (kind === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name])),
+    kinds.flatMap(([name, kind]) =>
+      kind === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],
+    ),
   );
 }
 
@@ -70,7 +72,10 @@ describe.each(rules)('$alert', ({ expr, labels, annotations }) => {
     expect(['page', 'ticket']).toContain(labels.severity);
     const [, file = '', heading = ''] = /^(docs\/[\w.-]+\.md)#([\w-]+)$/.exec(annotations.runbook) ?? [];
     const anchors = [...read(file).matchAll(/^#+ (.+)$/gm)].map(([, title = '']) =>
-      title.toLowerCase().replace(/[^\w\s-]/g, '').replaceAll(' ', '-'),
+      title
+        .toLowerCase()
+        .replace(/[^\w\s-]/g, '')
+        .replaceAll(' ', '-'),
     );
     expect(anchors).toContain(heading);
   });
@@ -79,7 +84,13 @@ describe.each(rules)('$alert', ({ expr, labels, annotations }) => {
 it('values of labels that rules look for are ones that the code gives', () => {
   for (const { expr } of rules)
     for (const [, label, value = ''] of expr.matchAll(/(\w+)="(\w+)"/g))
-      expect(sources + read('gpu-backend/src/experts/residency.ts') + read('edge/src/forward/breaker.ts') + read('gpu-backend/src/runner/admission.ts'), `${label}="${value}"`).toMatch(new RegExp(`\\b${value}\\b`));
+      expect(
+        sources +
+          read('gpu-backend/src/experts/residency.ts') +
+          read('edge/src/forward/breaker.ts') +
+          read('gpu-backend/src/runner/admission.ts'),
+        `${label}="${value}"`,
+      ).toMatch(new RegExp(`\\b${value}\\b`));
 });
 
 it('metrics that the chart and the docs name are ones that the code emits', async () => {
@@ -90,17 +101,20 @@ it('metrics that the chart and the docs name are ones that the code emits', asyn
   // The custom metrics API has no colons.
   expect(known).toContain(autoscaling.metric.replace('_', ':'));
   for (const page of ['docs/operations.md', 'docs/operating.md', 'docs/paging.md', 'docs/observability.md'])
+    // A data set of Analytics Engine, and the variable of an example.
     for (const [name] of read(page).matchAll(/\b(vllm:|signpost_)[a-z_]*[a-z](?![a-z_]*[{…*])/g))
-      // A data set of Analytics Engine, and the variable of an example.
       if (!['signpost_decisions'].includes(name)) expect(known, `${page}: ${name}`).toContain(name);
 });
 
-it.skipIf(spawnSync('promtool', ['--version']).status !== 0)('promtool takes the rules, and they fire when they should', () => {
-  for (const name of readdirSync(ALERTS)) {
-    const command = name.includes('test') ? ['test', 'rules'] : ['check', 'rules'];
-    expect(execFileSync('promtool', [...command, join(ALERTS, name)]).toString()).toContain('SUCCESS');
-  }
-});
+it.skipIf(spawnSync('promtool', ['--version']).status !== 0)(
+  'promtool takes the rules, and they fire when they should',
+  () => {
+    for (const name of readdirSync(ALERTS)) {
+      const command = name.includes('test') ? ['test', 'rules'] : ['check', 'rules'];
+      expect(execFileSync('promtool', [...command, join(ALERTS, name)]).toString()).toContain('SUCCESS');
+    }
+  },
+);
 
 it('an expression that is none is told apart', () => {
   expect(() => readSeries('sum by (region (x)')).toThrow(/no PromQL at character/);

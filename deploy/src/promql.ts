@@ -1,8 +1,9 @@
 /**
  * Which series a PromQL expression reads, by Prometheus' own grammar.
  */
-import { Problem } from '@signpost/contracts';
+
 import { parser } from '@prometheus-io/lezer-promql';
+import { Problem } from '@signpost/contracts';
 
 export interface ReadSeries {
   readonly metric: string;
@@ -16,7 +17,8 @@ export function readSeries(expression: string): ReadSeries[] {
   parser.parse(expression).iterate({
     enter({ type, from, to }) {
       const text = expression.slice(from, to);
-      if (type.isError) throw new Problem(`no PromQL at character ${from}: …${expression.slice(Math.max(0, from - 20), from + 20)}…`);
+      if (type.isError)
+        throw new Problem(`no PromQL at character ${from}: …${expression.slice(Math.max(0, from - 20), from + 20)}…`);
       if (type.name === 'VectorSelector') series.push({ metric: '', labels: [] });
       const last = series.at(-1);
       if (last === undefined) return;
