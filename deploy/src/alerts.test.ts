@@ -100,9 +100,9 @@ it('metrics that the chart and the docs name are ones that the code emits', asyn
   const { autoscaling } = parse(read('deploy/helm/signpost-region/values.yaml')) as { autoscaling: { metric: string } };
   // The custom metrics API has no colons.
   expect(known).toContain(autoscaling.metric.replace('_', ':'));
+  // A data set of Analytics Engine, and the variable of an example.
   for (const page of ['docs/operations.md', 'docs/operating.md', 'docs/paging.md', 'docs/observability.md'])
-    // A data set of Analytics Engine, and the variable of an example.
-    for (const [name] of read(page).matchAll(/\b(vllm:|signpost_)[a-z_]*[a-z](?![a-z_]*[{…*])/g))
+    for (const [name] of read(page).matchAll(/\b(vllm:|signpost_)[a-z0-9_]*[a-z](?![a-z0-9_]*[{…*])/g))
       if (!['signpost_decisions'].includes(name)) expect(known, `${page}: ${name}`).toContain(name);
 });
 
