@@ -2,10 +2,16 @@
 //
 //   node gpu-backend/bundle.mjs OUT
 //
-// OUT/dist/backend.mjs, OUT/dist/lambda.mjs, their threads, and OUT/build/Release/kernels.node, where the kernels look for it from dist/.
-import { copyFile, mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+// OUT/dist/backend.mjs, OUT/dist/lambda.mjs, their threads, and OUT/build/Release/kernels.node, where the kernels look for it from dist/. What can't be
+// bundled is in OUT/node_modules.
+import { copyFile, cp, mkdir } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join, relative, sep } from 'node:path';
 import { build } from 'esbuild';
+import engine from '../engine/package.json' with { type: 'json' };
+
+// Packages that load a binary beside them are copied as they are, with this machine's binary alone.
+const NATIVE = ['webgpu'].filter((name) => name in engine.dependencies);
 
 const [out] = process.argv.slice(2);
 if (out === undefined) {
@@ -24,6 +30,7 @@ await build({
   outdir: join(out, 'dist'),
   outExtension: { '.js': '.mjs' },
   bundle: true,
+  external: NATIVE,
   splitting: true,
   platform: 'node',
   format: 'esm',
@@ -51,3 +58,16 @@ await build({
 await copyFile(join(kernels, 'src/sha256-worker.mjs'), join(out, 'dist/sha256-worker.mjs'));
 await mkdir(join(out, 'build/Release'), { recursive: true });
 await copyFile(join(kernels, 'build/Release/kernels.node'), join(out, 'build/Release/kernels.node'));
+for (const name of NATIVE) {
+  const from = dirname(
+    createRequire(join(import.meta.dirname, '../engine/package.json')).resolve(`${name}/package.json`),
+  );
+  const own = `${process.platform}-${process.arch}`;
+  await cp(from, join(out, 'node_modules', name), {
+    recursive: true,
+    filter(path) {
+      const [folder, platform] = relative(from, path).split(sep);
+      return folder !== 'build' && (folder !== 'dist' || platform === undefined || platform === own);
+    },
+  });
+}

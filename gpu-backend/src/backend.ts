@@ -159,7 +159,8 @@ export function createLog({ logLevel, region, onLog }: RegionSettings): Logger {
 }
 
 /** The hash of the key that metrics are read with; of one that nobody knows where others reach the server and none was set. */
-async function metricsKey({ metricsKey: key, secret }: RegionOptions): Promise<Digest | undefined> {
+async function metricsKey({ metricsKey: key, openMetrics, secret }: RegionOptions): Promise<Digest | undefined> {
+  if (openMetrics) return undefined;
   if (key !== undefined) return hashKey(key);
   return secret === undefined ? undefined : hashKey(randomUUID());
 }

@@ -111,6 +111,11 @@ export function regionCommand(name: string, description: string): Command {
         .choices(['silent', 'error', 'warn', 'info', 'debug'])
         .default(BACKEND_DEFAULTS.logLevel),
     )
+    .option(
+      '--open-metrics',
+      'show metrics to everybody who reaches the server: for scrapers that have no key, inside of a network that is closed',
+      BACKEND_DEFAULTS.openMetrics,
+    )
     .option('--log-prompts', 'tell prompts in the log, too', BACKEND_DEFAULTS.logPrompts);
 }
 

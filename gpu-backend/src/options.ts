@@ -20,6 +20,8 @@ export interface BackendOptions {
   readonly secret?: string;
   /** What metrics are read with; needed where there is a `secret`, else everybody on this machine may read them. */
   readonly metricsKey?: string;
+  /** Whether metrics need no key. */
+  readonly openMetrics?: boolean;
   /** What the admin API is used with; without it that is off. */
   readonly adminKey?: string;
   /** Files of public keys; with one or more, only a catalogue that one of them signed is taken. */
@@ -101,6 +103,7 @@ export const BACKEND_DEFAULTS: Defaults = {
   defaultMaxTokens: 1_024,
   logLevel: 'info',
   logPrompts: false,
+  openMetrics: false,
 };
 
 /** What holds for a region whoever takes its requests in: all but where it listens. */

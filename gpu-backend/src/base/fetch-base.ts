@@ -1,8 +1,9 @@
 /**
- * A region's base, from the store: fetched in parallel ranges, each checked against the hash that the signed catalogue vouches for before it is kept.
+ * A region's base, from the store: fetched in parallel ranges, each checked, as it stands in its file, against the hash that the signed catalogue vouches for.
  *
  * Killed at any time, the next start goes on with what is there. Never holds more than `PARALLEL_CHUNKS` chunks, whatever the base's size.
  */
+import { setMaxListeners } from 'node:events';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -16,6 +17,7 @@ import {
   resolveBase,
   sha256,
 } from '@signpost/contracts';
+import { sha256Ranges } from '@signpost/engine';
 import type { ObjectStore } from '@signpost/store';
 import { BaseCache, type CachedBase } from './base-cache.ts';
 
@@ -24,6 +26,9 @@ export const STORED_BASE = 'store:';
 
 /** With 8 MiB each, what 10 Gbit/s carry in 100 ms, the time that object storage takes to answer. */
 const PARALLEL_CHUNKS = 16;
+
+/** Hashed at once: as many as the widest vectors have lanes. */
+const CHECKED_CHUNKS = 16;
 
 export interface FetchBaseOptions {
   /** What stands behind `store:`: a name, the beginning of a digest, or nothing where there is one base. */
@@ -111,12 +116,11 @@ async function readManifest(
 
 interface Chunk {
   readonly file: BaseFile;
+  readonly path: string;
   readonly handle: FileHandle;
   readonly start: number;
   readonly end: number;
   readonly digest: Digest;
-  /** Whether an earlier attempt may have had it. */
-  readonly isTried: boolean;
 }
 
 async function fetchFiles(
@@ -128,31 +132,62 @@ async function fetchFiles(
   const handles: FileHandle[] = [];
   const failed = new AbortController();
   const stop = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+  // Each range listens; Node warns of more than ten.
+  setMaxListeners(0, stop);
   try {
-    const chunks: Chunk[] = [];
+    const [missing, tried]: [Chunk[], Chunk[]] = [[], []];
     for (const file of files) {
-      const handle = await openPart(join(dir, file.name));
+      const path = join(dir, file.name);
+      const handle = await openPart(path);
       handles.push(handle);
-      const isTried = (await handle.stat()).blocks > 0;
+      const chunks = (await handle.stat()).blocks > 0 ? tried : missing;
       // Its length from the beginning: chunks come in any order.
       await handle.truncate(file.bytes);
       for (const [index, digest] of file.chunks.entries()) {
         const start = index * file.chunkBytes;
-        chunks.push({ file, handle, start, end: Math.min(start + file.chunkBytes, file.bytes), digest, isTried });
+        chunks.push({ file, path, handle, start, end: Math.min(start + file.chunkBytes, file.bytes), digest });
       }
     }
     const totalBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
-    let [bytes, fetchedBytes, next] = [0, 0, 0];
-    async function work(): Promise<void> {
-      for (let chunk = chunks[next++]; chunk !== undefined; chunk = chunks[next++]) {
+    let [bytes, fetchedBytes] = [0, 0];
+    const count = ({ start, end }: Chunk) => {
+      bytes += end - start;
+      onProgress({ bytes, totalBytes, fetchedBytes });
+    };
+    const there = await rightOnes(tried);
+    for (const chunk of tried) {
+      if (there.has(chunk)) count(chunk);
+      else missing.push(chunk);
+    }
+    // What is written is hashed as it stands in the file, many chunks at once, while others come.
+    let written: Chunk[] = [];
+    async function check(): Promise<void> {
+      const batch = written;
+      written = [];
+      const right = await rightOnes(batch);
+      for (const chunk of batch) {
         stop.throwIfAborted();
-        const size = chunk.end - chunk.start;
-        if (!(chunk.isTried && (await isThere(chunk)))) {
-          await writeFully(chunk.handle, await readChunk(store, chunk, stop), chunk.start);
-          fetchedBytes += size;
-        }
-        bytes += size;
-        onProgress({ bytes, totalBytes, fetchedBytes });
+        if (!right.has(chunk)) await writeFully(chunk, await readAgain(store, chunk, stop));
+        fetchedBytes += chunk.end - chunk.start;
+        count(chunk);
+      }
+    }
+    let checking = Promise.resolve();
+    const checked = (hasMore: () => boolean) => {
+      checking = checking.then(async () => {
+        if (hasMore()) await check();
+      });
+      // Awaited at the end; until then its failure ends the rest.
+      checking.catch((error: unknown) => failed.abort(error));
+      return checking;
+    };
+    let next = 0;
+    async function work(): Promise<void> {
+      for (let chunk = missing[next++]; chunk !== undefined; chunk = missing[next++]) {
+        stop.throwIfAborted();
+        await writeFully(chunk, await readOnce(store, chunk, stop));
+        written.push(chunk);
+        void checked(() => written.length >= CHECKED_CHUNKS);
       }
     }
     const workers = Array.from({ length: PARALLEL_CHUNKS }, () =>
@@ -162,7 +197,9 @@ async function fetchFiles(
       }),
     );
     await Promise.allSettled(workers);
+    await checking;
     await Promise.all(workers);
+    await checked(() => true);
   } finally {
     await Promise.all(handles.map((handle) => handle.close()));
   }
@@ -173,39 +210,37 @@ async function openPart(path: string): Promise<FileHandle> {
   return open(path, 'r+').catch(() => open(path, 'wx+'));
 }
 
-async function isThere({ handle, start, end, digest }: Chunk): Promise<boolean> {
-  const data = new Uint8Array(end - start);
-  for (let at = 0; at < data.byteLength; ) {
-    const { bytesRead } = await handle.read(data, at, data.byteLength - at, start + at);
-    if (bytesRead === 0) return false;
-    at += bytesRead;
-  }
-  return (await sha256(data)) === digest;
+/** Those whose bytes in the file are the ones that the manifest says. */
+async function rightOnes(chunks: readonly Chunk[]): Promise<ReadonlySet<Chunk>> {
+  if (chunks.length === 0) return new Set();
+  const ranges = chunks.map(({ path, start, end }) => ({ path, offset: start, bytes: end - start }));
+  const digests = await sha256Ranges(ranges);
+  return new Set(chunks.filter(({ digest }, i) => digests[i] === digest));
 }
 
-/** @throws Problem when what comes hashes to something else, in two readings. */
-async function readChunk(store: ObjectStore, chunk: Chunk, signal: AbortSignal): Promise<Uint8Array> {
+async function readOnce(store: ObjectStore, { file, start, end }: Chunk, signal: AbortSignal): Promise<Uint8Array> {
+  const { data, bytes } = await store.read(file.key, { range: { start, end }, signal });
+  if (bytes !== file.bytes)
+    throw new Problem(
+      `${store.url}/${file.key} (${file.name}) has ${bytes} bytes, expected ${file.bytes}: truncated or replaced; publish the base again`,
+    );
+  return data;
+}
+
+/** @throws Problem when what comes hashes to something else this time, too. */
+async function readAgain(store: ObjectStore, chunk: Chunk, signal: AbortSignal): Promise<Uint8Array> {
   const { file, start, end, digest } = chunk;
-  const read = async () => {
-    const { data, bytes } = await store.read(file.key, { range: { start, end }, signal });
-    if (bytes !== file.bytes)
-      throw new Problem(
-        `${store.url}/${file.key} (${file.name}) has ${bytes} bytes, expected ${file.bytes}: truncated or replaced; publish the base again`,
-      );
-    return { data, hash: await sha256(data) };
-  };
-  const first = await read();
-  if (first.hash === digest) return first.data;
-  const second = await read();
-  if (second.hash === digest) return second.data;
+  const data = await readOnce(store, chunk, signal);
+  const found = await sha256(data);
+  if (found === digest) return data;
   throw new Problem(
-    `${store.url}/${file.key} (${file.name}): bytes ${start}–${end} have digest ${second.hash}, expected ${digest}, in two readings: altered; publish the base again`,
+    `${store.url}/${file.key} (${file.name}): bytes ${start}–${end} have digest ${found}, expected ${digest}, in two readings: altered; publish the base again`,
   );
 }
 
-async function writeFully(handle: FileHandle, data: Uint8Array, position: number): Promise<void> {
+async function writeFully({ handle, start }: Chunk, data: Uint8Array): Promise<void> {
   for (let at = 0; at < data.byteLength; ) {
-    const { bytesWritten } = await handle.write(data, at, data.byteLength - at, position + at);
+    const { bytesWritten } = await handle.write(data, at, data.byteLength - at, start + at);
     at += bytesWritten;
   }
 }
