@@ -1,0 +1,51 @@
+# The Worker's name and place alone. Its code, bindings, Durable Objects and deployments are wrangler's, which is told the ids below (terraform/bin/wrangler-config.mjs).
+resource "cloudflare_worker" "edge" {
+  account_id = var.cloudflare_account_id
+  name       = var.name
+
+  observability = {
+    enabled = true
+  }
+
+  subdomain = {
+    enabled          = var.domain == null
+    previews_enabled = false
+  }
+}
+
+# Holds the rules in force.
+resource "cloudflare_workers_kv_namespace" "config" {
+  account_id = var.cloudflare_account_id
+  title      = "${var.name}-config"
+}
+
+resource "cloudflare_queue" "shadows" {
+  account_id = var.cloudflare_account_id
+  queue_name = "${var.name}-shadows"
+}
+
+resource "cloudflare_workers_custom_domain" "edge" {
+  count = var.domain == null ? 0 : 1
+
+  account_id = var.cloudflare_account_id
+  zone_id    = var.domain.zone_id
+  hostname   = var.domain.hostname
+  service    = cloudflare_worker.edge.name
+}
+
+# Signs requests to the regions, and their heartbeats.
+resource "random_password" "region_secret" {
+  length  = 64
+  special = false
+}
+
+# Opens the admin API, which makes the apps' keys. The Worker knows its hash.
+resource "random_password" "admin_key" {
+  length  = 48
+  special = false
+}
+
+resource "random_password" "metrics_key" {
+  length  = 48
+  special = false
+}

@@ -1,0 +1,41 @@
+/**
+ * Protocol Buffers, as far as a schema is told in them: what is written, never read.
+ */
+
+export class MessageWriter {
+  readonly #parts: Uint8Array[] = [];
+
+  number(field: number, value: number): this {
+    if (value !== 0) this.#parts.push(varint(field << 3), varint(value));
+    return this;
+  }
+
+  flag(field: number, isSet: boolean): this {
+    return this.number(field, Number(isSet));
+  }
+
+  text(field: number, value: string): this {
+    return this.bytes(field, Buffer.from(value, 'utf8'));
+  }
+
+  message(field: number, value: MessageWriter): this {
+    return this.bytes(field, value.finish());
+  }
+
+  bytes(field: number, value: Uint8Array): this {
+    this.#parts.push(varint((field << 3) | 2), varint(value.length), value);
+    return this;
+  }
+
+  finish(): Uint8Array {
+    return Buffer.concat(this.#parts);
+  }
+}
+
+/** @param value not negative, below 2³¹ */
+function varint(value: number): Uint8Array {
+  const bytes: number[] = [];
+  let rest = value;
+  for (; rest > 0x7f; rest >>>= 7) bytes.push((rest & 0x7f) | 0x80);
+  return Uint8Array.from([...bytes, rest]);
+}
