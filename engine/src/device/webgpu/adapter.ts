@@ -7,7 +7,7 @@ import { Problem } from '@signpost/contracts';
 import { create } from 'webgpu';
 
 /** What kernels may use where the adapter has it; each has a kernel without. */
-export interface GpuFeatures {
+interface GpuFeatures {
   readonly f16: boolean;
   /** Of unknown size, between the two. */
   readonly subgroups: { readonly min: number; readonly max: number } | undefined;
@@ -15,7 +15,7 @@ export interface GpuFeatures {
   readonly subgroupMatrix: boolean;
 }
 
-export interface GpuIdentity {
+interface GpuIdentity {
   /** As people know it: `NVIDIA L4`. */
   readonly name: string;
   /** What measurements hold for: adapter and driver. */

@@ -9,7 +9,7 @@ import { type Gpu, openGpu } from './adapter.ts';
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
 
 /** Points the Vulkan loader at SwiftShader where nothing else was chosen. Before Dawn's first use, on the process's main thread. */
-export function useSoftwareVulkan(): void {
+function useSoftwareVulkan(): void {
   const { VK_ICD_FILENAMES, VK_DRIVER_FILES } = process.env;
   if (VK_ICD_FILENAMES === undefined && VK_DRIVER_FILES === undefined && existsSync(SWIFTSHADER))
     process.env.VK_ICD_FILENAMES = SWIFTSHADER;
