@@ -155,6 +155,8 @@ export interface Device<A extends Activations = Activations> {
    */
   read(x: A, into?: Float32Array): Promise<Float32Array>;
 
+  /** Fulfilled once what was loaded so far needs no room on its way any more: to be awaited now and then by who loads much. */
+  loaded(): Promise<void>;
   /** Bytes of base parameters that are resident. */
   readonly paramBytes: number;
 
