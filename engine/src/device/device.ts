@@ -160,6 +160,9 @@ export interface Device<A extends Activations = Activations> {
   /** Bytes of base parameters that are resident. */
   readonly paramBytes: number;
 
+  /** Fulfilled with why, should the device be lost: what it was asked for then fails, and nothing more can be. */
+  readonly lost?: Promise<string>;
+
   /** Frees what the device holds; it can't be used afterwards. */
   close(): void;
 }

@@ -42,7 +42,9 @@ export interface GpuOptions {
  * F16 on NVIDIA and subgroup matrices stand behind flags in Dawn. Bounds checks are off: every index that comes from outside is checked on the host
  * (see ../check-batch.ts).
  */
-const DAWN_FLAGS = ['enable-dawn-features=vulkan_enable_f16_on_nvidia,allow_unsafe_apis,disable_robustness'];
+const DAWN_FLAGS = [
+  'enable-dawn-features=vulkan_enable_f16_on_nvidia,allow_unsafe_apis,disable_robustness,disable_workgroup_init',
+];
 
 const WANTED_FEATURES = [
   'shader-f16',

@@ -58,6 +58,7 @@ export interface PlanParts {
 const UNIFORM_BYTES = 256;
 const NONE = 0xffffffff;
 const MOST_Y = 65_535;
+const EPILOGUE = { store: 0, add: 1, swiglu: 2 } as const satisfies Record<LinearsCommand['epilogue']['kind'], number>;
 const ROWS_ALONG: Along = { kind: 'rows', perGroup: 1 };
 
 /** A constant of a kernel's `params`. */
@@ -254,15 +255,13 @@ class PlanBuilder {
     const { arena } = slots.tableOf(lead.param);
     const { rowClass } = step.views[view];
     const isPair = epilogue.kind === 'swiglu';
-    const overrides = {
-      FORMAT: FORMAT_CODE[format],
-      EPILOGUE: { store: 0, add: 1, swiglu: 2 }[epilogue.kind],
-    };
+    const overrides = { FORMAT: FORMAT_CODE[format] };
     const rows = rowClass === 'many' ? 8 : rowClass;
     const shape = rows === 'tiles' ? undefined : tuning.matvec(format, rows);
     const tileOuts = (shape?.outs ?? 64) / (isPair ? 2 : 1);
     let tiles = 0;
-    const words: Word[] = [groupsOf(columns), view, segments.length, epilogue.kind === 'add' ? epilogue.to.stride : 0];
+    const words: Word[] = [groupsOf(columns), view, segments.length, EPILOGUE[epilogue.kind]];
+    words.push(epilogue.kind === 'add' ? epilogue.to.stride : 0, 0, 0, 0);
     const buffers: Record<number, GPUBuffer | undefined> = { 1: arena, 3: lead.part.buffer, 5: x.buffer };
     for (const [index, { out, param, bias, part }] of segments.entries()) {
       if (part === undefined) throw new Error('matrices of one dispatch are held in as many parts');

@@ -103,6 +103,10 @@ export class WebGpuDevice implements Device<A> {
     this.#weights.load(param, dtype, data, format);
   }
 
+  get lost(): Promise<string> {
+    return this.#gpu.lost;
+  }
+
   get paramBytes(): number {
     return this.#weights.bytes;
   }

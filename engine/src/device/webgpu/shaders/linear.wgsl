@@ -19,7 +19,11 @@ struct Params {
   groups: u32, // of 32 columns
   view: u32,
   segments: u32,
+  epilogue: u32,
   residual_stride: u32,
+  pad0: u32,
+  pad1: u32,
+  pad2: u32,
   segment: array<Segment, 3>,
 }
 
@@ -30,8 +34,10 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> out2: array<f32>;
 @group(0) @binding(9) var<storage, read_write> residual: array<f32>;
 
-// 0: stored. 1: stored, and added to the residual. 2: gate and up; silu(gate) · up goes where the gate would.
-override EPILOGUE: u32 = 0u;
+// Epilogues: an output is stored; also added to the residual; or there are gate and up, and silu(gate) · up goes where the gate would.
+const STORE = 0u;
+const ADD = 1u;
+const SWIGLU = 2u;
 
 fn segment_at(tile: u32) -> u32 {
   var index = 0u;
@@ -60,7 +66,7 @@ fn finish(segment: u32, out: u32, row: u32, sum: f32) {
   let column = out + params.segment[segment].first_row;
   let value = sum + bias_of(segment, column, row);
   put(segment, row * params.segment[segment].out_stride + column, value);
-  if (EPILOGUE == 1u) { residual[row * params.residual_stride + column] += value; }
+  if (params.epilogue == ADD) { residual[row * params.residual_stride + column] += value; }
 }
 
 // One output of a row: sums of segment 0, the gate, and 1.

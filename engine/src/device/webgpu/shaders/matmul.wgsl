@@ -29,7 +29,7 @@ fn main(
   var own = segment;
   var first_out: u32;
   var out = brought;
-  if (EPILOGUE == 2u) {
+  if (params.epilogue == SWIGLU) {
     first_out = out_tile * (TILE_OUTS / 2u);
     own = brought / (TILE_OUTS / 2u);
     out = brought % (TILE_OUTS / 2u);
@@ -40,7 +40,7 @@ fn main(
   let delta_row = out + params.segment[own].first_row;
   let table = params.segment[own].table;
 
-  var sums: array<array<f32, 4>, 4>;
+  var sums: array<vec4<f32>, 4>;
   for (var group = 0u; group < params.groups; group++) {
     for (var i = lane; i < TILE_ROWS * QUADS; i += LANES) {
       let r = i / QUADS;
@@ -99,7 +99,7 @@ fn main(
     let r = lane / 16u + i * 8u;
     if (r >= count) { break; }
     let row = step[first + r];
-    if (EPILOGUE == 2u) {
+    if (params.epilogue == SWIGLU) {
       for (var j = 0u; j < 2u; j++) {
         let o = first_out + lane % 16u + j * 16u;
         if (o < params.segment[0].outs) { finish_swiglu(o, row, sums[i][j], sums[i][j + 2u]); }
