@@ -180,11 +180,17 @@ class PlanBuilder {
     const { length, begin } = weights.vector(param);
     const { arena, table } = slots.tableOf(param);
     const isInPlace = x === out;
-    this.#dispatch('norm', { overrides: { WORKGROUP: 64, IN_PLACE: Number(isInPlace) } }, view, ROWS_ALONG, {
-      y: x.cols / length,
-      words: [view, length, begin, table, x.stride, out.stride, { float: eps }],
-      buffers: { 1: arena, 5: isInPlace ? undefined : x.buffer, 6: out.buffer },
-    });
+    this.#dispatch(
+      'norm',
+      { overrides: { WORKGROUP: this.#parts.tuning.lanes, IN_PLACE: Number(isInPlace) } },
+      view,
+      ROWS_ALONG,
+      {
+        y: x.cols / length,
+        words: [view, length, begin, table, x.stride, out.stride, { float: eps }],
+        buffers: { 1: arena, 5: isInPlace ? undefined : x.buffer, 6: out.buffer },
+      },
+    );
   }
 
   #elementwise(
@@ -194,11 +200,17 @@ class PlanBuilder {
     x?: WebGpuActivations,
     gate?: WebGpuActivations,
   ): void {
-    this.#dispatch('elementwise', { overrides: { WORKGROUP: 64, OPERATION: operation } }, view, ROWS_ALONG, {
-      y: Math.ceil(out.cols / 64),
-      words: [view, out.cols, (x ?? gate ?? out).stride, out.stride],
-      buffers: { 5: x?.buffer, 6: out.buffer, 7: gate?.buffer },
-    });
+    this.#dispatch(
+      'elementwise',
+      { overrides: { WORKGROUP: this.#parts.tuning.lanes, OPERATION: operation } },
+      view,
+      ROWS_ALONG,
+      {
+        y: Math.ceil(out.cols / this.#parts.tuning.lanes),
+        words: [view, out.cols, (x ?? gate ?? out).stride, out.stride],
+        buffers: { 5: x?.buffer, 6: out.buffer, 7: gate?.buffer },
+      },
+    );
   }
 
   #embed({ view, out, param }: EmbedOp): void {
@@ -206,22 +218,28 @@ class PlanBuilder {
     const matrix = weights.matrix(param);
     const { arena, table } = slots.tableOf(param);
     for (const part of matrix.parts) {
-      this.#dispatch('embed', { overrides: { WORKGROUP: 64, FORMAT: FORMAT_CODE[matrix.format] } }, view, ROWS_ALONG, {
-        y: 1,
-        words: [
-          groupsOf(matrix.columns),
-          view,
-          part.firstRow,
-          part.rows,
-          matrix.rows,
-          part.weights,
-          part.scales,
-          table,
-          out.stride,
-          out.cols,
-        ],
-        buffers: { 1: arena, 3: part.buffer, 5: out.buffer },
-      });
+      this.#dispatch(
+        'embed',
+        { overrides: { WORKGROUP: this.#parts.tuning.lanes, FORMAT: FORMAT_CODE[matrix.format] } },
+        view,
+        ROWS_ALONG,
+        {
+          y: 1,
+          words: [
+            groupsOf(matrix.columns),
+            view,
+            part.firstRow,
+            part.rows,
+            matrix.rows,
+            part.weights,
+            part.scales,
+            table,
+            out.stride,
+            out.cols,
+          ],
+          buffers: { 1: arena, 3: part.buffer, 5: out.buffer },
+        },
+      );
     }
   }
 
@@ -258,7 +276,7 @@ class PlanBuilder {
     const overrides = { FORMAT: FORMAT_CODE[format] };
     const rows = rowClass === 'many' ? 8 : rowClass;
     const shape = rows === 'tiles' ? undefined : tuning.matvec(format, rows);
-    const tileOuts = (shape?.outs ?? 64) / (isPair ? 2 : 1);
+    const tileOuts = (shape === undefined ? tuning.tileOuts : 4 * shape.passes) / (isPair ? 2 : 1);
     let tiles = 0;
     const words: Word[] = [groupsOf(columns), view, segments.length, EPILOGUE[epilogue.kind]];
     words.push(epilogue.kind === 'add' ? epilogue.to.stride : 0, 0, 0, 0);
@@ -274,10 +292,17 @@ class PlanBuilder {
     }
     if (epilogue.kind === 'add') buffers[9] = epilogue.to.buffer;
     if (shape === undefined)
-      this.#dispatch('matmul', { overrides }, view, { kind: 'tiles' }, { y: tiles, words, buffers });
+      this.#dispatch(
+        'matmul',
+        { overrides: { ...overrides, OUT_LANES: tuning.tileOuts / 4 } },
+        view,
+        { kind: 'tiles' },
+        { y: tiles, words, buffers },
+      );
     else {
-      const sizes = { ROWS: Number(rows), OUTS: shape.outs, HALVES: isPair ? 2 : 1 };
-      const specialised = { overrides: { ...overrides, WORKGROUP: shape.workgroup }, sizes };
+      const specialised = {
+        overrides: { ...overrides, WORKGROUP: shape.workgroup, ROWS: Number(rows), PASSES: shape.passes },
+      };
       this.#dispatch(
         'matvec',
         specialised,
@@ -293,7 +318,7 @@ class PlanBuilder {
     for (const part of matrix.parts) this.#matrices(view, x, [{ out, param, part }], { kind: 'store' });
     if (out.cols === matrix.rows) return;
     const { arena, table } = this.#parts.slots.tableOf(param);
-    this.#dispatch('added_rows', { overrides: { WORKGROUP: 64 } }, view, ROWS_ALONG, {
+    this.#dispatch('added_rows', { overrides: { WORKGROUP: this.#parts.tuning.lanes } }, view, ROWS_ALONG, {
       y: out.cols - matrix.rows,
       words: [
         groupsOf(matrix.columns),
@@ -325,18 +350,24 @@ class PlanBuilder {
       first += x.cols / headDim;
     }
     const [a, b, c] = parts;
-    this.#dispatch('heads', { overrides: { WORKGROUP: 32, ...this.#cacheSizes() } }, view, ROWS_ALONG, {
-      y: first,
-      words,
-      buffers: {
-        1: arena,
-        3: place?.buffer,
-        5: table === undefined ? undefined : angles(table),
-        6: a?.x.buffer,
-        7: b?.x.buffer,
-        8: c?.x.buffer,
+    this.#dispatch(
+      'heads',
+      { overrides: { WORKGROUP: this.#parts.tuning.lanes, ...this.#cacheSizes() } },
+      view,
+      ROWS_ALONG,
+      {
+        y: first,
+        words,
+        buffers: {
+          1: arena,
+          3: place?.buffer,
+          5: table === undefined ? undefined : angles(table),
+          6: a?.x.buffer,
+          7: b?.x.buffer,
+          8: c?.x.buffer,
+        },
       },
-    });
+    );
   }
 
   #attention({ view, out, queries, layer, scale, window }: AttentionOp): void {
@@ -344,7 +375,7 @@ class PlanBuilder {
     const { headDim, kvHeads } = config.kv;
     const heads = queries.cols / headDim;
     const place = kv.layer(layer);
-    const { queries: most, positions, workgroup, groupHeads } = tuning.attention(heads);
+    const { queries: most, positions, workgroup, groupHeads } = tuning.attention(heads, step.views[view].kind);
     const split = step.views[view].rowClass === 'tiles' ? 1 : tuning.splits(step.views[view].rowClass);
     const specialised = {
       overrides: {
@@ -372,7 +403,7 @@ class PlanBuilder {
     if (split === 1) return;
     this.#dispatch(
       'attention_join',
-      { overrides: { WORKGROUP: 64, SPLITS: split, HEAD_DIM: headDim } },
+      { overrides: { WORKGROUP: this.#parts.tuning.lanes, SPLITS: split, HEAD_DIM: headDim } },
       view,
       ROWS_ALONG,
       { y: heads, words: [heads, out.stride], buffers: { 5: splits, 6: out.buffer } },

@@ -19,6 +19,8 @@ const LEAST_FILL = 1 / 4;
 export type RowClass = 1 | 2 | 4 | 8 | 'many' | 'tiles';
 
 export interface View {
+  /** `decode`: one row of each sequence. */
+  kind: 'decode' | 'mixed';
   rows: number;
   rowClass: RowClass;
   /** Of rows with one mixture. */
@@ -84,6 +86,7 @@ export class StepBuffer {
     }
     this.#words[9] = this.#put(queries);
     this.views[0].queryTiles = queries.length / 2;
+    this.views[0].kind = queries.length / 2 === tokens.length ? 'decode' : 'mixed';
     if (logitRows.length > 0) this.#writeView(1, batch, logitRows, tables);
     else Object.assign(this.views[1], emptyView());
     this.#queue.writeBuffer(this.buffer, 0, this.#words.buffer, 0, this.#end * 4);
@@ -153,7 +156,7 @@ export class StepBuffer {
 }
 
 function emptyView(): View {
-  return { rows: 0, rowClass: 1, tiles: 0, queryTiles: 0 };
+  return { kind: 'decode', rows: 0, rowClass: 1, tiles: 0, queryTiles: 0 };
 }
 
 function rowClassOf(rows: number, tiles: number): RowClass {

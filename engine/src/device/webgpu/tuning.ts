@@ -9,8 +9,8 @@ import type { RowClass } from './step.ts';
 /** Of matvec.wgsl. */
 export interface MatvecShape {
   readonly workgroup: number;
-  /** Matrix rows that a workgroup computes, an even number. */
-  readonly outs: number;
+  /** Fours of outputs that a workgroup computes. */
+  readonly passes: number;
 }
 
 /** By format and rows, such as `q4 8`. */
@@ -26,8 +26,11 @@ interface AttentionShape {
   readonly groupHeads: number;
 }
 
-const DEFAULT_MATVEC: MatvecShape = { workgroup: 64, outs: 4 };
-const ATTENTION_WORKGROUP = 128;
+/** What is used before anything was measured. In software each lane of a workgroup that has barriers costs microseconds. */
+const DEFAULTS = {
+  hardware: { matvec: { workgroup: 64, passes: 1 }, lanes: 64, attentionLanes: 128 },
+  software: { matvec: { workgroup: 4, passes: 16 }, lanes: 4, attentionLanes: 16 },
+} as const;
 /** (queries, positions) of a tile, the best first. */
 const ATTENTION_TILES = [
   [16, 32],
@@ -41,10 +44,12 @@ export class Tuning {
   readonly #shapes: MatvecShapes;
   readonly #kv: DeviceConfig['kv'];
   readonly #tile: readonly [number, number];
+  readonly #defaults: (typeof DEFAULTS)[keyof typeof DEFAULTS];
 
-  constructor({ device }: Gpu, { kv }: DeviceConfig, shapes: MatvecShapes) {
+  constructor({ device, identity }: Gpu, { kv }: DeviceConfig, shapes: MatvecShapes) {
     this.#shapes = shapes;
     this.#kv = kv;
+    this.#defaults = DEFAULTS[identity.isSoftware ? 'software' : 'hardware'];
     const rowBytes = (Math.ceil(kv.headDim / 4) + 1) * 16;
     const bytesOf = ([queries, positions]: readonly [number, number]) =>
       (queries + positions) * rowBytes + queries * (positions + 3) * 4;
@@ -55,23 +60,35 @@ export class Tuning {
   }
 
   matvec(format: MatrixFormat, rows: number): MatvecShape {
-    return this.#shapes[`${format} ${rows}`] ?? DEFAULT_MATVEC;
+    return this.#shapes[`${format} ${rows}`] ?? this.#defaults.matvec;
   }
 
-  attention(heads: number): AttentionShape {
-    const [queries, positions] = this.#tile;
+  /** Of a workgroup of the small kernels. */
+  get lanes(): number {
+    return this.#defaults.lanes;
+  }
+
+  /** Outputs of a tile of matmul.wgsl, the same for gate and up together. */
+  get tileOuts(): number {
+    return 64;
+  }
+
+  /** @param step whether each sequence has one row, or some have more. */
+  attention(heads: number, step: 'decode' | 'mixed'): AttentionShape {
+    const [most, positions] = this.#tile;
+    const groupHeads = Math.min(most, heads / this.#kv.kvHeads);
     return {
-      workgroup: ATTENTION_WORKGROUP,
-      queries,
+      workgroup: this.#defaults.attentionLanes,
+      queries: step === 'decode' ? groupHeads : most,
       positions,
-      groupHeads: Math.min(queries, heads / this.#kv.kvHeads),
+      groupHeads,
     };
   }
 
-  /** Rows of one sequence that attend together. */
-  queryRowsOf(heads: number): number {
-    const { queries, groupHeads } = this.attention(heads);
-    return Math.max(1, Math.floor(queries / groupHeads));
+  /** Most rows of one sequence that attend together. */
+  queryRows(heads: number): number {
+    const { queries, groupHeads } = this.attention(heads, 'mixed');
+    return Math.floor(queries / groupHeads);
   }
 
   /** Parts that attention's positions are divided into, so that a few rows keep a GPU busy. */

@@ -69,7 +69,7 @@ export class WebGpuDevice implements Device<A> {
     };
     this.#slots = new Slots(gpu, { ...slots, sections: options.sections }, this.#uploads);
     this.#kv = new KvCache(gpu, config.kv, kvFormat);
-    this.#step = new StepBuffer(gpu, config, options.rows, tuning.queryRowsOf(options.heads));
+    this.#step = new StepBuffer(gpu, config, options.rows, tuning.queryRows(options.heads));
     const reduce = options.reduce ?? (gpu.features.subgroups === undefined ? 'workgroup' : 'subgroups');
     this.#parts = {
       gpu,
@@ -290,7 +290,7 @@ export class WebGpuDevice implements Device<A> {
     const [all, last] = this.#step.views;
     if (all.rows === 0) return;
     const kept = last.rows === 0 ? ops.filter(({ view }) => view === 0) : ops;
-    const key = `${all.rowClass} ${last.rowClass} ${kept.flatMap(codesOf).join(' ')}`;
+    const key = `${all.kind} ${all.rowClass} ${last.rowClass} ${kept.flatMap(codesOf).join(' ')}`;
     let plan = this.#plans.get(key);
     if (plan === undefined) {
       plan = Plan.of(

@@ -64,10 +64,10 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, lanes: Lanes) {
     head_values[i] = value;
     squares += value * value;
   }
-  leave_partial(0u, squares, lanes);
-  workgroupBarrier();
-  let scale = inverseSqrt(sum_of_partials(0u, lanes) / f32(HEAD_DIM) + params.part[part].eps);
   if (norm != NONE) {
+    leave_partial(0u, squares, lanes);
+    workgroupBarrier();
+    let scale = inverseSqrt(sum_of_partials(0u, lanes) / f32(HEAD_DIM) + params.part[part].eps);
     let terms = terms_of(params.view, row);
     for (var i = lanes.lane; i < HEAD_DIM; i += WORKGROUP) {
       head_values[i] *= scale * vector_seen(norm, params.part[part].table, i, terms);
