@@ -3,12 +3,27 @@
  */
 import { instructionSets, setThreads, threads } from '@signpost/kernels';
 import fc from 'fast-check';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { CpuDevice } from './cpu/cpu-device.ts';
 import type { Device, StepBatch } from './device.ts';
-import { ADDING_SLOT, batchOf, configOf, fill, PARAM, type Shape, SLOTS, shape, VOCAB } from './fixtures.ts';
+import {
+  ADDING_SLOT,
+  batchOf,
+  configOf,
+  fill,
+  HEADS,
+  PARAM,
+  type Shape,
+  SLOTS,
+  shape,
+  storageOf,
+  VOCAB,
+} from './fixtures.ts';
 import { ReferenceDevice } from './reference/reference-device.ts';
 import { expectNear, runOps } from './run-ops.ts';
+import type { Gpu } from './webgpu/adapter.ts';
+import { openTestGpu } from './webgpu/testing.ts';
+import { WebGpuDevice } from './webgpu/webgpu-device.ts';
 
 /**
  * Of the largest value: what float32 sums differ by from float64 ones, and what activations rounded to 16 bits before they meet quantised weights add.
@@ -86,10 +101,19 @@ const PLAIN: Shape = {
   ],
 };
 
+const gpu = await openTestGpu();
+afterAll(() => gpu?.close());
+
+function openOn(shared: Gpu): Promise<Device> {
+  const layout = { storage: storageOf(PLAIN), groups: [], sections: [], rows: 8, heads: HEADS };
+  return WebGpuDevice.open({ ...shared, close() {} }, configOf(PLAIN), layout);
+}
+
 describe.each([
-  ['cpu', () => new CpuDevice(configOf(PLAIN))],
-  ['reference', () => new ReferenceDevice(configOf(PLAIN))],
-] as [string, () => Device][])('%s refuses', (_, create) => {
+  ['cpu', async () => new CpuDevice(configOf(PLAIN))],
+  ['reference', async () => new ReferenceDevice(configOf(PLAIN))],
+  ...(gpu === undefined ? [] : [['webgpu', () => openOn(gpu)]]),
+] as [string, () => Promise<Device>][])('%s refuses', (_, create) => {
   const bad: [string, Partial<StepBatch>, RegExp][] = [
     ['positions beyond the blocks', { positions: Int32Array.of(0, 1, 2, 99) }, /position 99 is beyond/],
     ['positions with a gap', { positions: Int32Array.of(0, 2, 3, 5) }, /consecutive/],
@@ -104,15 +128,15 @@ describe.each([
     ['logit rows out of order', { logitRows: Int32Array.of(2, 1) }, /logitRows/],
     ['a negative token', { tokens: Int32Array.of(0, 1, -2, 0) }, /token -2 does not exist/],
   ];
-  it.each(bad)('a batch with %s', (_name, change, message) => {
-    const device = create();
+  it.each(bad)('a batch with %s', async (_name, change, message) => {
+    const device = await create();
     fill(device, PLAIN);
     expect(() => device.begin({ ...batchOf(PLAIN), ...change })).toThrow(RangeError);
     expect(() => device.begin({ ...batchOf(PLAIN), ...change })).toThrow(message);
   });
 
-  it('a token beyond the vocabulary, wrong sizes, and slots and parameters that do not exist', () => {
-    const device = create();
+  it('a token beyond the vocabulary, wrong sizes, and slots and parameters that do not exist', async () => {
+    const device = await create();
     fill(device, PLAIN);
     device.begin({ ...batchOf(PLAIN), tokens: Int32Array.of(0, 1, VOCAB, 0) });
     expect(() => device.embed(device.activations(4, 40), PARAM.embedding)).toThrow(/token 11 does not exist/);
@@ -134,8 +158,8 @@ describe.each([
     expect(() => device.loadDelta(0, 5, { planes: [plane] })).toThrow(RangeError);
   });
 
-  it('tokens of another expert, logits without room for added rows, and mixtures of two experts that add rows', () => {
-    const device = create();
+  it('tokens of another expert, logits without room for added rows, and mixtures of two experts that add rows', async () => {
+    const device = await create();
     fill(device, PLAIN);
     const added = (experts: readonly number[], token: number) => {
       const shape = { ...PLAIN, sequences: [{ rows: 1, past: 0, experts }] };

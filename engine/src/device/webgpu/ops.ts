@@ -91,7 +91,7 @@ interface GatherOp extends SimpleOp {
 export type Op = NormOp | LinearsOp | SwigluOp | StoreOp | AttentionOp | EmbedOp | HeadOp | RopeOp | AddOp | GatherOp;
 
 /** What one of queries, keys and values goes through. */
-export interface HeadPart {
+interface HeadPart {
   readonly x: A;
   readonly norm?: { readonly param: number; readonly eps: number };
   readonly isRotated?: boolean;

@@ -80,10 +80,6 @@ export class Plan {
     return new Plan(dispatches, uniforms);
   }
 
-  get dispatches(): number {
-    return this.#dispatches.length;
-  }
-
   /** All of it in one pass. */
   encode(encoder: GPUCommandEncoder, views: readonly [View, View]): void {
     const pass = encoder.beginComputePass();

@@ -20,6 +20,7 @@ const KERNELS = {
   added_rows: ['step', 'reduce', 'added_rows'],
 } as const;
 export type KernelName = keyof typeof KERNELS;
+export const KERNEL_NAMES = Object.keys(KERNELS) as KernelName[];
 
 export interface Variants {
   /** How lanes sum: over subgroups of whatever size, or through the workgroup's memory. */
@@ -40,7 +41,7 @@ export interface Kernel {
   readonly bindings: readonly Binding[];
 }
 
-export interface Binding {
+interface Binding {
   readonly binding: number;
   readonly type: GPUBufferBindingType;
 }

@@ -145,6 +145,7 @@ export class WebGpuDevice implements Device<A> {
 
   embed(out: A, param: number): void {
     const { tokens } = this.#begun;
+    this.#fits(out);
     const [rows = 0] = this.#shape(param);
     this.#eachRow((row) => {
       const token = tokens[row] ?? -1;
@@ -179,6 +180,7 @@ export class WebGpuDevice implements Device<A> {
       throw new RangeError(
         `parameter ${param} is (${outputs}, ${inDim}), the activations are ${x.cols} to ${out.cols}`,
       );
+    this.#fits(out);
     this.#eachRow((row) => {
       const own = outputs + this.#addedRows(param, row);
       if (own > out.cols) throw new RangeError(`row ${row} has ${own} outputs, there is room for ${out.cols}`);
@@ -243,11 +245,6 @@ export class WebGpuDevice implements Device<A> {
       });
     this.#checkFault();
     return out;
-  }
-
-  /** Dispatches of the plans made so far, each with the ops that it computes. */
-  get plans(): readonly { readonly dispatches: number }[] {
-    return [...this.#plans.values()];
   }
 
   close(): void {
