@@ -175,6 +175,11 @@ async function startEngine(
         base,
         store,
         device,
+        gpu: {
+          software: settings.allowSoftwareGpu ? 'allowed' : 'refused',
+          memoryBytes: settings.gpuMemoryBytes,
+          slotBytes: settings.slotBytes,
+        },
         weights,
         slots,
         kvTokens,

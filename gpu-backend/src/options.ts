@@ -23,6 +23,12 @@ export interface BackendOptions {
   /** Files of public keys; with one or more, only a catalogue that one of them signed is taken. */
   readonly catalogueKey?: readonly string[];
   readonly device?: DeviceName;
+  /** Whether device `webgpu` may be an adapter that computes on the CPU. */
+  readonly allowSoftwareGpu?: boolean;
+  /** Bytes of the GPU's memory that may be used; as much as it takes if left out. */
+  readonly gpuMemoryBytes?: number;
+  /** Bytes of one expert slot on the GPU; room for two planes a matrix if left out. */
+  readonly slotBytes?: number;
   /** How the base's weights are held in memory: as the checkpoint stores them, in 8 bits, or in 4. */
   readonly weights?: WeightFormat;
   /** Expert slots. */
@@ -73,6 +79,8 @@ type Defaults = Required<
     | 'adminKey'
     | 'catalogueKey'
     | 'diskCache'
+    | 'gpuMemoryBytes'
+    | 'slotBytes'
     | 'pin'
     | 'edge'
     | 'onLog'
@@ -83,6 +91,7 @@ export const BACKEND_DEFAULTS: Defaults = {
   host: '127.0.0.1',
   port: 8000,
   device: 'cpu',
+  allowSoftwareGpu: false,
   weights: 'bf16',
   slots: 8,
   hostCacheBytes: 2 ** 30,

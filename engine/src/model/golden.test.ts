@@ -38,8 +38,8 @@ const BLOCKS = 16;
 const NEAR = 0.1;
 
 const open: Model[] = [];
-afterAll(() => {
-  for (const model of open) model.close();
+afterAll(async () => {
+  for (const model of open) await model.close();
   gpu?.close();
 });
 

@@ -166,7 +166,7 @@ export class LayerWalk {
   }
 
   close(): void {
-    this.#device.close();
+    void this.#device.close();
   }
 }
 

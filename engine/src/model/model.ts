@@ -81,7 +81,7 @@ export class Model {
       const [digest] = await Promise.all([checkpoint.digest(), loadParams(device, checkpoint, params, options)]);
       return new Model(config, params, device, digest, options);
     } catch (error) {
-      device.close();
+      await device.close();
       throw error;
     }
   }
@@ -219,8 +219,9 @@ export class Model {
     return [...slots].flatMap((slot) => this.#fillings.get(slot) ?? []);
   }
 
-  close(): void {
-    this.#device.close();
+  /** A thread that used the model may end once this is fulfilled. */
+  async close(): Promise<void> {
+    await this.#device.close();
   }
 
   #setAdded(slot: number, rows: number): void {

@@ -6,6 +6,27 @@ import type { Gpu } from './adapter.ts';
 /** `GPUBufferUsage`, which Dawn has only as a property of what it would make global. */
 export const USAGE = { mapRead: 1, mapWrite: 2, copySource: 4, copyTarget: 8, uniform: 64, storage: 128 } as const;
 
+/**
+ * Dawn's promises that are under way. A thread mustn't end before they have: Dawn then ends the whole process.
+ */
+export class UnderWay {
+  readonly #promises = new Set<Promise<unknown>>();
+
+  track<T>(promise: Promise<T>): Promise<T> {
+    const settled = promise.then(
+      () => {},
+      () => {},
+    );
+    this.#promises.add(settled);
+    void settled.then(() => this.#promises.delete(settled));
+    return promise;
+  }
+
+  async settled(): Promise<void> {
+    while (this.#promises.size > 0) await Promise.all(this.#promises);
+  }
+}
+
 const STAGING_BYTES = 4 * 2 ** 20;
 const STAGING_BUFFERS = 8;
 
@@ -16,10 +37,12 @@ const STAGING_BUFFERS = 8;
 export class Uploads {
   readonly #gpu: Gpu;
   readonly #free: GPUBuffer[];
-  readonly #underWay = new Set<Promise<void>>();
+  readonly #underWay: UnderWay;
+  readonly #mappings = new Set<Promise<void>>();
 
-  constructor(gpu: Gpu) {
+  constructor(gpu: Gpu, underWay: UnderWay) {
     this.#gpu = gpu;
+    this.#underWay = underWay;
     this.#free = Array.from({ length: STAGING_BUFFERS }, () =>
       gpu.device.createBuffer({
         label: 'staging',
@@ -48,15 +71,15 @@ export class Uploads {
     const encoder = device.createCommandEncoder();
     encoder.copyBufferToBuffer(staging, 0, target, offset, data.byteLength);
     device.queue.submit([encoder.finish()]);
-    const mapping = staging.mapAsync(2, 0, STAGING_BYTES).then(
+    const mapping = this.#underWay.track(staging.mapAsync(2, 0, STAGING_BYTES)).then(
       () => {
         this.#free.push(staging);
       },
       // The device is gone; whoever reads from it is told.
       () => {},
     );
-    this.#underWay.add(mapping);
-    void mapping.then(() => this.#underWay.delete(mapping));
+    this.#mappings.add(mapping);
+    void mapping.then(() => this.#mappings.delete(mapping));
   }
 
   /** The same for what is large and written once, such as a base matrix: `fill` makes it in the memory that both sides see, zero at first. */
@@ -79,22 +102,20 @@ export class Uploads {
 
   /** Fulfilled once what was written is on its way no longer. */
   async settled(): Promise<void> {
-    await Promise.all([...this.#underWay, this.#gpu.device.queue.onSubmittedWorkDone()]);
-  }
-
-  close(): void {
-    for (const staging of this.#free) staging.destroy();
+    await Promise.all([...this.#mappings, this.#underWay.track(this.#gpu.device.queue.onSubmittedWorkDone())]);
   }
 }
 
 /** Buffers that results are read through, each as large as what it was made for. */
 export class Downloads {
   readonly #device: GPUDevice;
+  readonly #underWay: UnderWay;
   /** By size. */
   readonly #free = new Map<number, GPUBuffer[]>();
 
-  constructor({ device }: Gpu) {
+  constructor({ device }: Gpu, underWay: UnderWay) {
     this.#device = device;
+    this.#underWay = underWay;
   }
 
   /** Gives the first `bytes` of a buffer to `take`, once everything submitted so far has been computed. */
@@ -104,7 +125,7 @@ export class Downloads {
     const encoder = this.#device.createCommandEncoder();
     encoder.copyBufferToBuffer(source, 0, staging, 0, bytes);
     this.#device.queue.submit([encoder.finish()]);
-    await staging.mapAsync(1, 0, bytes);
+    await this.#underWay.track(staging.mapAsync(1, 0, bytes));
     take(new Float32Array(staging.getMappedRange(0, bytes)));
     staging.unmap();
     const free = this.#free.get(size);

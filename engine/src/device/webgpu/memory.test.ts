@@ -51,9 +51,9 @@ describe('memory', () => {
       WebGpuDevice.open({ ...gpu, close() {} }, CONFIG, { ...OPTIONS, kvFormat: 'f32', budgetBytes });
     const { totalBytes } = memoryNeeds(CONFIG, OPTIONS, 'f32');
     await expect(open(totalBytes - 1)).rejects.toThrow(
-      /--gpu-memory is .* MiB of weights \+ 2 slots · .* \+ 32 tokens of KV cache in f32 = .* come to .*; lower --slots/,
+      /--gpu-memory-bytes is .* MiB of weights \+ 2 slots · .* \+ 32 tokens of KV cache in f32 = .* come to .*; lower --slots/,
     );
-    (await open(totalBytes)).close();
+    await (await open(totalBytes)).close();
   });
 
   it.skipIf(gpu === undefined)('of one slot is what an expert may take', async () => {
@@ -68,6 +68,6 @@ describe('memory', () => {
       device.loadDelta(0, 1, { planes: [], exact: new Uint16Array(96) });
       if (i % 3 === 0) device.clearSlot(0);
     }
-    device.close();
+    await device.close();
   });
 });

@@ -66,7 +66,7 @@ export async function withMemory<T>(
   const needs = memoryNeeds(config, options, kvFormat);
   const sum = arithmetic(config, needs, kvFormat);
   if (options.budgetBytes !== undefined && needs.totalBytes > options.budgetBytes)
-    throw new Problem(`--gpu-memory is ${size(options.budgetBytes)}, and ${sum}`);
+    throw new Problem(`--gpu-memory-bytes is ${size(options.budgetBytes)}, and ${sum}`);
   const { device } = gpu;
   device.pushErrorScope('out-of-memory');
   device.pushErrorScope('validation');

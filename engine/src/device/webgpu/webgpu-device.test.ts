@@ -44,7 +44,7 @@ describe.skipIf(gpu === undefined).each([
           const [got, want] = [await runOps(device, of), await runOps(reference, of)];
           for (const [name, values] of Object.entries(want))
             expectNear(got[name], values, name, name.startsWith('attention') ? tolerance : 3e-5);
-          device.close();
+          await device.close();
         }),
         { numRuns },
       );

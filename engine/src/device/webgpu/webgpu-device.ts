@@ -2,20 +2,20 @@
  * The WebGPU device: ops are recorded, joined (ops.ts), made into a plan the first time they are called in this order (plan.ts), and replayed from then on
  * in one pass and one submit a step.
  */
-import { Problem } from '@signpost/contracts';
 import { checkBatch } from '../check-batch.ts';
-import type {
-  Device,
-  DeviceConfig,
-  LinearLayer,
-  ParamDelta,
-  ParamDtype,
-  ParamFormat,
-  RopeTable,
-  StepBatch,
+import {
+  type Device,
+  type DeviceConfig,
+  DeviceLost,
+  type LinearLayer,
+  type ParamDelta,
+  type ParamDtype,
+  type ParamFormat,
+  type RopeTable,
+  type StepBatch,
 } from '../device.ts';
 import type { Gpu } from './adapter.ts';
-import { Downloads, Uploads, USAGE } from './buffers.ts';
+import { Downloads, UnderWay, Uploads, USAGE } from './buffers.ts';
 import { KvCache } from './kv-cache.ts';
 import { memoryNeeds, type WebGpuOptions, withMemory } from './memory.ts';
 import { codesOf, fuse, type Op, type WebGpuActivations } from './ops.ts';
@@ -36,6 +36,7 @@ export class WebGpuDevice implements Device<A> {
   readonly name = 'webgpu';
   readonly #gpu: Gpu;
   readonly #config: DeviceConfig;
+  readonly #underWay = new UnderWay();
   readonly #uploads: Uploads;
   readonly #downloads: Downloads;
   readonly #weights: Weights;
@@ -59,8 +60,8 @@ export class WebGpuDevice implements Device<A> {
     const { device } = gpu;
     const kvFormat = options.kvFormat ?? (gpu.features.f16 ? 'f16' : 'f32');
     const tuning = new Tuning(gpu, config, options.shapes ?? {});
-    this.#uploads = new Uploads(gpu);
-    this.#downloads = new Downloads(gpu);
+    this.#uploads = new Uploads(gpu, this.#underWay);
+    this.#downloads = new Downloads(gpu, this.#underWay);
     this.#weights = new Weights(gpu, { specs: config.params, ...options }, this.#uploads);
     const slots = {
       specs: config.params,
@@ -238,28 +239,35 @@ export class WebGpuDevice implements Device<A> {
     if (into !== undefined && into.length < size)
       throw new RangeError(`${size} values are read, there is room for ${into.length}`);
     const out = into?.subarray(0, size) ?? new Float32Array(size);
-    if (rows > 0)
-      await this.#downloads.read(x.buffer, rows * x.stride * 4, (values) => {
-        for (let row = 0; row < rows; row++)
-          out.set(values.subarray(row * x.stride, row * x.stride + x.cols), row * x.cols);
-      });
+    const take = (values: Float32Array) => {
+      for (let row = 0; row < rows; row++)
+        out.set(values.subarray(row * x.stride, row * x.stride + x.cols), row * x.cols);
+    };
+    try {
+      if (rows > 0) await this.#downloads.read(x.buffer, rows * x.stride * 4, take);
+    } catch (cause) {
+      // Nothing but the device's end keeps a buffer from being read.
+      throw new DeviceLost(this.#fault ?? 'the GPU was lost while it was read from', { cause });
+    }
     this.#checkFault();
     return out;
   }
 
-  close(): void {
+  /** What is being read from it fails. */
+  async close(): Promise<void> {
+    this.#fault ??= 'the device is closed';
     this.#ops = [];
     for (const plan of this.#plans.values()) plan.close();
     this.#plans.clear();
     this.#weights.close();
     this.#slots.close();
     this.#kv.close();
-    this.#uploads.close();
     this.#gpu.close();
+    await this.#underWay.settled();
   }
 
   #checkFault(): void {
-    if (this.#fault !== undefined) throw new Problem(this.#fault);
+    if (this.#fault !== undefined) throw new DeviceLost(this.#fault);
   }
 
   get #begun(): StepBatch {
