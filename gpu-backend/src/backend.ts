@@ -178,6 +178,7 @@ async function startEngine(
         gpu: {
           software: settings.allowSoftwareGpu ? 'allowed' : 'refused',
           memoryBytes: settings.gpuMemoryBytes,
+          tuningFile: settings.gpuTuningFile,
           slotBytes: settings.slotBytes,
         },
         weights,

@@ -63,6 +63,7 @@ export function regionCommand(name: string, description: string): Command {
       "bytes of the GPU's memory that may be used (default: as many as it takes)",
       count,
     )
+    .option('--gpu-tuning-file <file>', "what was measured on the GPU (default: in the user's cache folder)")
     .option('--slot-bytes <n>', 'bytes of an expert slot on the GPU (default: two planes a matrix)', count)
     .option('--slots <n>', 'experts resident at once', count, BACKEND_DEFAULTS.slots)
     .option('--host-cache-bytes <n>', 'bytes of delta files kept in memory', count, BACKEND_DEFAULTS.hostCacheBytes)

@@ -27,6 +27,8 @@ export interface BackendOptions {
   readonly allowSoftwareGpu?: boolean;
   /** Bytes of the GPU's memory that may be used; as much as it takes if left out. */
   readonly gpuMemoryBytes?: number;
+  /** File that keeps which sizes of kernels the GPU is fastest with; in the user's cache folder if left out. */
+  readonly gpuTuningFile?: string;
   /** Bytes of one expert slot on the GPU; room for two planes a matrix if left out. */
   readonly slotBytes?: number;
   /** How the base's weights are held in memory: as the checkpoint stores them, in 8 bits, or in 4. */
@@ -80,6 +82,7 @@ type Defaults = Required<
     | 'catalogueKey'
     | 'diskCache'
     | 'gpuMemoryBytes'
+    | 'gpuTuningFile'
     | 'slotBytes'
     | 'pin'
     | 'edge'

@@ -5,7 +5,9 @@ import { CpuDevice } from './cpu/cpu-device.ts';
 import type { Device, DeviceConfig } from './device.ts';
 import { ReferenceDevice } from './reference/reference-device.ts';
 import { type Gpu, openGpu } from './webgpu/adapter.ts';
+import { defaultTuningFile, tunedShapes } from './webgpu/autotune.ts';
 import type { WebGpuOptions } from './webgpu/memory.ts';
+import { matrixFormat } from './webgpu/pack.ts';
 import { WebGpuDevice } from './webgpu/webgpu-device.ts';
 
 export type DeviceName = 'cpu' | 'reference' | 'webgpu';
@@ -18,6 +20,8 @@ export interface GpuSettings {
   readonly shared?: Gpu;
   /** Bytes of the GPU's memory that may be used; as much as it takes where it is left out. */
   readonly memoryBytes?: number | undefined;
+  /** Where measured sizes of kernels are kept; in the user's cache folder where it is left out. */
+  readonly tuningFile?: string | undefined;
   /** Bytes of one expert slot; room for two planes a matrix where it is left out. */
   readonly slotBytes?: number | undefined;
 }
@@ -30,7 +34,7 @@ export async function openDevice(
   name: DeviceName,
   config: DeviceConfig,
   layout: DeviceLayout,
-  { software = 'refused', shared, memoryBytes, slotBytes }: GpuSettings,
+  { software = 'refused', shared, memoryBytes, slotBytes, tuningFile }: GpuSettings,
 ): Promise<Device> {
   switch (name) {
     case 'cpu':
@@ -40,7 +44,14 @@ export async function openDevice(
     case 'webgpu': {
       const gpu = shared === undefined ? await openGpu({ software }) : { ...shared, close() {} };
       try {
-        return await WebGpuDevice.open(gpu, config, { ...layout, budgetBytes: memoryBytes, slotBytes });
+        const formats = new Set(
+          layout.storage.filter((_, param) => config.params[param]?.shape.length === 2).map(matrixFormat),
+        );
+        // In software a measurement takes longer than it gains.
+        const shapes = gpu.identity.isSoftware
+          ? {}
+          : await tunedShapes(gpu, { formats: [...formats], cache: tuningFile ?? defaultTuningFile() });
+        return await WebGpuDevice.open(gpu, config, { ...layout, budgetBytes: memoryBytes, slotBytes, shapes });
       } catch (error) {
         gpu.close();
         throw error;
