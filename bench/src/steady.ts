@@ -89,6 +89,7 @@ try {
       base: join(DEMO, 'base'),
       store,
       device: 'cpu',
+      gpu: {},
       weights: 'bf16',
       slots: 2,
       hostCacheBytes: 2 ** 28,

@@ -15,8 +15,9 @@ export {
 export { type ModelConfig, parseModelConfig } from './checkpoint/config.ts';
 export { DeltaFile, openArrivingDelta, openDelta, openMappedDelta, widenRows } from './delta-file.ts';
 export type { ParamDelta, ParamDtype, ParamSpec, SignPlane, StepBatch } from './device/device.ts';
+export { DeviceLost } from './device/device.ts';
 export { brainToFloat, floatToBrain, floatToHalf, halfToFloat } from './device/float.ts';
-export type { DeviceName } from './device/index.ts';
+export type { DeviceName, GpuSettings } from './device/index.ts';
 export { type GrammarSpec, Grammars, grammarRule } from './grammar/grammars.ts';
 export type { ToolCallFormat } from './grammar/tool-calls.ts';
 export { LayerWalk, type WalkStage } from './model/layer-walk.ts';

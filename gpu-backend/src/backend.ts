@@ -187,6 +187,12 @@ async function startEngine(
         base,
         store,
         device,
+        gpu: {
+          software: settings.allowSoftwareGpu ? 'allowed' : 'refused',
+          memoryBytes: settings.gpuMemoryBytes,
+          tuningFile: settings.gpuTuningFile,
+          slotBytes: settings.slotBytes,
+        },
         weights,
         slots,
         kvTokens,

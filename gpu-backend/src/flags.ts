@@ -49,7 +49,7 @@ export function regionCommand(name: string, description: string): Command {
     )
     .addOption(
       new Option('--device <name>', 'where the model runs')
-        .choices(['cpu', 'reference'])
+        .choices(['cpu', 'webgpu', 'reference'])
         .default(BACKEND_DEFAULTS.device),
     )
     .addOption(
@@ -57,6 +57,18 @@ export function regionCommand(name: string, description: string): Command {
         .choices(['bf16', 'q8', 'q4'])
         .default(BACKEND_DEFAULTS.weights),
     )
+    .option(
+      '--allow-software-gpu',
+      'take an adapter that computes on the CPU for --device webgpu, too',
+      BACKEND_DEFAULTS.allowSoftwareGpu,
+    )
+    .option(
+      '--gpu-memory-bytes <n>',
+      "bytes of the GPU's memory that may be used (default: as many as it takes)",
+      count,
+    )
+    .option('--gpu-tuning-file <file>', "what was measured on the GPU (default: in the user's cache folder)")
+    .option('--slot-bytes <n>', 'bytes of an expert slot on the GPU (default: two planes a matrix)', count)
     .option('--slots <n>', 'experts resident at once', count, BACKEND_DEFAULTS.slots)
     .option('--host-cache-bytes <n>', 'bytes of delta files kept in memory', count, BACKEND_DEFAULTS.hostCacheBytes)
     .option('--disk-cache <dir>', 'folder where delta files are kept beyond a restart')

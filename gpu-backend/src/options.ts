@@ -27,6 +27,14 @@ export interface BackendOptions {
   /** Files of public keys; with one or more, only a catalogue that one of them signed is taken. */
   readonly catalogueKey?: readonly string[];
   readonly device?: DeviceName;
+  /** Whether device `webgpu` may be an adapter that computes on the CPU. */
+  readonly allowSoftwareGpu?: boolean;
+  /** Bytes of the GPU's memory that may be used; as much as it takes if left out. */
+  readonly gpuMemoryBytes?: number;
+  /** File that keeps which sizes of kernels the GPU is fastest with; in the user's cache folder if left out. */
+  readonly gpuTuningFile?: string;
+  /** Bytes of one expert slot on the GPU; room for two planes a matrix if left out. */
+  readonly slotBytes?: number;
   /** How the base's weights are held in memory: as the checkpoint stores them, in 8 bits, or in 4. */
   readonly weights?: WeightFormat;
   /** Expert slots. */
@@ -78,6 +86,9 @@ type Defaults = Required<
     | 'adminKey'
     | 'catalogueKey'
     | 'diskCache'
+    | 'gpuMemoryBytes'
+    | 'gpuTuningFile'
+    | 'slotBytes'
     | 'pin'
     | 'edge'
     | 'onLog'
@@ -88,6 +99,7 @@ export const BACKEND_DEFAULTS: Defaults = {
   host: '127.0.0.1',
   port: 8000,
   device: 'cpu',
+  allowSoftwareGpu: false,
   weights: 'bf16',
   slots: 8,
   hostCacheBytes: 2 ** 30,

@@ -2,112 +2,34 @@
  * Every op of the CPU device against the reference, for every instruction set of this machine, over odd shapes; and what devices refuse.
  */
 import { instructionSets, setThreads, threads } from '@signpost/kernels';
-import { noise } from '@signpost/kernels/testing';
 import fc from 'fast-check';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { CpuDevice } from './cpu/cpu-device.ts';
-import type { Activations, Device, StepBatch } from './device.ts';
-import { ADDING_SLOT, batchOf, configOf, fill, HEADS, KV, PARAM, type Shape, SLOTS, shape, VOCAB } from './fixtures.ts';
+import type { Device, StepBatch } from './device.ts';
+import {
+  ADDING_SLOT,
+  batchOf,
+  configOf,
+  fill,
+  HEADS,
+  PARAM,
+  type Shape,
+  SLOTS,
+  shape,
+  storageOf,
+  VOCAB,
+} from './fixtures.ts';
 import { ReferenceDevice } from './reference/reference-device.ts';
-
-/** Runs every op once; each result by name. */
-async function runOps<A extends Activations>(
-  device: Device<A>,
-  of: Shape,
-  batch = batchOf(of),
-): Promise<Record<string, Float32Array>> {
-  const { inDim, outDim, hasBias } = of;
-  const rows = batch.tokens.length;
-  const make = (cols: number) => device.activations(rows, cols);
-  const results: Record<string, Float32Array> = {};
-  device.begin(batch);
-  const x = make(inDim);
-  device.embed(x, PARAM.embedding);
-  results.embed = await device.read(x);
-  const normed = make(inDim);
-  device.rmsNorm(normed, x, PARAM.norm, 1e-5);
-  results.rmsNorm = await device.read(normed);
-  const y = make(outDim);
-  // Of one input: with a bias and without.
-  const plain = make(outDim);
-  device.linears(normed, [
-    { out: y, param: PARAM.matrix, bias: hasBias ? PARAM.bias : undefined },
-    { out: plain, param: PARAM.matrix },
-  ]);
-  results.linear = await device.read(y);
-  results['linear beside it'] = await device.read(plain);
-  device.swiglu(normed, normed, x);
-  results.swiglu = await device.read(normed);
-  device.add(normed, x);
-  results.add = await device.read(normed);
-  Object.assign(results, await runAttention(device, make, batch, of.seed));
-  const last = make(inDim);
-  device.gather(last, normed);
-  results.gather = await device.read(last);
-  device.linears(last, [{ out: y, param: PARAM.matrix }]);
-  results['linear after gather'] = await device.read(y);
-  // Wider than any row's own, and tied: the embedding is the head.
-  const logits = make(outDim + of.added + 2);
-  device.head(logits, last, PARAM.matrix);
-  results.head = await device.read(logits);
-  const tied = make(VOCAB + of.added);
-  device.head(tied, last, PARAM.embedding);
-  results['tied head'] = await device.read(tied);
-  return results;
-}
-
-/** Queries, keys and values made of the embedding's values, so that both devices begin with the same. */
-async function runAttention<A extends Activations>(
-  device: Device<A>,
-  make: (cols: number) => A,
-  batch: StepBatch,
-  seed: number,
-): Promise<Record<string, Float32Array>> {
-  const queries = make(HEADS * KV.headDim);
-  const [keys, values] = [make(KV.kvHeads * KV.headDim), make(KV.kvHeads * KV.headDim)];
-  const next = noise(seed + 2);
-  for (const buffer of [queries, keys, values]) {
-    if (!('data' in buffer && buffer.data instanceof Float32Array))
-      throw new Error('a test device keeps its values in an array');
-    const stride = buffer.data.length / buffer.capacity;
-    for (let row = 0; row < batch.tokens.length; row++)
-      for (let i = 0; i < buffer.cols; i++) buffer.data[row * stride + i] = next();
-  }
-  const half = KV.headDim / 2;
-  const angles = Array.from({ length: 40 * half }, (_, i) => i * 0.37);
-  const table = {
-    cos: Float32Array.from(angles, Math.cos),
-    sin: Float32Array.from(angles, Math.sin),
-    headDim: KV.headDim,
-  };
-  device.rmsNorm(queries, queries, PARAM.headNorm, 1e-6);
-  device.rope(queries, table);
-  device.rope(keys, table);
-  device.storeKv(0, keys, values);
-  const results: Record<string, Float32Array> = { 'rope and head norm': await device.read(queries) };
-  for (const window of [0, 3]) {
-    const out = make(HEADS * KV.headDim);
-    device.attention(out, queries, 0, 0.4, window);
-    results[`attention, window ${window}`] = await device.read(out);
-  }
-  return results;
-}
+import { expectNear, runOps } from './run-ops.ts';
+import type { Gpu } from './webgpu/adapter.ts';
+import { openTestGpu } from './webgpu/testing.ts';
+import { WebGpuDevice } from './webgpu/webgpu-device.ts';
 
 /**
  * Of the largest value: what float32 sums differ by from float64 ones, and what activations rounded to 16 bits before they meet quantised weights add.
  * Where terms cancel out, that is more than the 2^-16 of a single one.
  */
 const TOLERANCE = { stored: 3e-5, q8: 5e-4, q4: 5e-4 } as const;
-
-function expectNear(got: Float32Array | undefined, want: Float32Array, name: string, tolerance: number): void {
-  expect(got?.length, name).toBe(want.length);
-  const size = want.reduce((max, value) => (Number.isFinite(value) ? Math.max(max, Math.abs(value)) : max), 1e-3);
-  want.forEach((value, i) => {
-    if (value === Number.NEGATIVE_INFINITY && got?.[i] === value) return;
-    if (!(Math.abs((got?.[i] ?? Number.NaN) - value) <= tolerance * size))
-      throw new Error(`${name}[${i}] is ${got?.[i]}, the reference has ${value}`);
-  });
-}
 
 const maxThreads = threads();
 afterEach(() => setThreads(maxThreads));
@@ -179,10 +101,19 @@ const PLAIN: Shape = {
   ],
 };
 
+const gpu = await openTestGpu();
+afterAll(() => gpu?.close());
+
+function openOn(shared: Gpu): Promise<Device> {
+  const layout = { storage: storageOf(PLAIN), groups: [], sections: [], rows: 8, heads: HEADS };
+  return WebGpuDevice.open({ ...shared, close() {} }, configOf(PLAIN), layout);
+}
+
 describe.each([
-  ['cpu', () => new CpuDevice(configOf(PLAIN))],
-  ['reference', () => new ReferenceDevice(configOf(PLAIN))],
-] as [string, () => Device][])('%s refuses', (_, create) => {
+  ['cpu', async () => new CpuDevice(configOf(PLAIN))],
+  ['reference', async () => new ReferenceDevice(configOf(PLAIN))],
+  ...(gpu === undefined ? [] : [['webgpu', () => openOn(gpu)]]),
+] as [string, () => Promise<Device>][])('%s refuses', (_, create) => {
   const bad: [string, Partial<StepBatch>, RegExp][] = [
     ['positions beyond the blocks', { positions: Int32Array.of(0, 1, 2, 99) }, /position 99 is beyond/],
     ['positions with a gap', { positions: Int32Array.of(0, 2, 3, 5) }, /consecutive/],
@@ -197,15 +128,15 @@ describe.each([
     ['logit rows out of order', { logitRows: Int32Array.of(2, 1) }, /logitRows/],
     ['a negative token', { tokens: Int32Array.of(0, 1, -2, 0) }, /token -2 does not exist/],
   ];
-  it.each(bad)('a batch with %s', (_name, change, message) => {
-    const device = create();
+  it.each(bad)('a batch with %s', async (_name, change, message) => {
+    const device = await create();
     fill(device, PLAIN);
     expect(() => device.begin({ ...batchOf(PLAIN), ...change })).toThrow(RangeError);
     expect(() => device.begin({ ...batchOf(PLAIN), ...change })).toThrow(message);
   });
 
-  it('a token beyond the vocabulary, wrong sizes, and slots and parameters that do not exist', () => {
-    const device = create();
+  it('a token beyond the vocabulary, wrong sizes, and slots and parameters that do not exist', async () => {
+    const device = await create();
     fill(device, PLAIN);
     device.begin({ ...batchOf(PLAIN), tokens: Int32Array.of(0, 1, VOCAB, 0) });
     expect(() => device.embed(device.activations(4, 40), PARAM.embedding)).toThrow(/token 11 does not exist/);
@@ -227,8 +158,8 @@ describe.each([
     expect(() => device.loadDelta(0, 5, { planes: [plane] })).toThrow(RangeError);
   });
 
-  it('tokens of another expert, logits without room for added rows, and mixtures of two experts that add rows', () => {
-    const device = create();
+  it('tokens of another expert, logits without room for added rows, and mixtures of two experts that add rows', async () => {
+    const device = await create();
     fill(device, PLAIN);
     const added = (experts: readonly number[], token: number) => {
       const shape = { ...PLAIN, sequences: [{ rows: 1, past: 0, experts }] };

@@ -97,6 +97,11 @@ export interface LinearLayer<A extends Activations> {
   readonly bias?: number | undefined;
 }
 
+/** The device is gone: nothing can be computed any more, here. */
+export class DeviceLost extends Error {
+  override readonly name = 'DeviceLost';
+}
+
 /**
  * A device. Ops act on the rows of the batch given to `begin`, in the order they are called, and may be queued until `read`.
  * `W[r]` below is the parameter as row `r` sees it: base + Σ weight · (Σ planes + exact) over the row's mixture. Below the base's rows it has those
@@ -155,9 +160,14 @@ export interface Device<A extends Activations = Activations> {
    */
   read(x: A, into?: Float32Array): Promise<Float32Array>;
 
+  /** Fulfilled once what was loaded so far needs no room on its way any more: to be awaited now and then by who loads much. */
+  loaded(): Promise<void>;
   /** Bytes of base parameters that are resident. */
   readonly paramBytes: number;
 
-  /** Frees what the device holds; it can't be used afterwards. */
-  close(): void;
+  /** Fulfilled with why, should the device be lost: what it was asked for then fails with `DeviceLost`, and nothing more can be. */
+  readonly lost?: Promise<string>;
+
+  /** Frees what the device holds; it can't be used afterwards. A thread that used it may end once this is fulfilled. */
+  close(): void | Promise<void>;
 }

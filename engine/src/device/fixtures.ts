@@ -69,6 +69,14 @@ export function configOf({ inDim, outDim }: Shape): DeviceConfig {
   };
 }
 
+/** How `fill` loads each parameter. */
+export function storageOf(of: Shape): { dtype: ParamDtype; format: ParamFormat }[] {
+  return configOf(of).params.map(({ shape: { length } }) => ({
+    dtype: of.dtype,
+    format: length === 1 ? 'stored' : of.format,
+  }));
+}
+
 function paramBytes(dtype: ParamDtype, count: number, next: () => number): Uint8Array {
   if (dtype === 'F32') return new Uint8Array(Float32Array.from({ length: count }, next).buffer);
   // As F16 bits, a BF16 below 1 is some other finite number below 1.

@@ -23,14 +23,23 @@ export function quantized(values: Float32Array, inDim: number, format: 'q8' | 'q
 }
 
 function quantizedGroup(group: Float32Array, format: 'q8' | 'q4'): Float32Array {
-  const furthest = group.reduce((most, value) => (Math.abs(value) > Math.abs(most) ? value : most), 0);
+  const steps = new Int8Array(group.length);
+  const scale = quantizedSteps(group, format, steps);
+  return Float32Array.from(steps, (step) => scale * step);
+}
+
+/** The values of up to 32 columns, into `steps`. Gives their scale, which an F16 holds. */
+export function quantizedSteps(group: Float32Array, format: 'q8' | 'q4', steps: Int8Array): number {
+  let furthest = 0;
+  for (const value of group) if (Math.abs(value) > Math.abs(furthest)) furthest = value;
   const [least, most] = format === 'q8' ? [-127, 127] : [-8, 7];
   const scale = nearestHalf(Math.fround(format === 'q8' ? Math.abs(furthest) / most : furthest / least));
   const inverse = scale === 0 ? 0 : Math.fround(1 / scale);
-  return group.map((value) => {
-    const steps = roundEven(Math.fround(value * inverse));
-    return scale * (steps >= least ? Math.min(steps, most) : least);
-  });
+  for (let i = 0; i < group.length; i++) {
+    const step = roundEven(Math.fround((group[i] ?? 0) * inverse));
+    steps[i] = step >= least ? Math.min(step, most) : least;
+  }
+  return scale;
 }
 
 /** As an F16 holds it, the largest one at most. */

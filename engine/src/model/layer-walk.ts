@@ -6,8 +6,8 @@
  */
 import { deltaStem } from '@signpost/contracts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { CpuDevice } from '../device/cpu/cpu-device.ts';
 import type { Activations, Device, ParamDelta, RopeTable, StepBatch } from '../device/device.ts';
-import { createDevice } from '../device/index.ts';
 import { createWorkspace, groupsOf, layerStages, type Stage, type Workspace } from './forward.ts';
 import { type LayerParams, type ModelParams, modelParams } from './params.ts';
 import { ropeTable } from './rope.ts';
@@ -61,7 +61,7 @@ export class LayerWalk {
     this.#params = modelParams({ ...config, layers: 1 });
     this.#rope = ropeTable(config, config.maxPositions);
     this.#chunks = chunksOf(sequences).map((chunk) => ({ batch: batchOf(chunk), x: new Float32Array() }));
-    this.#device = createDevice('cpu', {
+    this.#device = new CpuDevice({
       params: this.#params.specs,
       slots: 1,
       kv: {
@@ -166,7 +166,7 @@ export class LayerWalk {
   }
 
   close(): void {
-    this.#device.close();
+    void this.#device.close();
   }
 }
 

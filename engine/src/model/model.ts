@@ -8,9 +8,9 @@ import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { ModelConfig } from '../checkpoint/config.ts';
 import type { DeltaFile } from '../delta-file.ts';
 import type { Device, ParamSpec, RopeTable, StepBatch } from '../device/device.ts';
-import { createDevice, type DeviceName } from '../device/index.ts';
-import { createWorkspace, forward, type Workspace } from './forward.ts';
-import { type ModelParams, modelParams, paramFormat, type WeightFormat } from './params.ts';
+import { type DeviceLayout, type DeviceName, type GpuSettings, openDevice } from '../device/index.ts';
+import { createWorkspace, forward, groupsOf, type Workspace } from './forward.ts';
+import { type ModelParams, modelParams, paramFormat, sectionsOf, type WeightFormat } from './params.ts';
 import { ropeTable } from './rope.ts';
 import { SlotFilling, stageCount, stageOf } from './slot-filling.ts';
 
@@ -28,6 +28,8 @@ export interface ModelOptions {
   readonly maxRows: number;
   /** Most rows of one step that logits may be asked for. */
   readonly maxLogitRows: number;
+  /** Of device `webgpu`. */
+  readonly gpu?: GpuSettings;
 }
 
 /** How long a step computes before others have their turn: while its experts come in, and once they are in, when it is a step like any other. */
@@ -72,13 +74,14 @@ export class Model {
     const { layers, kvHeads, headDim } = config;
     const { kvBlocks: blocks, blockTokens, slots } = options;
     const kv = { layers, blocks, blockTokens, kvHeads, headDim };
-    const device = createDevice(options.device, { params: params.specs, slots, kv });
+    const layout = layoutOf(checkpoint, params, options);
+    const device = await openDevice(options.device, { params: params.specs, slots, kv }, layout, options.gpu ?? {});
     try {
       // A large checkpoint is hashed in a thread meanwhile.
       const [digest] = await Promise.all([checkpoint.digest(), loadParams(device, checkpoint, params, options)]);
       return new Model(config, params, device, digest, options);
     } catch (error) {
-      device.close();
+      await device.close();
       throw error;
     }
   }
@@ -86,6 +89,11 @@ export class Model {
   /** Bytes that the base's weights take on the device. */
   get weightBytes(): number {
     return this.#device.paramBytes;
+  }
+
+  /** Fulfilled with why, should the device be lost. */
+  get lost(): Promise<string> | undefined {
+    return this.#device.lost;
   }
 
   /** In execution order. */
@@ -211,8 +219,9 @@ export class Model {
     return [...slots].flatMap((slot) => this.#fillings.get(slot) ?? []);
   }
 
-  close(): void {
-    this.#device.close();
+  /** A thread that used the model may end once this is fulfilled. */
+  async close(): Promise<void> {
+    await this.#device.close();
   }
 
   #setAdded(slot: number, rows: number): void {
@@ -221,6 +230,20 @@ export class Model {
     if (width === this.#space.logits.cols) return;
     this.#space = { ...this.#space, logits: this.#device.activations(this.#maxLogitRows, width) };
   }
+}
+
+function layoutOf(
+  checkpoint: Checkpoint,
+  params: ModelParams,
+  { weights = 'bf16', maxRows }: ModelOptions,
+): DeviceLayout {
+  return {
+    storage: params.specs.map((spec) => ({ dtype: checkpoint.param(spec).dtype, format: paramFormat(spec, weights) })),
+    groups: params.layers.flatMap(groupsOf),
+    sections: sectionsOf(params),
+    rows: maxRows,
+    heads: checkpoint.config.heads,
+  };
 }
 
 /** Parameter by parameter, so that what has been copied to the device needn't stay in memory twice. */
@@ -235,6 +258,8 @@ async function loadParams(
   for (const [index, spec] of specs.entries()) {
     const { dtype, data } = checkpoint.param(spec);
     device.loadParam(index, dtype, data, paramFormat(spec, weights));
+    // What is on its way to a device needs room, too.
+    await device.loaded();
     checkpoint.release(spec);
     bytes += data.byteLength;
     onProgress?.(bytes, totalBytes);

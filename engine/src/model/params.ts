@@ -68,6 +68,11 @@ export function modelParams(config: ModelConfig): ModelParams {
   return { specs, embedding, layers, norm, head };
 }
 
+/** First parameter of each layer, and of what follows the last. */
+export function sectionsOf({ layers, norm }: ModelParams): number[] {
+  return [...layers.map(({ inputNorm }) => inputNorm), norm];
+}
+
 /** Whether a parameter is one of the linear layers' matrices: what "all linear layers" means to the packer. */
 export function isLinearWeight(name: string): boolean {
   return /\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight$/.test(name);

@@ -25,6 +25,7 @@ beforeAll(async () => {
       base: BASE,
       store,
       device: 'cpu',
+      gpu: {},
       weights: 'q8',
       slots: 1,
       hostCacheBytes: 2 ** 28,

@@ -5,13 +5,13 @@
  */
 import { once } from 'node:events';
 import type { Worker } from 'node:worker_threads';
-import { ApiError, type Digest, type ExpertVersion } from '@signpost/contracts';
+import type { Digest, ExpertVersion } from '@signpost/contracts';
 import type { Usage } from '../experts/demand.ts';
 import type { Tier } from '../experts/paging.ts';
 import type { Standing } from '../experts/prefetch.ts';
 import { startThread } from '../threads.ts';
 import { Admission, type AdmissionLimits } from './admission.ts';
-import { revive } from './errors.ts';
+import { engineGone, revive } from './errors.ts';
 import type {
   EngineCall,
   EngineCalls,
@@ -279,13 +279,4 @@ export class EngineClient {
 
 function shorter(a: number | undefined, b: number | undefined): number | undefined {
   return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
-}
-
-function engineGone(cause: Error): ApiError {
-  return new ApiError(
-    'server_error',
-    'engine_gone',
-    'the engine of this region has stopped; another region may answer',
-    { status: 503, cause },
-  );
 }

@@ -2,7 +2,7 @@
  * What crosses between the HTTP thread and the engine's worker thread. Plain data: it is structured-cloned.
  */
 import type { Digest, ErrorType, ExpertVersion } from '@signpost/contracts';
-import type { DeviceName, GrammarSpec, SamplingParams, TokenScore, WeightFormat } from '@signpost/engine';
+import type { DeviceName, GpuSettings, GrammarSpec, SamplingParams, TokenScore, WeightFormat } from '@signpost/engine';
 import type { Usage } from '../experts/demand.ts';
 import type { PagingState, Tier } from '../experts/paging.ts';
 import type { Standing } from '../experts/prefetch.ts';
@@ -14,6 +14,8 @@ export interface EngineOptions {
   /** Store URL of the experts. */
   readonly store: string;
   readonly device: DeviceName;
+  /** Of device `webgpu`. */
+  readonly gpu: Omit<GpuSettings, 'shared'>;
   /** How the base's weights are held. */
   readonly weights: WeightFormat;
   /** Expert slots. */

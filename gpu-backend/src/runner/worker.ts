@@ -48,6 +48,7 @@ function tellProgress(bytes: number, totalBytes: number): void {
 }
 const model = await Model.load(await openCheckpoint(options.base), {
   device: options.device,
+  gpu: options.gpu,
   weights: options.weights,
   onProgress: tellProgress,
   slots: options.slots,
@@ -55,6 +56,11 @@ const model = await Model.load(await openCheckpoint(options.base), {
   blockTokens,
   maxRows: options.maxStepTokens,
   maxLogitRows,
+});
+// A thread without its device has nothing to live for: its end fails what is in flight, and liveness.
+void model.lost?.then(async (why) => {
+  await model.close();
+  throw new Error(why);
 });
 const paging = new Paging({
   slots: options.slots,
@@ -114,7 +120,8 @@ port.on('message', (message: ToWorker) => {
       return;
     case 'close':
       // Of this thread only.
-      return process.exit(0);
+      void model.close().then(() => process.exit(0));
+      return;
     default:
       message satisfies never;
   }

@@ -45,6 +45,7 @@ beforeAll(async () => {
       base: BASE,
       store: dir,
       device: 'cpu',
+      gpu: {},
       weights: 'bf16',
       slots: 1,
       hostCacheBytes: 2 ** 28,

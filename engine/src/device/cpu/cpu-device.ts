@@ -64,6 +64,8 @@ export class CpuDevice implements Device<CpuActivations> {
     held.add(param);
   }
 
+  async loaded(): Promise<void> {}
+
   clearSlot(slot: number): void {
     const held = this.#slot(slot);
     for (const param of held) this.#native.clearParam(slot, param);

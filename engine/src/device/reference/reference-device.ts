@@ -99,6 +99,8 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     this.#slot(slot).set(param, { sum, added });
   }
 
+  async loaded(): Promise<void> {}
+
   clearSlot(slot: number): void {
     this.#slot(slot).clear();
   }

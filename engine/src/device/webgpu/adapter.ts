@@ -1,0 +1,130 @@
+/**
+ * The machine's GPU through Dawn: found, checked, opened, and watched until it is gone.
+ *
+ * Knows no model and no kernel.
+ */
+import { Problem } from '@signpost/contracts';
+import { create } from 'webgpu';
+
+/** What kernels may use where the adapter has it; each has a kernel without. */
+interface GpuFeatures {
+  readonly f16: boolean;
+  /** Of unknown size, between the two. */
+  readonly subgroups: { readonly min: number; readonly max: number } | undefined;
+  readonly timestamps: boolean;
+  readonly subgroupMatrix: boolean;
+}
+
+interface GpuIdentity {
+  /** As people know it: `NVIDIA L4`. */
+  readonly name: string;
+  /** What measurements hold for: adapter and driver. */
+  readonly key: string;
+  readonly isSoftware: boolean;
+}
+
+/** An open GPU. */
+export interface Gpu {
+  readonly device: GPUDevice;
+  readonly identity: GpuIdentity;
+  readonly features: GpuFeatures;
+  /** Fulfilled with why, once the device can't be used any more, or did what it shouldn't have; never where `close` was what ended it. */
+  readonly lost: Promise<string>;
+  close(): void;
+}
+
+export interface GpuOptions {
+  /** Whether an adapter that computes on the CPU will do. */
+  readonly software: 'allowed' | 'refused';
+}
+
+/**
+ * F16 on NVIDIA and subgroup matrices stand behind flags in Dawn. Bounds checks are off: every index that comes from outside is checked on the host
+ * (see ../check-batch.ts).
+ */
+const DAWN_FLAGS = [
+  'enable-dawn-features=vulkan_enable_f16_on_nvidia,allow_unsafe_apis,disable_robustness,disable_workgroup_init',
+];
+
+const WANTED_FEATURES = [
+  'shader-f16',
+  'subgroups',
+  'timestamp-query',
+  'chromium-experimental-subgroup-matrix',
+] as const;
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|microsoft basic render|\bwarp\b/i;
+
+/** Held, since Dawn's instance ends with what `create` gave. */
+const instances = new Set<GPU>();
+
+/** @throws Problem where there is no adapter, only one in software that isn't allowed, or it can't be opened. */
+export async function openGpu({ software }: GpuOptions): Promise<Gpu> {
+  const instance = create(DAWN_FLAGS);
+  const adapter = await instance.requestAdapter({ powerPreference: 'high-performance' });
+  if (adapter === null)
+    throw new Problem(
+      'no GPU was found: Dawn needs a Vulkan 1.1 driver and its loader on Linux (NVIDIA: the container toolkit with NVIDIA_DRIVER_CAPABILITIES=compute,graphics; AMD and Intel: mesa-vulkan-drivers; both: libvulkan1), Metal on macOS, Direct3D 12 on Windows; `vulkaninfo --summary` lists what the loader finds. Or use --device cpu',
+    );
+  const identity = identityOf(adapter.info);
+  if (identity.isSoftware && software === 'refused')
+    throw new Problem(
+      `the only adapter is ${identity.name}, which computes on the CPU, slower than --device cpu does. Install the GPU's driver, use --device cpu, or allow it with --allow-software-gpu`,
+    );
+  const device = await deviceOf(adapter, identity);
+  instances.add(instance);
+  let isClosed = false;
+  const lost = new Promise<string>((resolve) => {
+    void device.lost.then(({ reason, message }) => {
+      if (!isClosed) resolve(`${identity.name} was lost (${reason}): ${message}`);
+    });
+    device.addEventListener('uncapturederror', ({ error }) => {
+      if (!isClosed) resolve(`${identity.name} refused work: ${error.message}`);
+    });
+  });
+  return {
+    device,
+    identity,
+    features: featuresOf(device, adapter.info),
+    lost,
+    close() {
+      isClosed = true;
+      device.destroy();
+      instances.delete(instance);
+    },
+  };
+}
+
+/** With every limit as high as the adapter allows: base tensors and caches are large. */
+async function deviceOf(adapter: GPUAdapter, { name }: GpuIdentity): Promise<GPUDevice> {
+  const requiredLimits: Record<string, number> = {};
+  for (const limit in adapter.limits) {
+    const value = Reflect.get(adapter.limits, limit);
+    if (typeof value === 'number') requiredLimits[limit] = value;
+  }
+  try {
+    return await adapter.requestDevice({
+      requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],
+      requiredLimits,
+    });
+  } catch (cause) {
+    throw new Problem(`${name} can't be opened: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  }
+}
+
+function identityOf(info: GPUAdapterInfo): GpuIdentity {
+  const { vendor, architecture, device, description } = info;
+  const isSoftware = info.isFallbackAdapter || SOFTWARE.test([vendor, architecture, device, description].join(' '));
+  const name = [device, description].filter((part) => part !== '').join(', ') || `${vendor} ${architecture}`;
+  return { name, key: [vendor, architecture, device, description].join('/'), isSoftware };
+}
+
+function featuresOf({ features }: GPUDevice, info: GPUAdapterInfo): GpuFeatures {
+  return {
+    f16: features.has('shader-f16'),
+    subgroups: features.has('subgroups')
+      ? { min: info.subgroupMinSize ?? 4, max: info.subgroupMaxSize ?? 128 }
+      : undefined,
+    timestamps: features.has('timestamp-query'),
+    subgroupMatrix: features.has('chromium-experimental-subgroup-matrix'),
+  };
+}

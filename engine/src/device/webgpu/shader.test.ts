@@ -1,0 +1,31 @@
+/**
+ * Every kernel in every variant is WGSL that Dawn takes.
+ */
+import { afterAll, describe, expect, it } from 'vitest';
+import { KERNEL_NAMES, shaderSource } from './shader.ts';
+import { openTestGpu } from './testing.ts';
+
+const gpu = await openTestGpu();
+afterAll(() => gpu?.close());
+
+const VARIANTS = (['subgroups', 'workgroup'] as const).flatMap((reduce) =>
+  (['f16', 'f32'] as const).map((kv) => ({ reduce, kv })),
+);
+
+describe.skipIf(gpu === undefined).each(KERNEL_NAMES)('%s', (name) => {
+  it.each(VARIANTS)('compiles with sums through $reduce and a cache in $kv', async (variants) => {
+    if (gpu === undefined) return;
+    if (variants.reduce === 'subgroups' && gpu.features.subgroups === undefined) return;
+    const code = shaderSource(name, variants);
+    const { messages } = await gpu.device.createShaderModule({ code }).getCompilationInfo();
+    expect(messages.map(({ message, lineNum }) => `${lineNum}: ${message}`)).toEqual([]);
+  });
+});
+
+describe('a kernel', () => {
+  it('has the sizes that it is given, and no others', () => {
+    const variants = { reduce: 'workgroup', kv: 'f32' } as const;
+    expect(shaderSource('attention', variants, { MOST_QUADS: 3 })).toContain('const MOST_QUADS = 3u;');
+    expect(() => shaderSource('attention', variants, { MOST: 3 })).toThrow(/no size MOST/);
+  });
+});

@@ -1,0 +1,135 @@
+/**
+ * Kernels: their WGSL put together from `shaders/`, specialised, and compiled once.
+ *
+ * What a kernel binds is read off its source, so that the two can't disagree.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Gpu } from './adapter.ts';
+
+/** What each kernel is made of. `reduce` is the variant for the adapter's features, `kv` the one for the cache's format. */
+const KERNELS = {
+  embed: ['step', 'matrix', 'embed'],
+  norm: ['step', 'vectors', 'reduce', 'norm'],
+  matvec: ['step', 'vectors', 'matrix', 'linear', 'reduce', 'matvec'],
+  matmul: ['step', 'vectors', 'matrix', 'linear', 'matmul'],
+  heads: ['step', 'vectors', 'kv', 'cache', 'reduce', 'heads'],
+  attention: ['step', 'kv', 'cache', 'attention'],
+  attention_join: ['attention_join'],
+  elementwise: ['step', 'elementwise'],
+  added_rows: ['step', 'reduce', 'added_rows'],
+} as const;
+export type KernelName = keyof typeof KERNELS;
+export const KERNEL_NAMES = Object.keys(KERNELS) as KernelName[];
+
+export interface Variants {
+  /** How lanes sum: over subgroups of whatever size, or through the workgroup's memory. */
+  readonly reduce: 'subgroups' | 'workgroup';
+  readonly kv: 'f16' | 'f32';
+}
+
+export interface Specialisation {
+  /** Pipeline constants. */
+  readonly overrides?: Readonly<Record<string, number>>;
+  /** Sizes of arrays in a lane's own memory, which WGSL wants to know when it compiles. */
+  readonly sizes?: Readonly<Record<string, number>>;
+}
+
+export interface Kernel {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+  readonly bindings: readonly Binding[];
+}
+
+interface Binding {
+  readonly binding: number;
+  readonly type: GPUBufferBindingType;
+}
+
+const ofDevices = new WeakMap<GPUDevice, Map<string, Shaders>>();
+
+export class Shaders {
+  readonly #device: GPUDevice;
+  readonly #variants: Variants;
+  readonly #kernels = new Map<string, Kernel>();
+  readonly #modules = new Map<string, GPUShaderModule>();
+
+  private constructor({ device }: Gpu, variants: Variants) {
+    this.#device = device;
+    this.#variants = variants;
+  }
+
+  /** Compiled kernels are shared by all who use a GPU. */
+  static of(gpu: Gpu, variants: Variants): Shaders {
+    const all = ofDevices.get(gpu.device) ?? new Map<string, Shaders>();
+    ofDevices.set(gpu.device, all);
+    const key = `${variants.reduce} ${variants.kv}`;
+    const shaders = all.get(key) ?? new Shaders(gpu, variants);
+    all.set(key, shaders);
+    return shaders;
+  }
+
+  kernel(name: KernelName, { overrides = {}, sizes = {} }: Specialisation): Kernel {
+    const key = `${name} ${JSON.stringify(overrides)} ${JSON.stringify(sizes)}`;
+    const found = this.#kernels.get(key);
+    if (found !== undefined) return found;
+    const code = shaderSource(name, this.#variants, sizes);
+    let module = this.#modules.get(code);
+    if (module === undefined) {
+      module = this.#device.createShaderModule({ label: name, code });
+      this.#modules.set(code, module);
+    }
+    const bindings = bindingsOf(code);
+    const layout = this.#device.createBindGroupLayout({
+      entries: bindings.map(({ binding, type }) => ({ binding, visibility: COMPUTE_STAGE, buffer: { type } })),
+    });
+    const pipeline = this.#device.createComputePipeline({
+      label: key,
+      layout: this.#device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module, entryPoint: 'main', constants: overrides },
+    });
+    const kernel = { pipeline, layout, bindings };
+    this.#kernels.set(key, kernel);
+    return kernel;
+  }
+}
+
+/** `GPUShaderStage.COMPUTE`. */
+const COMPUTE_STAGE = 4;
+
+/** A kernel's whole WGSL. */
+export function shaderSource(
+  name: KernelName,
+  variants: Variants,
+  sizes: Readonly<Record<string, number>> = {},
+): string {
+  const parts: readonly string[] = KERNELS[name];
+  const enables = parts.includes('reduce') && variants.reduce === 'subgroups' ? 'enable subgroups;\n' : '';
+  const files = parts.map((part) => (part === 'reduce' || part === 'kv' ? `${part}_${variants[part]}` : part));
+  let code = enables + files.map(sourceFile).join('\n');
+  for (const [size, value] of Object.entries(sizes)) {
+    const line = new RegExp(`^const ${size} = \\d+u; // set by`, 'm');
+    if (!line.test(code)) throw new Error(`${name} has no size ${size}`);
+    code = code.replace(line, `const ${size} = ${value}u; // set by`);
+  }
+  return code;
+}
+
+const files = new Map<string, string>();
+
+function sourceFile(name: string): string {
+  let text = files.get(name);
+  if (text === undefined) {
+    text = readFileSync(join(import.meta.dirname, 'shaders', `${name}.wgsl`), 'utf8');
+    files.set(name, text);
+  }
+  return text;
+}
+
+function bindingsOf(code: string): Binding[] {
+  const declarations = code.matchAll(/@group\(0\) @binding\((\d+)\) var<(\w+)(?:, (\w+))?>/g);
+  return [...declarations].map(([, binding, space, access]) => ({
+    binding: Number(binding),
+    type: space === 'uniform' ? 'uniform' : access === 'read_write' ? 'storage' : 'read-only-storage',
+  }));
+}

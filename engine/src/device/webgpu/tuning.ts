@@ -1,0 +1,118 @@
+/**
+ * Sizes that kernels are specialised by: what an adapter is fastest with (see autotune.ts), and what its limits allow.
+ */
+import type { DeviceConfig } from '../device.ts';
+import type { Gpu } from './adapter.ts';
+import type { MatrixFormat } from './pack.ts';
+import type { RowClass } from './step.ts';
+
+/** Of matvec.wgsl. */
+export interface MatvecShape {
+  readonly workgroup: number;
+  /** Fours of outputs that a workgroup computes. */
+  readonly passes: number;
+}
+
+/** By format and rows, such as `q4 8`. */
+export type MatvecShapes = Readonly<Record<string, MatvecShape>>;
+
+interface AttentionShape {
+  readonly workgroup: number;
+  /** (row, head) pairs of a tile. */
+  readonly queries: number;
+  /** Positions of a tile. */
+  readonly positions: number;
+  /** Heads of a kv head that attend together. */
+  readonly groupHeads: number;
+}
+
+/** What is used before anything was measured. In software each lane of a workgroup that has barriers costs microseconds. */
+const DEFAULTS = {
+  hardware: { matvec: { workgroup: 64, passes: 1 }, lanes: 64, attentionLanes: 128 },
+  software: { matvec: { workgroup: 4, passes: 16 }, lanes: 4, attentionLanes: 16 },
+} as const;
+/** (queries, positions) of a tile, the best first. */
+const ATTENTION_TILES = [
+  [16, 32],
+  [16, 16],
+  [16, 8],
+  [8, 8],
+  [4, 4],
+] as const;
+
+export class Tuning {
+  readonly #shapes: MatvecShapes;
+  readonly #kv: DeviceConfig['kv'];
+  readonly #tile: readonly [number, number];
+  readonly #defaults: (typeof DEFAULTS)[keyof typeof DEFAULTS];
+
+  constructor({ device, identity }: Gpu, { kv }: DeviceConfig, shapes: MatvecShapes) {
+    this.#shapes = shapes;
+    this.#kv = kv;
+    this.#defaults = DEFAULTS[identity.isSoftware ? 'software' : 'hardware'];
+    const rowBytes = (Math.ceil(kv.headDim / 4) + 1) * 16;
+    const bytesOf = ([queries, positions]: readonly [number, number]) =>
+      (queries + positions) * rowBytes + queries * (positions + 3) * 4;
+    const tile = ATTENTION_TILES.find((each) => bytesOf(each) <= device.limits.maxComputeWorkgroupStorageSize);
+    if (tile === undefined)
+      throw new RangeError(`heads of ${kv.headDim} values are more than a workgroup of this adapter can hold`);
+    this.#tile = tile;
+  }
+
+  matvec(format: MatrixFormat, rows: number): MatvecShape {
+    // Measured for one row and for eight (autotune.ts).
+    return this.#shapes[`${format} ${rows === 1 ? 1 : 8}`] ?? this.#defaults.matvec;
+  }
+
+  /** Of a workgroup of the small kernels. */
+  get lanes(): number {
+    return this.#defaults.lanes;
+  }
+
+  /** Outputs of a tile of matmul.wgsl, the same for gate and up together. */
+  get tileOuts(): number {
+    return 64;
+  }
+
+  /** @param step whether each sequence has one row, or some have more. */
+  attention(heads: number, step: 'decode' | 'mixed'): AttentionShape {
+    const [most, positions] = this.#tile;
+    const groupHeads = Math.min(most, heads / this.#kv.kvHeads);
+    return {
+      workgroup: this.#defaults.attentionLanes,
+      queries: step === 'decode' ? groupHeads : most,
+      positions,
+      groupHeads,
+    };
+  }
+
+  /** Most rows of one sequence that attend together. */
+  queryRows(heads: number): number {
+    const { queries, groupHeads } = this.attention(heads, 'mixed');
+    return Math.floor(queries / groupHeads);
+  }
+
+  /** Parts that attention's positions are divided into, so that a few rows keep a GPU busy. */
+  splits(rowClass: RowClass): number {
+    switch (rowClass) {
+      case 1:
+      case 2:
+        return 8;
+      case 4:
+      case 8:
+        return 4;
+      case 'many':
+      case 'tiles':
+        return 1;
+      default:
+        return rowClass satisfies never;
+    }
+  }
+
+  /** Floats that splits need: shaders/attention.wgsl. */
+  splitFloats(heads: number): number {
+    const perHead = Math.ceil(this.#kv.headDim / 4) * 4 + 2;
+    const rows = [1, 2, 4, 8] as const;
+    return Math.max(...rows.map((count) => count * this.splits(count))) * heads * perHead;
+  }
+}

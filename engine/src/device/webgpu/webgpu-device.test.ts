@@ -1,0 +1,53 @@
+/**
+ * Every op on the GPU against the reference, over odd shapes, in each variant that this machine's adapter can run.
+ */
+import fc from 'fast-check';
+import { afterAll, describe, it } from 'vitest';
+import { configOf, fill, HEADS, type Shape, shape, storageOf } from '../fixtures.ts';
+import { ReferenceDevice } from '../reference/reference-device.ts';
+import { expectNear, runOps } from '../run-ops.ts';
+import type { Gpu } from './adapter.ts';
+import type { WebGpuOptions } from './memory.ts';
+import { openTestGpu } from './testing.ts';
+import { WebGpuDevice } from './webgpu-device.ts';
+
+const gpu = await openTestGpu();
+afterAll(() => gpu?.close());
+
+type Variant = Pick<WebGpuOptions, 'reduce' | 'kvFormat'>;
+
+function open(of: Shape, on: Gpu, variant: Variant): Promise<WebGpuDevice> {
+  return WebGpuDevice.open({ ...on, close() {} }, configOf(of), {
+    storage: storageOf(of),
+    groups: [],
+    sections: [],
+    rows: 64,
+    heads: HEADS,
+    ...variant,
+  });
+}
+
+describe.skipIf(gpu === undefined).each([
+  ['subgroups', 'f32', 3e-5, 12],
+  ['workgroup', 'f32', 3e-5, 4],
+  ['subgroups', 'f16', 2e-3, 4],
+] as const)('the GPU (sums through %s, cache in %s)', (reduce, kvFormat, tolerance, numRuns) => {
+  it.skipIf(reduce === 'subgroups' && gpu?.features.subgroups === undefined)(
+    'computes what the reference computes, over any shapes',
+    async () => {
+      if (gpu === undefined) return;
+      await fc.assert(
+        fc.asyncProperty(shape, async (of) => {
+          const device = await open(of, gpu, { reduce, kvFormat });
+          const reference = new ReferenceDevice(configOf(of));
+          for (const each of [device, reference]) fill(each, of);
+          const [got, want] = [await runOps(device, of), await runOps(reference, of)];
+          for (const [name, values] of Object.entries(want))
+            expectNear(got[name], values, name, name.startsWith('attention') ? tolerance : 3e-5);
+          await device.close();
+        }),
+        { numRuns },
+      );
+    },
+  );
+});
