@@ -2,7 +2,7 @@
 //
 //   node gpu-backend/bundle.mjs OUT
 //
-// OUT/dist/backend.mjs, OUT/dist/lambda.mjs, their threads, and OUT/build/Release/kernels.node, where the kernels look for it from dist/. What can't be
+// OUT/dist/backend.mjs, OUT/dist/lambda.mjs, their threads and the GPU's shaders, and OUT/build/Release/kernels.node, where the kernels look for it from dist/. What can't be
 // bundled is in OUT/node_modules.
 import { copyFile, cp, mkdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -56,6 +56,9 @@ await build({
   ],
 });
 await copyFile(join(kernels, 'src/sha256-worker.mjs'), join(out, 'dist/sha256-worker.mjs'));
+await cp(join(import.meta.dirname, '../engine/src/device/webgpu/shaders'), join(out, 'dist/shaders'), {
+  recursive: true,
+});
 await mkdir(join(out, 'build/Release'), { recursive: true });
 await copyFile(join(kernels, 'build/Release/kernels.node'), join(out, 'build/Release/kernels.node'));
 for (const name of NATIVE) {
