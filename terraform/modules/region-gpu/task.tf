@@ -18,12 +18,8 @@ locals {
       SIGNPOST_BASE_CACHE  = "/cache/bases"
       SIGNPOST_DISK_CACHE  = "/cache/experts"
     },
-    local.reads_r2 ? {
-      AWS_ENDPOINT_URL_S3 = nonsensitive(var.store_r2.endpoint)
-      AWS_REGION          = "auto"
-      } : {
-      AWS_REGION = var.aws_region
-    },
+    { AWS_REGION = local.reads_r2 ? "auto" : var.aws_region },
+    { for endpoint in local.reads_r2 ? [nonsensitive(var.store_r2.endpoint)] : [] : "AWS_ENDPOINT_URL_S3" => endpoint },
     var.environment,
   )
 

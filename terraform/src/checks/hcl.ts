@@ -14,7 +14,8 @@ interface Hcl2Json {
   getReferencesInExpression(file: string, expression: string): Promise<readonly { readonly value: string }[]>;
 }
 
-const hcl2json: Hcl2Json = createRequire(import.meta.url)('@cdktf/hcl2json');
+const require = createRequire(import.meta.url);
+const hcl2json: Hcl2Json = require('@cdktf/hcl2json');
 
 export function parseHcl(file: string, text: string): Promise<JsonObject> {
   return hcl2json.parse(file, text);

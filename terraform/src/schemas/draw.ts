@@ -43,10 +43,11 @@ export async function drawSchemas(modules: readonly Module[]): Promise<ReadonlyM
     types.set(`${resource.kind}.${resource.type}`, { kind: resource.kind, type: resource.type });
     used.set(provider, types);
   }
-  const drawn = new Map<string, ProviderSchema>();
-  for (const [provider, source] of Object.entries(PACKAGES))
-    drawn.set(provider, await drawProvider(provider, source, [...(used.get(provider)?.values() ?? [])]));
-  return drawn;
+  const drawn = Object.entries(PACKAGES).map(
+    async ([provider, source]) =>
+      [provider, await drawProvider(provider, source, [...(used.get(provider)?.values() ?? [])])] as const,
+  );
+  return new Map(await Promise.all(drawn));
 }
 
 async function drawProvider(

@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import type { Body, ProviderSchema } from '../schemas/schema.ts';
+import { lengthDelimited, MessageWriter } from './protobuf.ts';
 import { schemaResponse } from './schema-message.ts';
 
 /** Arguments of `provider` blocks that are used here. */
@@ -72,9 +73,10 @@ async function startProvider(schema: ProviderSchema) {
   server.on('stream', (stream, headers) => {
     const method = String(headers[':path']).replace(/^\/tfplugin6\.Provider\//, '');
     stream.on('error', () => {});
-    // What is asked is of no interest, but must have come before the answer goes.
-    stream.resume();
-    stream.once('end', () => answer(stream, method, answers));
+    const chunks: Buffer[] = [];
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    // Behind the five bytes of gRPC's frame.
+    stream.once('end', () => answer(stream, messageOf(method, Buffer.concat(chunks).subarray(5), answers)));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -89,9 +91,18 @@ async function startProvider(schema: ProviderSchema) {
   };
 }
 
-function answer(stream: ServerHttp2Stream, method: string, schemas: Uint8Array): void {
+/** Undefined for what isn't implemented here. */
+function messageOf(method: string, request: Uint8Array, schemas: Uint8Array): Uint8Array | undefined {
+  if (method === 'GetProviderSchema') return schemas;
+  if (CONTENT.has(method)) return new Uint8Array();
+  if (method !== 'UpgradeResourceState') return undefined;
+  // OpenTofu asks it of mocked resources, too: a state of this version is as it should be.
+  const state = lengthDelimited(lengthDelimited(request, 3) ?? new Uint8Array(), 1) ?? new Uint8Array();
+  return new MessageWriter().message(1, new MessageWriter().bytes(2, state)).finish();
+}
+
+function answer(stream: ServerHttp2Stream, message: Uint8Array | undefined): void {
   if (stream.closed) return;
-  const message = method === 'GetProviderSchema' ? schemas : CONTENT.has(method) ? new Uint8Array() : undefined;
   if (message === undefined) {
     stream.respond(
       { ':status': 200, 'content-type': 'application/grpc', 'grpc-status': UNIMPLEMENTED },
