@@ -7,8 +7,8 @@
  * that is meant: a temporary one of the system's by default.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdir, mkdtemp, open, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
@@ -59,6 +59,17 @@ interface Start {
   readonly loadSeconds: number;
   /** Until the base had come from the store, if it did. */
   readonly fetchSeconds: number;
+  /** Of all its threads, where the system tells (Linux). */
+  readonly cpuSeconds: number;
+}
+
+const TICKS_PER_SECOND = 100;
+
+async function cpuSeconds(pid: number | undefined): Promise<number> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  // Behind the name, which may hold anything, the 12th and 13th.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
 /** Starts the bundle of an image until it is ready, and ends it. */
@@ -72,7 +83,12 @@ async function start(image: string, flags: readonly string[]): Promise<Start> {
       const told = JSON.parse(line) as { msg: string; loadMs: number; fetchMs: number };
       if (told.msg === 'the base is here') fetchSeconds = told.fetchMs / 1000;
       if (told.msg === 'ready')
-        return { seconds: (performance.now() - began) / 1000, loadSeconds: told.loadMs / 1000, fetchSeconds };
+        return {
+          seconds: (performance.now() - began) / 1000,
+          loadSeconds: told.loadMs / 1000,
+          fetchSeconds,
+          cpuSeconds: await cpuSeconds(child.pid),
+        };
     }
     throw new Error('the region ended before it was ready');
   } finally {
@@ -110,6 +126,7 @@ try {
       `read               ${median(reads).toFixed(2)} s = ${(size / 1e9 / median(reads)).toFixed(2)} GB/s`,
       `start to ready     ${median(starts.map(({ seconds }) => seconds)).toFixed(2)} s = ${median(ratios).toFixed(2)} × (${ratios.map((ratio) => ratio.toFixed(2)).join(', ')})`,
       `  before the load  ${median(starts.map(({ seconds, loadSeconds }) => seconds - loadSeconds)).toFixed(2)} s`,
+      `  CPU              ${median(starts.map((one) => one.cpuSeconds)).toFixed(2)} s, on ${availableParallelism()} cores`,
       `from memory        ${warm.seconds.toFixed(2)} s`,
     ].join('\n'),
   );
@@ -120,7 +137,7 @@ try {
   const fetched = await start(image, ['--base', 'store:', '--base-cache', cache, '--store', server.url]);
   await server.close();
   console.log(
-    `fetched            ${fetched.fetchSeconds.toFixed(2)} s = ${(size / 1e9 / fetched.fetchSeconds).toFixed(2)} GB/s, ready after ${fetched.seconds.toFixed(2)} s`,
+    `fetched            ${fetched.fetchSeconds.toFixed(2)} s = ${(size / 1e9 / fetched.fetchSeconds).toFixed(2)} GB/s, ready after ${fetched.seconds.toFixed(2)} s, CPU ${fetched.cpuSeconds.toFixed(2)} s`,
   );
 } finally {
   await rm(dir, { recursive: true, force: true });

@@ -81,7 +81,7 @@ export async function openBackend(
   const tracing = await startTracing({ region: settings.region, version: manifest.version });
   const engine = await startEngine(
     { ...settings, base: base.dir },
-    { observer: metrics, log, onResidency: () => heartbeats.changed() },
+    { baseDigest: base.digest, observer: metrics, log, onResidency: () => heartbeats.changed() },
   );
   try {
     await base.check(engine.facts.base);
@@ -169,10 +169,16 @@ async function metricsKey({ metricsKey: key, openMetrics, secret }: RegionOption
 async function startEngine(
   settings: RegionSettings,
   {
+    baseDigest,
     observer,
     log,
     onResidency,
-  }: { readonly observer: EngineObserver; readonly log: Logger; readonly onResidency: () => void },
+  }: {
+    readonly baseDigest: Promise<Digest>;
+    readonly observer: EngineObserver;
+    readonly log: Logger;
+    readonly onResidency: () => void;
+  },
 ): Promise<EngineClient> {
   const { base, store, device, weights, slots, kvTokens } = settings;
   const { maxStepTokens, maxSequences, maxStepExperts, blockTokens } = settings;
@@ -202,6 +208,7 @@ async function startEngine(
         blockTokens,
       },
       {
+        baseDigest,
         maxRequests,
         maxQueuedTokens,
         timeoutMs,

@@ -138,20 +138,27 @@ export function retryingRead<T>(
   });
 }
 
+/** What is taken on an answer's word before it has come. */
+const MAX_AHEAD_BYTES = 64 * 2 ** 20;
+
 /** The bytes of an answer's body. @throws BrokenAnswer when they are not `expected`, where that is known. */
 export async function collect(
   body: AsyncIterable<Uint8Array>,
   expected: number | undefined,
   { progress }: Attempt,
 ): Promise<Uint8Array> {
+  // Copied as they come where there is a place for them: pieces that are kept cost the garbage collector more than the copy does.
+  const whole = expected !== undefined && expected <= MAX_AHEAD_BYTES ? new Uint8Array(expected) : undefined;
   const pieces: Uint8Array[] = [];
   let bytes = 0;
   try {
     for await (const piece of body) {
       progress();
-      pieces.push(piece);
+      const at = bytes;
       bytes += piece.byteLength;
       if (expected !== undefined && bytes > expected) break;
+      if (whole === undefined) pieces.push(piece);
+      else whole.set(piece, at);
     }
   } catch (cause) {
     throw new BrokenAnswer(`broke off after ${bytes} bytes: ${cause instanceof Error ? cause.message : cause}`, {
@@ -161,6 +168,7 @@ export async function collect(
   if (expected !== undefined && bytes > expected)
     throw new BrokenAnswer(`more came than the ${expected} bytes that were asked for`);
   if (expected !== undefined && bytes < expected) throw new BrokenAnswer(`got ${bytes} of ${expected} bytes`);
+  if (whole !== undefined) return whole;
   const data = new Uint8Array(bytes);
   let at = 0;
   for (const piece of pieces) {

@@ -10,7 +10,7 @@ const GB = 1e9;
 
 /** Bytes of a weight as the base is held in memory (docs/kernels.md). */
 export const WEIGHT_BYTES = { bf16: 2, q8: 1.0625, q4: 0.5625 } as const;
-export type Weights = keyof typeof WEIGHT_BYTES;
+type Weights = keyof typeof WEIGHT_BYTES;
 
 /** A base in BF16, in expert files of one plane: measured on the 360M shape (docs/engine.md). Larger models' are a little smaller, their scales being fewer. */
 const EXPERTS_IN_A_BASE = 18.6;
@@ -26,7 +26,7 @@ export const INSTANCES = {
   'g5.xlarge': { memoryGb: 24, endpoint: 'endpoint.a10g.hour' },
   'g6e.xlarge': { memoryGb: 48, endpoint: 'endpoint.l40s.hour' },
 } as const;
-export type Instance = keyof typeof INSTANCES;
+type Instance = keyof typeof INSTANCES;
 
 export interface Fleet {
   readonly baseBillion: number;
@@ -55,7 +55,7 @@ export const FLEET_DEFAULTS: Fleet = {
   answerKb: 4,
 };
 
-export interface CostLine {
+interface CostLine {
   readonly what: string;
   readonly how: string;
   readonly usd: number;

@@ -56,6 +56,7 @@ export class Checkpoint {
   /** By name, in file order. */
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   readonly origin: CheckpointOrigin;
+  readonly #elsewhere: Promise<Digest | undefined> | undefined;
   #digest: Promise<Digest> | undefined;
 
   constructor(
@@ -63,7 +64,9 @@ export class Checkpoint {
     config: ModelConfig,
     tensors: ReadonlyMap<string, CheckpointTensor>,
     origin: CheckpointOrigin = { paths: [dir], method: '' },
+    digest?: Promise<Digest | undefined>,
   ) {
+    this.#elsewhere = digest;
     this.dir = dir;
     this.origin = origin;
     this.config = config;
@@ -72,7 +75,7 @@ export class Checkpoint {
 
   /** The base digest; reads every byte the first time. */
   digest(): Promise<Digest> {
-    this.#digest ??= digestOf(this.tensors);
+    this.#digest ??= Promise.resolve(this.#elsewhere).then((known) => known ?? digestOf(this.tensors));
     return this.#digest;
   }
 
@@ -106,9 +109,10 @@ export class Checkpoint {
 /**
  * Opens a checkpoint folder.
  *
+ * @param digest the base's, if somebody else reads every byte of it already; undefined where nobody did.
  * @throws Problem when a file is missing, truncated or malformed, or the model family is not supported.
  */
-export async function openCheckpoint(dir: string): Promise<Checkpoint> {
+export async function openCheckpoint(dir: string, digest?: Promise<Digest | undefined>): Promise<Checkpoint> {
   const config = parseModelConfig(await readJson(join(dir, 'config.json')), join(dir, 'config.json'));
   const tensors = new Map<string, CheckpointTensor>();
   for (const file of await shardFiles(dir)) {
@@ -119,7 +123,7 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
       tensors.set(name, tensor);
     }
   }
-  return new Checkpoint(dir, config, tensors);
+  return new Checkpoint(dir, config, tensors, undefined, digest);
 }
 
 /**

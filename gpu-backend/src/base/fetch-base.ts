@@ -45,6 +45,11 @@ export interface FetchBaseOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface FetchedBase extends CachedBase {
+  /** Whether each of its bytes was checked now. */
+  readonly isFetched: boolean;
+}
+
 export interface FetchProgress {
   readonly bytes: number;
   readonly totalBytes: number;
@@ -59,7 +64,7 @@ export interface FetchProgress {
  * @throws Problem when the catalogue knows no such base or hasn't its files, bytes are wrong in two readings, or the disk is too small; what the catalogue
  * and the store fail with.
  */
-export async function fetchBase(store: ObjectStore, options: FetchBaseOptions): Promise<CachedBase> {
+export async function fetchBase(store: ObjectStore, options: FetchBaseOptions): Promise<FetchedBase> {
   const { selector, catalogue, signal } = options;
   const cache = new BaseCache(options.cacheDir);
   let wanted: { readonly name: string; readonly digest: Digest; readonly manifest: Reference };
@@ -70,16 +75,16 @@ export async function fetchBase(store: ObjectStore, options: FetchBaseOptions): 
     const [only, ...others] = await cache.all();
     if (only === undefined || others.length > 0) throw error;
     options.onFallback(error);
-    return only;
+    return { ...only, isFetched: false };
   }
   const found = await cache.find(wanted.manifest.digest);
-  if (found !== undefined) return found;
+  if (found !== undefined) return { ...found, isFetched: false };
   const manifest = await readManifest(store, wanted.manifest, wanted.digest, signal);
   const dir = await cache.begin(wanted.manifest.digest, manifest);
   await fetchFiles(store, dir, manifest, options);
   // A disk may take longer to write a base than the network took to bring it; nobody has to wait for that.
   cache.keep({ dir }, manifest).then(() => options.onKept(), options.onKept);
-  return { dir, digest: manifest.base };
+  return { dir, digest: manifest.base, isFetched: true };
 }
 
 interface Reference {

@@ -2,6 +2,7 @@
  * Where a region's base is: a folder that somebody put there, or one that the region fetches from its store.
  */
 import { type Catalogue, type Digest, Problem } from '@signpost/contracts';
+import { openCheckpoint } from '@signpost/engine';
 import type { ObjectStore } from '@signpost/store';
 import type { Logger } from 'pino';
 import type { RegionSettings } from '../options.ts';
@@ -11,6 +12,8 @@ import { type FetchProgress, fetchBase, STORED_BASE } from './fetch-base.ts';
 export interface OpenBase {
   /** Checkpoint folder. */
   readonly dir: string;
+  /** What is in it. Being computed: it reads every byte, and is best begun before anything else. */
+  readonly digest: Promise<Digest>;
   /** @throws Problem when what was loaded from the folder isn't what was asked for. */
   check(loaded: Digest): Promise<void>;
 }
@@ -24,7 +27,7 @@ export async function openBase(
     readonly log: Logger;
   },
 ): Promise<OpenBase> {
-  if (!base.startsWith(STORED_BASE)) return { dir: base, check: async () => undefined };
+  if (!base.startsWith(STORED_BASE)) return { dir: base, digest: digestOf(base), check: async () => undefined };
   if (baseCache === undefined)
     throw new Problem(
       `--base ${base} is fetched from the store, and must be kept somewhere: set --base-cache to a folder`,
@@ -49,6 +52,8 @@ export async function openBase(
   );
   return {
     dir: cached.dir,
+    // Each chunk of what was fetched just now has been hashed.
+    digest: cached.isFetched ? Promise.resolve(cached.digest) : digestOf(cached.dir),
     async check(loaded) {
       if (loaded === cached.digest) return;
       await new BaseCache(baseCache).doubt(cached);
@@ -57,6 +62,13 @@ export async function openBase(
       );
     },
   };
+}
+
+function digestOf(dir: string): Promise<Digest> {
+  const digest = openCheckpoint(dir).then((checkpoint) => checkpoint.digest());
+  // Whoever waits for it says what is wrong.
+  digest.catch(() => undefined);
+  return digest;
 }
 
 /** Tells every tenth of the way, with how fast it goes. */

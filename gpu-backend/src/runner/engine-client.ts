@@ -27,6 +27,8 @@ import type {
 import { type EngineObserver, type RequestSummary, RequestWatch } from './request-watch.ts';
 
 export interface EngineClientOptions extends AdmissionLimits {
+  /** The base's, computed by the caller; by the engine's thread if left out. */
+  readonly baseDigest?: Promise<Digest>;
   /** What a request may take at most; as long as it likes if left out. */
   readonly timeoutMs?: number;
   readonly observer?: EngineObserver;
@@ -80,6 +82,13 @@ export class EngineClient {
   static async start(engine: EngineOptions, options: EngineClientOptions): Promise<EngineClient> {
     const worker = startThread('engine', engine);
     const message = await new Promise<FromWorker>((resolve, reject) => {
+      Promise.resolve(options.baseDigest).then(
+        (digest) => worker.postMessage({ kind: 'base', digest } satisfies ToWorker),
+        (error: unknown) => {
+          void worker.terminate();
+          reject(error);
+        },
+      );
       worker.on('message', function onMessage(first: FromWorker) {
         if (first.kind === 'loading') return options.onLoading?.(first.bytes, first.totalBytes);
         worker.off('message', onMessage);

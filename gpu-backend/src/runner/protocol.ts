@@ -84,6 +84,8 @@ export type EngineCall = {
 }[keyof EngineCalls];
 
 export type ToWorker =
+  /** The first: the base's digest, if somebody else has it. */
+  | { readonly kind: 'base'; readonly digest: Digest | undefined }
   | { readonly kind: 'submit'; readonly request: GenerationRequest }
   | { readonly kind: 'abort'; readonly id: number }
   | EngineCall

@@ -1,6 +1,7 @@
 /**
  * The engine's worker thread: binds the loop to the thread's port. Thin; see engine-loop.ts.
  */
+import { once } from 'node:events';
 import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Grammars, Model, openCheckpoint } from '@signpost/engine';
@@ -39,6 +40,7 @@ const blocks = new BlockManager(Math.ceil(options.kvTokens / blockTokens), block
 const maxLogitRows = options.maxSequences;
 const started = performance.now();
 let told = 0;
+
 /** Tells every tenth of the way, so that a log shows that a large base is on its way. */
 function tellProgress(bytes: number, totalBytes: number): void {
   const tenths = Math.floor((10 * bytes) / totalBytes);
@@ -46,7 +48,11 @@ function tellProgress(bytes: number, totalBytes: number): void {
   told = tenths;
   send({ kind: 'loading', bytes, totalBytes });
 }
-const model = await Model.load(await openCheckpoint(options.base), {
+// Who started this thread may have begun to hash the base before there was one.
+const digest = once(port, 'message').then(([message]: ToWorker[]) =>
+  message?.kind === 'base' ? message.digest : undefined,
+);
+const model = await Model.load(await openCheckpoint(options.base, digest), {
   device: options.device,
   gpu: options.gpu,
   weights: options.weights,
@@ -100,6 +106,8 @@ async function answer(call: EngineCall): Promise<EngineCalls[keyof EngineCalls][
 
 port.on('message', (message: ToWorker) => {
   switch (message.kind) {
+    case 'base':
+      return;
     case 'submit':
       void loop.submit(message.request);
       return;
