@@ -12,7 +12,7 @@ const KERNELS = {
   embed: ['step', 'matrix', 'embed'],
   norm: ['step', 'vectors', 'reduce', 'norm'],
   matvec: ['step', 'vectors', 'matrix', 'linear', 'reduce', 'matvec'],
-  matmul: ['step', 'vectors', 'matrix', 'linear', 'matmul'],
+  matmul: ['step', 'vectors', 'matrix', 'linear', 'tile', 'matmul'],
   heads: ['step', 'vectors', 'kv', 'cache', 'reduce', 'heads'],
   attention: ['step', 'kv', 'cache', 'attention'],
   attention_join: ['attention_join'],
