@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['*/src/**/*.test.ts', 'edge/{local,cli}/**/*.test.ts', 'test/**/*.test.ts'],
+    include: ['*/src/**/*.test.ts', 'edge/{local,cli,dashboard}/**/*.test.ts', 'test/**/*.test.ts'],
     globalSetup: ['./test/shared-build.ts'],
     testTimeout: 60_000,
     hookTimeout: 180_000,

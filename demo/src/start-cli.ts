@@ -1,6 +1,7 @@
 /**
  * `npm start`: the whole system on the embedded demo family, nine prompts through it, and a URL to go on with.
  */
+import { randomBytes } from 'node:crypto';
 import { Problem } from '@signpost/contracts';
 import { type Column, formatBytes, formatTable } from '@signpost/packer';
 import { Command, InvalidArgumentError } from 'commander';
@@ -30,7 +31,9 @@ async function start(flags: StartFlags): Promise<void> {
   const store = await prepareDemoStore();
   for (const { name, version } of store.experts)
     console.log(`expert ${name}: ${version.digest.slice(0, 12)}, ${formatBytes(version.bytes)}`);
+  const adminKey = randomBytes(16).toString('hex');
   const system = await startSystem({
+    adminKey,
     regions: [{ name: 'local', store: store.url, port: flags.backendPort }],
     edgePort: flags.port,
   });
@@ -43,7 +46,8 @@ async function start(flags: StartFlags): Promise<void> {
     for (const prompt of DEMO_PROMPTS) answers.push(await ask(client, prompt));
     console.log(`\n${formatTable(COLUMNS, answers)}\n`);
     if (flags.once) return;
-    console.log(`Signpost is up at ${system.url}. Try:\n\n${curl(system.url)}\n\nCtrl-C stops it.`);
+    console.log(`Signpost is up at ${system.url}. Try:\n\n${curl(system.url)}\n`);
+    console.log(`Its console: ${system.url}/console/ (operator key of this run: ${adminKey})\n\nCtrl-C stops it.`);
     await stopRequested();
   } finally {
     await system.close();

@@ -29,6 +29,8 @@ export interface SystemOptions {
   readonly edgePort: number;
   /** Routing rules (YAML); the repository's `routing.yaml` when left out. */
   readonly routing?: string;
+  /** An administrator's key; left out, there is no admin API. */
+  readonly adminKey?: string;
   /** Takes the regions' logs, a JSON line at a time; left out, warnings are printed. */
   readonly onLog?: (line: string) => void;
 }
@@ -83,6 +85,10 @@ export async function startSystem(options: SystemOptions): Promise<System> {
       // What R2 would have: it is the regions' store.
       artifacts: { [CATALOGUE_KEY]: (await openStore(store).read(CATALOGUE_KEY)).data },
       ...(options.routing === undefined ? {} : { routing: options.routing }),
+      // With an administrator, too, everybody is served.
+      ...(options.adminKey === undefined
+        ? {}
+        : { adminKeys: { [options.adminKey]: 'demo' }, variables: { ALLOW_ANONYMOUS: 'true' } }),
     });
     const running = async () => {
       const beats = await Promise.all(backends.map((backend) => backend.heartbeat()));

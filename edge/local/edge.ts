@@ -69,7 +69,7 @@ const HOST = '127.0.0.1';
 export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
   const port = options.port ?? 0;
   await assertPortFree(port);
-  const [modules, bindings] = await Promise.all([buildWorker(), readBindings()]);
+  const [modules, { assets, ...bindings }] = await Promise.all([buildWorker(), readBindings()]);
   const { onLog = printErrors } = options;
   const isReachable = options.objects !== 'unreachable';
   const worker = {
@@ -78,10 +78,11 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
     name: 'signpost',
     modules: modules.map((module) => ({ ...module })),
     bindings: { ...bindings.bindings, ...variables(options) },
+    serviceBindings: { [assets?.binding ?? '']: CONSOLE_FILES },
     unsafeDirectSockets: [{ host: HOST, port: 0 }],
   };
   const miniflare = new Miniflare({
-    workers: isReachable ? [worker] : [worker, NOBODY],
+    workers: [worker, consoleFiles(assets), ...(isReachable ? [] : [NOBODY])],
     host: HOST,
     port,
     // An object, so that Miniflare doesn't ask the network where we are.
@@ -125,6 +126,18 @@ const NOBODY = {
   durableObjects: { NOBODY: 'Nobody' },
 };
 
+const CONSOLE_FILES = 'console-files';
+
+/** The static assets, as a Worker of their own: Miniflare would put a router before the one that has them, and each request of the API through it. */
+function consoleFiles(assets: object | undefined) {
+  return {
+    name: CONSOLE_FILES,
+    modules: true as const,
+    script: 'export default { fetch: (request, { ASSETS }) => ASSETS.fetch(request) };',
+    ...(assets === undefined ? {} : { assets: { ...assets, binding: 'ASSETS' } }),
+  };
+}
+
 function unreachable(objects: object | undefined): Record<string, { className: string; scriptName: string }> {
   return Object.fromEntries(
     Object.keys(objects ?? {}).map((binding) => [binding, { className: 'Nobody', scriptName: NOBODY.name }]),
@@ -133,11 +146,11 @@ function unreachable(objects: object | undefined): Record<string, { className: s
 
 /** What wrangler.toml says of date, flags, variables and bindings, as Miniflare wants it. */
 async function readBindings() {
-  // Imported late: it is all of wrangler, and takes a second or two.
-  const { unstable_getMiniflareWorkerOptions } = await import('wrangler');
+  // Imported late: it is all of wrangler, and takes a second or two. Building the Worker makes the assets, which it insists on.
+  const [{ unstable_getMiniflareWorkerOptions }] = await Promise.all([import('wrangler'), buildWorker()]);
   const options = unstable_getMiniflareWorkerOptions(WRANGLER_TOML).workerOptions;
   const { compatibilityDate, compatibilityFlags, bindings, kvNamespaces, r2Buckets, durableObjects } = options;
-  const { queueProducers, queueConsumers } = options;
+  const { queueProducers, queueConsumers, assets } = options;
   return {
     compatibilityDate,
     compatibilityFlags,
@@ -147,6 +160,7 @@ async function readBindings() {
     durableObjects,
     queueProducers,
     queueConsumers,
+    assets,
   };
 }
 

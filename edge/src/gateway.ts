@@ -7,6 +7,7 @@ import { type FeedbackOptions, listFeedback, takeFeedback } from './accounts/fee
 import { answerMetrics } from './accounts/metrics.ts';
 import { ADMIN_PATH, type Admin } from './admin/admin.ts';
 import { answerError } from './answer-error.ts';
+import { answerConsole, type ConsoleFiles, isConsole } from './console/console.ts';
 import { dispatch, findRoute, type Route } from './dispatch.ts';
 import { type HeartbeatParts, heartbeatListener } from './fleet/hear.ts';
 import { answerHealth } from './fleet/status.ts';
@@ -24,6 +25,7 @@ export interface GatewayParts extends Omit<ServiceParts, 'reception'>, Pick<Hear
   readonly feedback: FeedbackOptions;
   /** What all isolates have counted, as Prometheus reads it. */
   readonly metrics: () => Promise<string>;
+  readonly consoleFiles: ConsoleFiles;
 }
 
 export class Gateway {
@@ -79,6 +81,8 @@ export class Gateway {
     try {
       if (pathname.startsWith(ADMIN_PATH))
         return account.answers(await admin.handle(request, pathname, context.waitUntil));
+      if (route === undefined && isConsole(pathname))
+        return account.answers(await answerConsole(request, pathname, this.#parts.consoleFiles));
       return account.answers(
         await dispatch(route, { method: request.method, pathname }, { ...context, request, account }),
       );

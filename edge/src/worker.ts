@@ -36,6 +36,8 @@ import { keepComparison, readComparisons } from './shadow/keep.ts';
 import { ShadowRunner } from './shadow/runner.ts';
 
 interface Env extends Variables {
+  /** The console's page. */
+  readonly ASSETS: Fetcher;
   /** Holds `routing.yaml`. */
   readonly CONFIG: KVNamespace;
   /** May hold a router model. */
@@ -205,6 +207,7 @@ function createEdge(env: Env): Edge {
     answers: new AnswerCache({ open: () => caches.open('answers'), now, log }),
     shadows: new ShadowCaster({ send: (job) => env.SHADOWS.send(job), counts, dice: Math.random, now, log }),
     hear: async (beat) => object().hear(beat),
+    consoleFiles: env.ASSETS,
   });
   const keep = (comparison: Comparison) => keepComparison(decisions(), comparison);
   return { gateway, shadows: new ShadowRunner({ settings, knowledge, health, keep, log }) };

@@ -232,6 +232,16 @@ export const route = z.object({
           why: z.string(),
         }),
       ),
+      /** Where each container has the model's experts; null where the catalogue isn't known. */
+      experts: z
+        .array(
+          z.object({
+            expert: z.string(),
+            digest: z.string(),
+            containers: z.array(z.enum(['device', 'loading', 'host', 'store'])),
+          }),
+        )
+        .nullable(),
     }),
   ),
 });

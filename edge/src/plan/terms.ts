@@ -2,6 +2,7 @@
  * What stands between a request and its first token in one region, in milliseconds, each with its reason: from what the region last said of itself.
  */
 import { type Catalogue, type Heartbeat, Problem, parseModelName, resolveTargets } from '@signpost/contracts';
+import { residencyOf } from '../fleet/residency.ts';
 
 export interface PlanTerm {
   readonly term: 'network' | 'queue' | 'page-in' | 'prefill' | 'cold-start' | 'wake';
@@ -109,16 +110,25 @@ export function pageInTerm(beats: readonly Heartbeat[], wanted: Wanted): PlanTer
 }
 
 function pageInMs(
-  { experts, pageInBytesPerSecond: rates }: Heartbeat,
+  beat: Heartbeat,
   { digest, bytes }: Target['version'],
 ): { readonly ms: number; readonly where: string } {
-  if (experts.device.includes(digest)) return { ms: 0, where: 'resident' };
-  const cold = (1_000 * bytes) / (rates.store ?? PRIOR_STORE_BYTES_PER_SECOND);
-  // Somewhere between its first byte and its last.
-  if (experts.loading.includes(digest)) return { ms: cold / 2, where: 'loading' };
-  if (experts.host.includes(digest))
-    return { ms: (1_000 * bytes) / (rates.host ?? PRIOR_HOST_BYTES_PER_SECOND), where: 'in memory' };
-  return { ms: cold, where: `cold, ${(bytes / 1e6).toFixed(1)} MB` };
+  const { host, store } = beat.pageInBytesPerSecond;
+  const cold = (1_000 * bytes) / (store ?? PRIOR_STORE_BYTES_PER_SECOND);
+  const residency = residencyOf(beat, digest);
+  switch (residency) {
+    case 'device':
+      return { ms: 0, where: 'resident' };
+    case 'loading':
+      // Somewhere between its first byte and its last.
+      return { ms: cold / 2, where: 'loading' };
+    case 'host':
+      return { ms: (1_000 * bytes) / (host ?? PRIOR_HOST_BYTES_PER_SECOND), where: 'in memory' };
+    case 'store':
+      return { ms: cold, where: `cold, ${(bytes / 1e6).toFixed(1)} MB` };
+    default:
+      return residency satisfies never;
+  }
 }
 
 export function prefillRate({ prefillTokensPerSecond }: Heartbeat): number {

@@ -4,6 +4,7 @@
 import { type Cacheability, cacheability } from '../answers/cacheable.ts';
 import type { Ask } from '../ask/ask.ts';
 import type { Classifier } from '../classify/classifier.ts';
+import { residenciesIn } from '../fleet/residency.ts';
 import type { HeardBeat } from '../fleet/roll.ts';
 import { allowsModel } from '../keys/allowed-models.ts';
 import type { Guest } from '../keys/door.ts';
@@ -95,6 +96,13 @@ export function explain(ask: Ask, asker: Asker, routing: Routing, { beats, class
             asleep: isAsleep,
             total_ms: totalMs,
             terms,
+            /** Where each of its containers has the model's experts; null where the catalogue isn't known. */
+            experts:
+              resolution.chosen.versions?.map(({ expert, version: { digest } }) => ({
+                expert,
+                digest,
+                containers: residenciesIn(beats, region.name, digest),
+              })) ?? null,
           })),
         }),
   };

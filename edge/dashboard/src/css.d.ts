@@ -1,0 +1,2 @@
+/** Bundled into one style sheet (build.ts). */
+declare module '*.css';
