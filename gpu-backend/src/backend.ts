@@ -71,7 +71,6 @@ export async function openBackend(
       : new SeenRevision(settings.diskCache, store.url),
   );
   const base = await openBase(settings, { store, catalogue, log });
-  const tokenizer = await Tokenizer.load(base.dir);
   const metrics = new Metrics({
     region: settings.region,
     blockTokens: settings.blockTokens,
@@ -79,10 +78,21 @@ export async function openBackend(
     modelNames: (digest) => (catalogue.current === undefined ? [] : modelNames(catalogue.current, digest)),
   });
   const tracing = await startTracing({ region: settings.region, version: manifest.version });
-  const engine = await startEngine(
+  const starting = startEngine(
     { ...settings, base: base.dir },
     { baseDigest: base.digest, observer: metrics, log, onResidency: () => heartbeats.changed() },
   );
+  // Awaited below; until then its failure is nobody's.
+  starting.catch(() => undefined);
+  // Beside the engine's thread: a large vocabulary takes a while to be read.
+  const tokenizer = await Tokenizer.load(base.dir).catch(async (error: unknown) => {
+    await starting.then(
+      (started) => started.close(),
+      () => undefined,
+    );
+    throw error;
+  });
+  const engine = await starting;
   try {
     await base.check(engine.facts.base);
   } catch (error) {
