@@ -11,6 +11,7 @@ locals {
       SIGNPOST_BASE        = var.base
       SIGNPOST_STORE       = var.store
       SIGNPOST_REGION      = var.name
+      SIGNPOST_DEVICE      = var.gpus > 0 ? "webgpu" : "cpu"
       SIGNPOST_HOST        = "0.0.0.0"
       SIGNPOST_PORT        = tostring(local.port)
       SIGNPOST_EDGE_URL    = var.edge_url

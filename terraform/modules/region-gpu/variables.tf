@@ -137,14 +137,14 @@ variable "region_secret" {
 # On what
 
 variable "gpus" {
-  description = "GPUs of a task, one task an instance: 0 for the CPU device on instances without."
+  description = "GPUs of a task, one task an instance: 1, or 0 for the CPU device on instances without."
   type        = number
   default     = 1
   nullable    = false
 
   validation {
-    condition     = contains([0, 1, 2, 4, 8], var.gpus)
-    error_message = "gpus is ${var.gpus}; instances have 0, 1, 2, 4 or 8."
+    condition     = contains([0, 1], var.gpus)
+    error_message = "gpus is ${var.gpus}; a container uses one, or none: have more tasks."
   }
 }
 

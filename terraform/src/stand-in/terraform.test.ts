@@ -16,7 +16,12 @@ const fleets = new Map<string, unknown>();
 const eventSchema = z.looseObject({
   type: z.string(),
   test_summary: z.unknown().optional(),
-  test_state: z.looseObject({ outputs: z.unknown().optional() }).optional(),
+  test_state: z
+    .looseObject({
+      outputs: z.unknown().optional(),
+      values: z.looseObject({ outputs: z.unknown().optional() }).optional(),
+    })
+    .optional(),
 });
 type Event = z.infer<typeof eventSchema>;
 
@@ -26,7 +31,9 @@ function eventOf(line: string): Event[] {
 
 /** As `terraform output -json` would have them after the test's apply. */
 function outputsOf(events: readonly Event[]): unknown {
-  return events.find(({ type }) => type === 'test_state')?.test_state?.outputs;
+  const state = events.find(({ type }) => type === 'test_state')?.test_state;
+  // OpenTofu has them a level deeper.
+  return state?.outputs ?? state?.values?.outputs;
 }
 
 const roots = (
