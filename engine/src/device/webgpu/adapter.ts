@@ -33,6 +33,13 @@ export interface Gpu {
   close(): void;
 }
 
+/** (M, K) times (K, N), of F16 to F32. */
+export interface MatrixUnit {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
 export interface GpuOptions {
   /** Whether an adapter that computes on the CPU will do. */
   readonly software: 'allowed' | 'refused';
@@ -54,12 +61,12 @@ const WANTED_FEATURES = [
 ] as const;
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|microsoft basic render|\bwarp\b/i;
 
-/** Held, since Dawn's instance ends with what `create` gave. */
-const instances = new Set<GPU>();
+/** One for the process, and never let go of: what came of it must not outlive it. */
+let instance: GPU | undefined;
 
 /** @throws Problem where there is no adapter, only one in software that isn't allowed, or it can't be opened. */
 export async function openGpu({ software }: GpuOptions): Promise<Gpu> {
-  const instance = create(DAWN_FLAGS);
+  instance ??= create(DAWN_FLAGS);
   const adapter = await instance.requestAdapter({ powerPreference: 'high-performance' });
   if (adapter === null)
     throw new Problem(
@@ -71,7 +78,6 @@ export async function openGpu({ software }: GpuOptions): Promise<Gpu> {
       `the only adapter is ${identity.name}, which computes on the CPU, slower than --device cpu does. Install the GPU's driver, use --device cpu, or allow it with --allow-software-gpu`,
     );
   const device = await deviceOf(adapter, identity);
-  instances.add(instance);
   let isClosed = false;
   const lost = new Promise<string>((resolve) => {
     void device.lost.then(({ reason, message }) => {
@@ -89,7 +95,6 @@ export async function openGpu({ software }: GpuOptions): Promise<Gpu> {
     close() {
       isClosed = true;
       device.destroy();
-      instances.delete(instance);
     },
   };
 }
