@@ -5,6 +5,7 @@
  */
 import { Problem } from '@signpost/contracts';
 import { create } from 'webgpu';
+import { z } from 'zod';
 
 /** What kernels may use where the adapter has it; each has a kernel without. */
 interface GpuFeatures {
@@ -12,7 +13,8 @@ interface GpuFeatures {
   /** Of unknown size, between the two. */
   readonly subgroups: { readonly min: number; readonly max: number } | undefined;
   readonly timestamps: boolean;
-  readonly subgroupMatrix: boolean;
+  /** One whose sizes fit matmul_matrices.wgsl. */
+  readonly matrixUnit: MatrixUnit | undefined;
 }
 
 interface GpuIdentity {
@@ -101,19 +103,24 @@ export async function openGpu({ software }: GpuOptions): Promise<Gpu> {
 
 /** With every limit as high as the adapter allows: base tensors and caches are large. */
 async function deviceOf(adapter: GPUAdapter, { name }: GpuIdentity): Promise<GPUDevice> {
-  const requiredLimits: Record<string, number> = {};
-  for (const limit in adapter.limits) {
-    const value = Reflect.get(adapter.limits, limit);
-    if (typeof value === 'number') requiredLimits[limit] = value;
-  }
   try {
     return await adapter.requestDevice({
       requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],
-      requiredLimits,
+      requiredLimits: limitsOf(adapter),
     });
   } catch (cause) {
     throw new Problem(`${name} can't be opened: ${cause instanceof Error ? cause.message : cause}`, { cause });
   }
+}
+
+/** All that an adapter has: what isn't asked for stays at WebGPU's least. */
+export function limitsOf({ limits }: GPUAdapter): Record<string, number> {
+  const all: Record<string, number> = {};
+  for (const limit in limits) {
+    const value = Reflect.get(limits, limit);
+    if (typeof value === 'number') all[limit] = value;
+  }
+  return all;
 }
 
 function identityOf(info: GPUAdapterInfo): GpuIdentity {
@@ -130,6 +137,21 @@ function featuresOf({ features }: GPUDevice, info: GPUAdapterInfo): GpuFeatures 
       ? { min: info.subgroupMinSize ?? 4, max: info.subgroupMaxSize ?? 128 }
       : undefined,
     timestamps: features.has('timestamp-query'),
-    subgroupMatrix: features.has('chromium-experimental-subgroup-matrix'),
+    matrixUnit: features.has('chromium-experimental-subgroup-matrix') ? matrixUnitOf(info) : undefined,
   };
+}
+
+const unitsSchema = z.array(
+  z.object({ componentType: z.string(), resultComponentType: z.string(), M: z.number(), N: z.number(), K: z.number() }),
+);
+
+/** Of F16 to F32, and of a size that tiles of 32 rows, 64 outputs and 32 columns are made of. */
+function matrixUnitOf(info: GPUAdapterInfo): MatrixUnit | undefined {
+  // Not in WebGPU's types yet.
+  const units = unitsSchema.safeParse(Array.from(Reflect.get(info, 'subgroupMatrixConfigs') ?? []));
+  const fitting = units.data?.find(
+    ({ componentType, resultComponentType, M, N, K }) =>
+      componentType === 'f16' && resultComponentType === 'f32' && 32 % M === 0 && 64 % N === 0 && 32 % K === 0,
+  );
+  return fitting === undefined ? undefined : { m: fitting.M, n: fitting.N, k: fitting.K };
 }

@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs';
 import { Problem } from '@signpost/contracts';
 import { create } from 'webgpu';
-import { type Gpu, openGpu } from './adapter.ts';
+import { type Gpu, limitsOf, openGpu } from './adapter.ts';
 
 /** Where Debian's `chromium` has it; the loader is `libvulkan1`. */
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
@@ -37,5 +37,5 @@ export async function openNullGpu(): Promise<{ readonly device: GPUDevice }> {
   const adapter = await nullInstance.requestAdapter();
   if (adapter === null) throw new Error('Dawn was built without its null backend');
   const requiredFeatures = [...adapter.features] as GPUFeatureName[];
-  return { device: await adapter.requestDevice({ requiredFeatures }) };
+  return { device: await adapter.requestDevice({ requiredFeatures, requiredLimits: limitsOf(adapter) }) };
 }
