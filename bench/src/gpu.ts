@@ -8,7 +8,7 @@
  */
 import { parseArgs } from 'node:util';
 import { type Gpu, openGpu } from '../../engine/src/device/webgpu/adapter.ts';
-import { tunedShapes } from '../../engine/src/device/webgpu/autotune.ts';
+import { tuned } from '../../engine/src/device/webgpu/autotune.ts';
 import { RandomModel, SHAPES } from './gpu/random-model.ts';
 import { median } from './percentiles.ts';
 
@@ -109,8 +109,8 @@ const shown = (value: number, digits = 3) => Number(value.toPrecision(digits));
 const gpu = await openGpu({ software: flags['allow-software-gpu'] ? 'allowed' : 'refused' });
 const bandwidth = await copyBandwidth(gpu, Number(flags['copy-mib']) * 2 ** 20);
 console.log(JSON.stringify({ adapter: gpu.identity.name, features: gpu.features, copyGBs: shown(bandwidth / 1e9) }));
-const shapes = await tunedShapes(gpu, { formats: weights === 'q4' ? ['q4', 'q8'] : [weights] });
-console.log(JSON.stringify({ tuned: shapes }));
+const measured = await tuned(gpu, { formats: weights === 'q4' ? ['q4', 'q8'] : [weights] });
+console.log(JSON.stringify({ measured }));
 
 for (const name of flags.shapes.split(',')) {
   const shape = SHAPES[name as keyof typeof SHAPES];
@@ -124,7 +124,7 @@ for (const name of flags.shapes.split(',')) {
     rows: Math.max(PROMPT, EXPERTS),
     sequences: EXPERTS,
     positions: PROMPT + STEPS + 64,
-    shapes,
+    measured,
   });
   const pageIn = await secondsOf(1, async () => {
     await model.loadExpert(0);

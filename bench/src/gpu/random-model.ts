@@ -6,7 +6,7 @@ import type { ParamDelta, StepBatch } from '../../../engine/src/device/device.ts
 import type { Gpu } from '../../../engine/src/device/webgpu/adapter.ts';
 import type { WebGpuActivations } from '../../../engine/src/device/webgpu/ops.ts';
 import { matrixBytes, matrixFormat } from '../../../engine/src/device/webgpu/pack.ts';
-import type { MatvecShapes } from '../../../engine/src/device/webgpu/tuning.ts';
+import type { Measured } from '../../../engine/src/device/webgpu/tuning.ts';
 import { WebGpuDevice } from '../../../engine/src/device/webgpu/webgpu-device.ts';
 import { createWorkspace, forward, groupsOf, type Workspace } from '../../../engine/src/model/forward.ts';
 import {
@@ -65,7 +65,7 @@ export interface RandomModelOptions {
   readonly rows: number;
   readonly sequences: number;
   readonly positions: number;
-  readonly shapes: MatvecShapes;
+  readonly measured: Measured;
 }
 
 export class RandomModel {
@@ -106,7 +106,7 @@ export class RandomModel {
         sections: sectionsOf(params),
         rows: options.rows,
         heads: config.heads,
-        shapes: options.shapes,
+        measured: options.measured,
       },
     );
     const largest = Math.max(...params.specs.map(({ shape: [out, inDim = 1] }) => out * inDim));

@@ -5,7 +5,7 @@ import { CpuDevice } from './cpu/cpu-device.ts';
 import type { Device, DeviceConfig } from './device.ts';
 import { ReferenceDevice } from './reference/reference-device.ts';
 import { type Gpu, openGpu } from './webgpu/adapter.ts';
-import { defaultTuningFile, tunedShapes } from './webgpu/autotune.ts';
+import { defaultTuningFile, tuned } from './webgpu/autotune.ts';
 import type { WebGpuOptions } from './webgpu/memory.ts';
 import { matrixFormat } from './webgpu/pack.ts';
 import { WebGpuDevice } from './webgpu/webgpu-device.ts';
@@ -48,10 +48,10 @@ export async function openDevice(
           layout.storage.filter((_, param) => config.params[param]?.shape.length === 2).map(matrixFormat),
         );
         // In software a measurement takes longer than it gains.
-        const shapes = gpu.identity.isSoftware
-          ? {}
-          : await tunedShapes(gpu, { formats: [...formats], cache: tuningFile ?? defaultTuningFile() });
-        return await WebGpuDevice.open(gpu, config, { ...layout, budgetBytes: memoryBytes, slotBytes, shapes });
+        const measured = gpu.identity.isSoftware
+          ? undefined
+          : await tuned(gpu, { formats: [...formats], cache: tuningFile ?? defaultTuningFile() });
+        return await WebGpuDevice.open(gpu, config, { ...layout, budgetBytes: memoryBytes, slotBytes, measured });
       } catch (error) {
         gpu.close();
         throw error;

@@ -5,6 +5,7 @@
  */
 import { Problem } from '@signpost/contracts';
 import { create } from 'webgpu';
+import { z } from 'zod';
 
 /** What kernels may use where the adapter has it; each has a kernel without. */
 interface GpuFeatures {
@@ -12,7 +13,8 @@ interface GpuFeatures {
   /** Of unknown size, between the two. */
   readonly subgroups: { readonly min: number; readonly max: number } | undefined;
   readonly timestamps: boolean;
-  readonly subgroupMatrix: boolean;
+  /** One whose sizes fit matmul_matrices.wgsl. */
+  readonly matrixUnit: MatrixUnit | undefined;
 }
 
 interface GpuIdentity {
@@ -31,6 +33,13 @@ export interface Gpu {
   /** Fulfilled with why, once the device can't be used any more, or did what it shouldn't have; never where `close` was what ended it. */
   readonly lost: Promise<string>;
   close(): void;
+}
+
+/** (M, K) times (K, N), of F16 to F32. */
+export interface MatrixUnit {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
 }
 
 export interface GpuOptions {
@@ -54,12 +63,12 @@ const WANTED_FEATURES = [
 ] as const;
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|microsoft basic render|\bwarp\b/i;
 
-/** Held, since Dawn's instance ends with what `create` gave. */
-const instances = new Set<GPU>();
+/** One for the process, and never let go of: what came of it must not outlive it. */
+let instance: GPU | undefined;
 
 /** @throws Problem where there is no adapter, only one in software that isn't allowed, or it can't be opened. */
 export async function openGpu({ software }: GpuOptions): Promise<Gpu> {
-  const instance = create(DAWN_FLAGS);
+  instance ??= create(DAWN_FLAGS);
   const adapter = await instance.requestAdapter({ powerPreference: 'high-performance' });
   if (adapter === null)
     throw new Problem(
@@ -71,7 +80,6 @@ export async function openGpu({ software }: GpuOptions): Promise<Gpu> {
       `the only adapter is ${identity.name}, which computes on the CPU, slower than --device cpu does. Install the GPU's driver, use --device cpu, or allow it with --allow-software-gpu`,
     );
   const device = await deviceOf(adapter, identity);
-  instances.add(instance);
   let isClosed = false;
   const lost = new Promise<string>((resolve) => {
     void device.lost.then(({ reason, message }) => {
@@ -89,26 +97,30 @@ export async function openGpu({ software }: GpuOptions): Promise<Gpu> {
     close() {
       isClosed = true;
       device.destroy();
-      instances.delete(instance);
     },
   };
 }
 
 /** With every limit as high as the adapter allows: base tensors and caches are large. */
 async function deviceOf(adapter: GPUAdapter, { name }: GpuIdentity): Promise<GPUDevice> {
-  const requiredLimits: Record<string, number> = {};
-  for (const limit in adapter.limits) {
-    const value = Reflect.get(adapter.limits, limit);
-    if (typeof value === 'number') requiredLimits[limit] = value;
-  }
   try {
     return await adapter.requestDevice({
       requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],
-      requiredLimits,
+      requiredLimits: limitsOf(adapter),
     });
   } catch (cause) {
     throw new Problem(`${name} can't be opened: ${cause instanceof Error ? cause.message : cause}`, { cause });
   }
+}
+
+/** All that an adapter has: what isn't asked for stays at WebGPU's least. */
+export function limitsOf({ limits }: GPUAdapter): Record<string, number> {
+  const all: Record<string, number> = {};
+  for (const limit in limits) {
+    const value = Reflect.get(limits, limit);
+    if (typeof value === 'number') all[limit] = value;
+  }
+  return all;
 }
 
 function identityOf(info: GPUAdapterInfo): GpuIdentity {
@@ -125,6 +137,21 @@ function featuresOf({ features }: GPUDevice, info: GPUAdapterInfo): GpuFeatures 
       ? { min: info.subgroupMinSize ?? 4, max: info.subgroupMaxSize ?? 128 }
       : undefined,
     timestamps: features.has('timestamp-query'),
-    subgroupMatrix: features.has('chromium-experimental-subgroup-matrix'),
+    matrixUnit: features.has('chromium-experimental-subgroup-matrix') ? matrixUnitOf(info) : undefined,
   };
+}
+
+const unitsSchema = z.array(
+  z.object({ componentType: z.string(), resultComponentType: z.string(), M: z.number(), N: z.number(), K: z.number() }),
+);
+
+/** Of F16 to F32, and of a size that tiles of 32 rows, 64 outputs and 32 columns are made of. */
+function matrixUnitOf(info: GPUAdapterInfo): MatrixUnit | undefined {
+  // Not in WebGPU's types yet.
+  const units = unitsSchema.safeParse(Array.from(Reflect.get(info, 'subgroupMatrixConfigs') ?? []));
+  const fitting = units.data?.find(
+    ({ componentType, resultComponentType, M, N, K }) =>
+      componentType === 'f16' && resultComponentType === 'f32' && 32 % M === 0 && 64 % N === 0 && 32 % K === 0,
+  );
+  return fitting === undefined ? undefined : { m: fitting.M, n: fitting.N, k: fitting.K };
 }

@@ -6,10 +6,11 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import type { StepBatch } from '../device.ts';
+import type { ParamDtype, StepBatch } from '../device.ts';
+import { floatToBrain, floatToHalf } from '../float.ts';
 import type { Gpu } from './adapter.ts';
-import { type MatrixFormat, matrixBytes } from './pack.ts';
-import type { MatvecShape, MatvecShapes } from './tuning.ts';
+import type { MatrixFormat } from './pack.ts';
+import type { MatmulKernel, MatvecShape, Measured } from './tuning.ts';
 import { WebGpuDevice } from './webgpu-device.ts';
 
 export interface TuningOptions {
@@ -26,6 +27,8 @@ const TRIALS = {
 } as const;
 /** Rows of x: what is best for 8 is used from 2 on. */
 const ROWS = [1, 8] as const;
+/** Of a prompt: enough for tiles. */
+const PROMPT_ROWS = 64;
 const ROUNDS = 3;
 const PARAM_STORAGE = {
   bf16: { dtype: 'BF16', format: 'stored' },
@@ -39,20 +42,24 @@ const shapesSchema = z.record(
   z.string(),
   z.object({ workgroup: z.number().int().min(4).max(1024), passes: z.number().int().min(1).max(64) }),
 );
-const fileSchema = z.record(z.string(), shapesSchema);
+const fileSchema = z.record(
+  z.string(),
+  z.object({ matvec: shapesSchema, matmul: z.enum(['matmul', 'matmul_matrices']) }),
+);
 
 export function defaultTuningFile(): string {
   return join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'signpost', 'webgpu-tuning.json');
 }
 
-/** The best shapes by format and rows, from the file where it has all that are asked for. */
-export async function tunedShapes(gpu: Gpu, { formats, cache }: TuningOptions): Promise<MatvecShapes> {
+/** What is best on an adapter, from the file where it has all that is asked for. */
+export async function tuned(gpu: Gpu, { formats, cache }: TuningOptions): Promise<Measured> {
   const known = cache === undefined ? {} : await readTuning(cache);
-  const own = known[gpu.identity.key] ?? {};
-  const missing = formats.filter((format) => ROWS.some((rows) => own[`${format} ${rows}`] === undefined));
-  if (missing.length === 0) return own;
-  const measured: Record<string, MatvecShape> = { ...own };
-  for (const format of missing) for (const rows of ROWS) measured[`${format} ${rows}`] = await best(gpu, format, rows);
+  const own = known[gpu.identity.key];
+  const missing = formats.filter((format) => ROWS.some((rows) => own?.matvec[`${format} ${rows}`] === undefined));
+  if (own !== undefined && missing.length === 0) return own;
+  const matvec: Record<string, MatvecShape> = { ...own?.matvec };
+  for (const format of missing) for (const rows of ROWS) matvec[`${format} ${rows}`] = await best(gpu, format, rows);
+  const measured = { matvec, matmul: own?.matmul ?? (await bestMatmul(gpu)) };
   if (cache !== undefined) await writeTuning(cache, { ...known, [gpu.identity.key]: measured });
   return measured;
 }
@@ -65,15 +72,40 @@ async function best(gpu: Gpu, format: MatrixFormat, rows: number): Promise<Matve
   const shapes = workgroups.filter(fits).flatMap((workgroup) => passes.map((count) => ({ workgroup, passes: count })));
   let fastest: { readonly shape: MatvecShape; readonly ms: number } | undefined;
   for (const shape of shapes) {
-    const ms = await measure(gpu, format, rows, shape);
+    const matvec = { [`${format} ${rows}`]: shape };
+    const { ms } = await measure(gpu, format, rows, { matvec, matmul: 'matmul' });
     if (fastest === undefined || ms < fastest.ms) fastest = { shape, ms };
   }
   if (fastest === undefined) throw new Error(`no shape of ${rows} rows fits ${gpu.identity.name}`);
   return fastest.shape;
 }
 
-/** Milliseconds of one round over the matrices. */
-async function measure(gpu: Gpu, format: MatrixFormat, rows: number, shape: MatvecShape): Promise<number> {
+/** Matrix units where the adapter has them, they are faster, and what they compute is right: Dawn calls them an experiment. */
+export async function bestMatmul(gpu: Gpu): Promise<MatmulKernel> {
+  const { f16, matrixUnit, subgroups } = gpu.features;
+  if (!f16 || matrixUnit === undefined || subgroups === undefined) return 'matmul';
+  const plain = await measure(gpu, 'bf16', PROMPT_ROWS, { matvec: {}, matmul: 'matmul' });
+  // What a driver refuses here must not count as a fault.
+  gpu.device.pushErrorScope('validation');
+  const units = await measure(gpu, 'bf16', PROMPT_ROWS, { matvec: {}, matmul: 'matmul_matrices' });
+  const refusal = await gpu.device.popErrorScope();
+  const isRight = refusal === null && areNear(units.values, plain.values);
+  return isRight && units.ms < plain.ms ? 'matmul_matrices' : 'matmul';
+}
+
+/** Within what rounding to F16 explains. */
+export function areNear(got: Float32Array, want: Float32Array): boolean {
+  const most = want.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+  return most > 0 && want.every((value, i) => Math.abs(value - (got[i] ?? Number.NaN)) <= 1e-2 * most);
+}
+
+/** Milliseconds of one round over the matrices, and what the last of them gave. */
+async function measure(
+  gpu: Gpu,
+  format: MatrixFormat,
+  rows: number,
+  measured: Measured,
+): Promise<{ readonly ms: number; readonly values: Float32Array }> {
   const { matrices, side } = TRIALS[gpu.identity.isSoftware ? 'software' : 'hardware'];
   const params = Array.from({ length: matrices }, (_, i) => ({ name: `tuned ${i}`, shape: [side, side] as const }));
   const storage = PARAM_STORAGE[format];
@@ -87,27 +119,37 @@ async function measure(gpu: Gpu, format: MatrixFormat, rows: number, shape: Matv
       rows,
       heads: 1,
       slotBytes: 4,
-      shapes: { [`${format} ${rows}`]: shape },
+      measured,
     },
   );
   try {
-    const values = new Uint8Array(matrixBytes(side, side, storage.dtype === 'F32' ? 'f32' : 'bf16').bytes);
-    for (const param of params.keys()) device.loadParam(param, storage.dtype, values, storage.format);
+    const weights = smallValues(side * side, storage.dtype);
+    for (const param of params.keys()) device.loadParam(param, storage.dtype, weights, storage.format);
     const [x, out] = [device.activations(rows, side), device.activations(rows, side)];
+    const input = Float32Array.from({ length: rows * side }, (_, i) => Math.sin(i));
+    const values = new Float32Array(rows * side);
     const round = async () => {
       const start = performance.now();
       device.begin(batchOf(rows));
+      device.write(x, input);
       for (const param of params.keys()) device.linears(x, [{ out, param }]);
-      await device.read(out);
+      await device.read(out, values);
       return performance.now() - start;
     };
     await round();
     let ms = Number.POSITIVE_INFINITY;
     for (let i = 0; i < ROUNDS; i++) ms = Math.min(ms, await round());
-    return ms;
+    return { ms, values };
   } finally {
     await device.close();
   }
+}
+
+/** Some below 1 of both signs, in any of the formats that a checkpoint has. */
+function smallValues(count: number, dtype: ParamDtype): Uint8Array {
+  const values = Float32Array.from({ length: count }, (_, i) => Math.sin(i * 0.7) / 4);
+  if (dtype === 'F32') return new Uint8Array(values.buffer);
+  return new Uint8Array(Uint16Array.from(values, dtype === 'BF16' ? floatToBrain : floatToHalf).buffer);
 }
 
 function batchOf(rows: number): StepBatch {

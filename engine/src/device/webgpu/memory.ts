@@ -9,7 +9,7 @@ import { type KvFormat, kvBytes } from './kv-cache.ts';
 import type { ParamStorage } from './pack.ts';
 import type { Variants } from './shader.ts';
 import { defaultSlotBytes } from './slots.ts';
-import type { MatvecShapes } from './tuning.ts';
+import type { Measured } from './tuning.ts';
 import { weightBytes } from './weights.ts';
 
 export interface WebGpuOptions {
@@ -31,8 +31,8 @@ export interface WebGpuOptions {
   readonly kvFormat?: KvFormat | undefined;
   /** Subgroups where the adapter has them, if left out. */
   readonly reduce?: Variants['reduce'] | undefined;
-  /** Measured shapes (autotune.ts). */
-  readonly shapes?: MatvecShapes | undefined;
+  /** What was measured on the adapter. */
+  readonly measured?: Measured | undefined;
 }
 
 interface MemoryNeeds {

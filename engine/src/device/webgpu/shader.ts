@@ -13,6 +13,7 @@ const KERNELS = {
   norm: ['step', 'vectors', 'reduce', 'norm'],
   matvec: ['step', 'vectors', 'matrix', 'linear', 'reduce', 'matvec'],
   matmul: ['step', 'vectors', 'matrix', 'linear', 'tile', 'matmul'],
+  matmul_matrices: ['step', 'vectors', 'matrix', 'linear', 'tile', 'matmul_matrices'],
   heads: ['step', 'vectors', 'kv', 'cache', 'reduce', 'heads'],
   attention: ['step', 'kv', 'cache', 'attention'],
   attention_join: ['attention_join'],
@@ -97,6 +98,8 @@ export class Shaders {
 /** `GPUShaderStage.COMPUTE`. */
 const COMPUTE_STAGE = 4;
 
+const MATRIX_ENABLES = 'enable f16;\nenable subgroups;\nenable chromium_experimental_subgroup_matrix;\n';
+
 /** A kernel's whole WGSL. */
 export function shaderSource(
   name: KernelName,
@@ -104,7 +107,8 @@ export function shaderSource(
   sizes: Readonly<Record<string, number>> = {},
 ): string {
   const parts: readonly string[] = KERNELS[name];
-  const enables = parts.includes('reduce') && variants.reduce === 'subgroups' ? 'enable subgroups;\n' : '';
+  const usesSubgroups = parts.includes('reduce') && variants.reduce === 'subgroups';
+  const enables = name === 'matmul_matrices' ? MATRIX_ENABLES : usesSubgroups ? 'enable subgroups;\n' : '';
   const files = parts.map((part) => (part === 'reduce' || part === 'kv' ? `${part}_${variants[part]}` : part));
   let code = enables + files.map(sourceFile).join('\n');
   for (const [size, value] of Object.entries(sizes)) {

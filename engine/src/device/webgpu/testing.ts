@@ -3,7 +3,8 @@
  */
 import { existsSync } from 'node:fs';
 import { Problem } from '@signpost/contracts';
-import { type Gpu, openGpu } from './adapter.ts';
+import { create } from 'webgpu';
+import { type Gpu, limitsOf, openGpu } from './adapter.ts';
 
 /** Where Debian's `chromium` has it; the loader is `libvulkan1`. */
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
@@ -25,4 +26,16 @@ export async function openTestGpu(): Promise<Gpu | undefined> {
     console.warn(`GPU tests are skipped: ${error.message}; apt-get install chromium libvulkan1 gives one in software`);
     return undefined;
   }
+}
+
+/** Never let go of, as in adapter.ts. */
+let nullInstance: GPU | undefined;
+
+/** Dawn's backend that has every feature and computes nothing: what kernels for adapters other than this machine's compile on. */
+export async function openNullGpu(): Promise<{ readonly device: GPUDevice }> {
+  nullInstance ??= create(['backend=null', 'enable-dawn-features=allow_unsafe_apis']);
+  const adapter = await nullInstance.requestAdapter();
+  if (adapter === null) throw new Error('Dawn was built without its null backend');
+  const requiredFeatures = [...adapter.features] as GPUFeatureName[];
+  return { device: await adapter.requestDevice({ requiredFeatures, requiredLimits: limitsOf(adapter) }) };
 }

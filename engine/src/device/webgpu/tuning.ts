@@ -16,6 +16,15 @@ export interface MatvecShape {
 /** By format and rows, such as `q4 8`. */
 export type MatvecShapes = Readonly<Record<string, MatvecShape>>;
 
+/** Which kernel multiplies many rows. */
+export type MatmulKernel = 'matmul' | 'matmul_matrices';
+
+/** What was measured (autotune.ts). */
+export interface Measured {
+  readonly matvec: MatvecShapes;
+  readonly matmul: MatmulKernel;
+}
+
 interface AttentionShape {
   readonly workgroup: number;
   /** (row, head) pairs of a tile. */
@@ -25,6 +34,11 @@ interface AttentionShape {
   /** Heads of a kv head that attend together. */
   readonly groupHeads: number;
 }
+
+/** Of shaders/tile.wgsl. */
+const TILE_ROWS = 32;
+export const TILE_OUTS = 64;
+const MATMUL_LANES = 128;
 
 /** What is used before anything was measured. In software each lane of a workgroup that has barriers costs microseconds. */
 const DEFAULTS = {
@@ -41,13 +55,16 @@ const ATTENTION_TILES = [
 ] as const;
 
 export class Tuning {
-  readonly #shapes: MatvecShapes;
+  readonly #measured: Measured;
+  readonly #gpu: Gpu;
   readonly #kv: DeviceConfig['kv'];
   readonly #tile: readonly [number, number];
   readonly #defaults: (typeof DEFAULTS)[keyof typeof DEFAULTS];
 
-  constructor({ device, identity }: Gpu, { kv }: DeviceConfig, shapes: MatvecShapes) {
-    this.#shapes = shapes;
+  constructor(gpu: Gpu, { kv }: DeviceConfig, measured: Measured) {
+    const { device, identity } = gpu;
+    this.#gpu = gpu;
+    this.#measured = measured;
     this.#kv = kv;
     this.#defaults = DEFAULTS[identity.isSoftware ? 'software' : 'hardware'];
     const rowBytes = (Math.ceil(kv.headDim / 4) + 1) * 16;
@@ -61,7 +78,7 @@ export class Tuning {
 
   matvec(format: MatrixFormat, rows: number): MatvecShape {
     // Measured for one row and for eight (autotune.ts).
-    return this.#shapes[`${format} ${rows === 1 ? 1 : 8}`] ?? this.#defaults.matvec;
+    return this.#measured.matvec[`${format} ${rows === 1 ? 1 : 8}`] ?? this.#defaults.matvec;
   }
 
   /** Of a workgroup of the small kernels. */
@@ -69,9 +86,16 @@ export class Tuning {
     return this.#defaults.lanes;
   }
 
-  /** Outputs of a tile of matmul.wgsl, the same for gate and up together. */
-  get tileOuts(): number {
-    return 64;
+  /** Of many rows. */
+  get matmul(): { readonly kernel: MatmulKernel; readonly sizes: Readonly<Record<string, number>> } {
+    const { matrixUnit, subgroups } = this.#gpu.features;
+    if (this.#measured.matmul === 'matmul' || matrixUnit === undefined || subgroups === undefined)
+      return { kernel: 'matmul', sizes: {} };
+    const { m, n, k } = matrixUnit;
+    const leastSubgroups = Math.max(1, Math.floor(MATMUL_LANES / subgroups.max));
+    const matrices = (TILE_ROWS / m) * (TILE_OUTS / n);
+    const sizes = { M: m, N: n, K: k, MOST_MATRICES: Math.ceil(matrices / leastSubgroups) };
+    return { kernel: 'matmul_matrices', sizes };
   }
 
   /** @param step whether each sequence has one row, or some have more. */

@@ -59,7 +59,7 @@ export class WebGpuDevice implements Device<A> {
     this.#config = config;
     const { device } = gpu;
     const kvFormat = options.kvFormat ?? (gpu.features.f16 ? 'f16' : 'f32');
-    const tuning = new Tuning(gpu, config, options.shapes ?? {});
+    const tuning = new Tuning(gpu, config, options.measured ?? { matvec: {}, matmul: 'matmul' });
     this.#uploads = new Uploads(gpu, this.#underWay);
     this.#downloads = new Downloads(gpu, this.#underWay);
     this.#weights = new Weights(gpu, { specs: config.params, ...options }, this.#uploads);

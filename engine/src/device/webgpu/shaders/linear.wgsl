@@ -32,9 +32,8 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> out0: array<f32>;
 @group(0) @binding(7) var<storage, read_write> out1: array<f32>;
 @group(0) @binding(8) var<storage, read_write> out2: array<f32>;
-@group(0) @binding(9) var<storage, read_write> residual: array<f32>;
 
-// Epilogues: an output is stored; also added to the residual; or there are gate and up, and silu(gate) · up goes where the gate would.
+// Epilogues: an output is stored; also added to the residual, which stands in `out1` (WebGPU promises eight storage buffers); or there are gate and up, and silu(gate) · up goes where the gate would.
 const STORE = 0u;
 const ADD = 1u;
 const SWIGLU = 2u;
@@ -66,7 +65,7 @@ fn finish(segment: u32, out: u32, row: u32, sum: f32) {
   let column = out + params.segment[segment].first_row;
   let value = sum + bias_of(segment, column, row);
   put(segment, row * params.segment[segment].out_stride + column, value);
-  if (params.epilogue == ADD) { residual[row * params.residual_stride + column] += value; }
+  if (params.epilogue == ADD) { out1[row * params.residual_stride + column] += value; }
 }
 
 // One output of a row: sums of segment 0, the gate, and 1.
