@@ -175,7 +175,7 @@ async function startEngine(
   }: { readonly observer: EngineObserver; readonly log: Logger; readonly onResidency: () => void },
 ): Promise<EngineClient> {
   const { base, store, device, weights, slots, kvTokens } = settings;
-  const { maxStepTokens, maxSequences, maxStepExperts, blockTokens } = settings;
+  const { maxStepTokens, maxSequences, maxStepExperts, decodeSteps, blockTokens } = settings;
   const { maxRequests, maxQueuedTokens, requestTimeoutMs: timeoutMs, hostCacheBytes } = settings;
   const diskCache =
     settings.diskCache === undefined ? undefined : { dir: settings.diskCache, bytes: settings.diskCacheBytes };
@@ -199,6 +199,7 @@ async function startEngine(
         maxStepTokens,
         maxSequences,
         maxStepExperts,
+        decodeSteps,
         blockTokens,
       },
       {

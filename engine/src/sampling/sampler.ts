@@ -8,6 +8,7 @@
  * that its rounding decides.
  */
 import { gumbelArgmax, softmaxEdge, softmaxWeights } from '@signpost/kernels';
+import type { LogitEdit, TokenChoice } from '../device/choice.ts';
 import { argmax } from './logprobs.ts';
 import type { SamplingParams } from './params.ts';
 import { drawKey } from './philox.ts';
@@ -88,6 +89,31 @@ export class Sampler {
     const token = this.#params.temperature === 0 ? argmax(adjusted) : this.#draw(adjusted);
     this.#record(token);
     return token;
+  }
+
+  /** How a device chooses the next tokens as `next` would; undefined where a constraint has to follow each of them. */
+  choice(alternatives: number | undefined): TokenChoice | undefined {
+    if (this.#constraint !== undefined) return undefined;
+    return { params: this.#params, place: this.#generated, edits: this.#edits(), alternatives };
+  }
+
+  /** Remembers a token that was chosen elsewhere. */
+  accept(token: number): void {
+    this.#record(token);
+  }
+
+  #edits(): LogitEdit[] {
+    const { logitBias, minTokens } = this.#params;
+    const edits = new Map<number, LogitEdit>();
+    const edit = (id: number, change: Partial<LogitEdit>) => {
+      const before = edits.get(id) ?? { id, bias: 0, count: 0, isSeen: false, isStop: false };
+      edits.set(id, { ...before, ...change });
+    };
+    for (const [id, bias] of logitBias) edit(id, { bias: (edits.get(id)?.bias ?? 0) + bias });
+    for (const id of this.#seen ?? []) edit(id, { isSeen: true });
+    for (const [id, count] of this.#counts ?? []) edit(id, { count });
+    if (this.#generated < minTokens) for (const id of this.#stopIds) edit(id, { isStop: true });
+    return [...edits.values()];
   }
 
   #record(token: number): void {
