@@ -117,7 +117,7 @@ export function shaderSource(
     if (part === 'lanes') return `lanes_${variants.reduce}`;
     return part === 'reduce' || part === 'kv' ? `${part}_${variants[part]}` : part;
   });
-  const code = enables + files.map(sourceFile).join('\n');
+  let code = enables + files.map(sourceFile).join('\n');
   for (const [size, value] of Object.entries(sizes)) {
     const line = new RegExp(`^const ${size} = \\d+u; // set by`, 'm');
     if (!line.test(code)) throw new Error(`${name} has no size ${size}`);

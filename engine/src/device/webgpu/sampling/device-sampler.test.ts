@@ -117,99 +117,96 @@ const MOST_MISSES = 1;
 describe.skipIf(gpu === undefined).each([
   ['subgroups', 16],
   ['workgroup', 32],
-] as const)(
-  'the GPU (together through %s, %i lanes)',
-  (reduce, lanes) => {
-    const isMissing = reduce === 'subgroups' && gpu?.features.subgroups === undefined;
+] as const)('the GPU (together through %s, %i lanes)', (reduce, lanes) => {
+  const isMissing = reduce === 'subgroups' && gpu?.features.subgroups === undefined;
 
-    it.skipIf(isMissing).each([
-      [29, 40],
-      [4_500, 15],
-    ])(
-      'chooses what the host chooses of %i tokens, step after step, whatever else is in the batch',
-      async (vocab, numRuns) => {
-        if (gpu === undefined) return;
-        const bench = new Bench(gpu, reduce, lanes, vocab);
-        const scratch = new SamplingScratch(vocab);
-        const tokens = fc.array(fc.nat(vocab - 2), { maxLength: 8 });
-        const anyRow = fc.record({ params: anyParams(vocab), row: logitRow(vocab), prompt: tokens, generated: tokens });
-        let misses = 0;
-        await fc.assert(
-          fc.asyncProperty(
-            fc.array(anyRow, { minLength: 1, maxLength: ROWS }),
-            fc.integer({ min: 1, max: 4 }),
-            async (rows, steps) => {
-              const samplers = rows.map(
-                ({ params, ...context }) => new Sampler(params, scratch, { ...context, stopIds: [vocab - 1] }),
-              );
-              const choices = samplers.flatMap((sampler) => sampler.choice(undefined) ?? []);
-              const logits = rows.map(({ row }) => row);
-              const got = await bench.choose(logits, choices, steps);
-              for (const [i, row] of logits.entries()) {
-                const chosen = got[i]?.map(({ token }) => token) ?? [];
-                const want = chosen.map(() => samplers[i]?.next(row));
-                if (JSON.stringify(chosen) === JSON.stringify(want)) continue;
-                misses++;
-                expect(misses, `row ${i}: ${chosen}, the host chooses ${want}`).toBeLessThanOrEqual(MOST_MISSES);
-              }
-            },
-          ),
-          { numRuns },
-        );
-        bench.sampler.close();
-      },
-    );
-
-    it.skipIf(isMissing)('scores a token and the likeliest ones in its place, before bias and penalties', async () => {
+  it.skipIf(isMissing).each([
+    [29, 40],
+    [4_500, 15],
+  ])(
+    'chooses what the host chooses of %i tokens, step after step, whatever else is in the batch',
+    async (vocab, numRuns) => {
       if (gpu === undefined) return;
-      const vocab = 2_500;
       const bench = new Bench(gpu, reduce, lanes, vocab);
+      const scratch = new SamplingScratch(vocab);
+      const tokens = fc.array(fc.nat(vocab - 2), { maxLength: 8 });
+      const anyRow = fc.record({ params: anyParams(vocab), row: logitRow(vocab), prompt: tokens, generated: tokens });
+      let misses = 0;
       await fc.assert(
         fc.asyncProperty(
-          logitRow(vocab),
-          fc.nat(MOST_ALTERNATIVES),
-          fc.maxSafeInteger(),
-          async (row, alternatives, seed) => {
-            const params = samplingParams({ seed, logitBias: [[3, 9]] });
-            const sampler = new Sampler(params, new SamplingScratch(vocab), { prompt: [], generated: [], stopIds: [] });
-            const choice = sampler.choice(alternatives);
-            if (choice === undefined) throw new Error('nothing follows each token');
-            const [[chosen] = []] = await bench.choose([row], [choice], 1);
-            const want = scoreToken(row, chosen?.token ?? -1, alternatives);
-            expect(chosen?.score?.logprob).toBeCloseTo(want.logprob, 4);
-            expect(chosen?.score?.top.map(({ id }) => id)).toEqual(want.top.map(({ id }) => id));
-            for (const [i, { logprob }] of want.top.entries())
-              expect(chosen?.score?.top[i]?.logprob).toBeCloseTo(logprob, 4);
+          fc.array(anyRow, { minLength: 1, maxLength: ROWS }),
+          fc.integer({ min: 1, max: 4 }),
+          async (rows, steps) => {
+            const samplers = rows.map(
+              ({ params, ...context }) => new Sampler(params, scratch, { ...context, stopIds: [vocab - 1] }),
+            );
+            const choices = samplers.flatMap((sampler) => sampler.choice(undefined) ?? []);
+            const logits = rows.map(({ row }) => row);
+            const got = await bench.choose(logits, choices, steps);
+            for (const [i, row] of logits.entries()) {
+              const chosen = got[i]?.map(({ token }) => token) ?? [];
+              const want = chosen.map(() => samplers[i]?.next(row));
+              if (JSON.stringify(chosen) === JSON.stringify(want)) continue;
+              misses++;
+              expect(misses, `row ${i}: ${chosen}, the host chooses ${want}`).toBeLessThanOrEqual(MOST_MISSES);
+            }
           },
         ),
-        { numRuns: 6 },
+        { numRuns },
       );
       bench.sampler.close();
-    });
+    },
+  );
 
-    it.skipIf(isMissing)(
-      'puts a token where the next step finds it, one position on, and the last one nowhere',
-      async () => {
-        if (gpu === undefined) return;
-        const vocab = 100;
-        const bench = new Bench(gpu, reduce, lanes, vocab);
-        const rows = [0, 1].map((seed) => Float32Array.from({ length: vocab }, (_, id) => (id * (7 + seed)) % 31));
-        const choices = rows.map((_, seed) => ({
-          params: samplingParams({ seed }),
-          place: 0,
-          edits: [],
-          alternatives: undefined,
-        }));
-        const chosen = await bench.choose(rows, choices, 3);
-        for (const view of [0, 1]) {
-          expect(await bench.stepWords(view, 'tokens')).toEqual([chosen[0]?.[1]?.token, chosen[1]?.[1]?.token, 0, 0]);
-          expect(await bench.stepWords(view, 'positions')).toEqual([102, 102, 100, 100]);
-        }
-        bench.sampler.close();
-      },
+  it.skipIf(isMissing)('scores a token and the likeliest ones in its place, before bias and penalties', async () => {
+    if (gpu === undefined) return;
+    const vocab = 2_500;
+    const bench = new Bench(gpu, reduce, lanes, vocab);
+    await fc.assert(
+      fc.asyncProperty(
+        logitRow(vocab),
+        fc.nat(MOST_ALTERNATIVES),
+        fc.maxSafeInteger(),
+        async (row, alternatives, seed) => {
+          const params = samplingParams({ seed, logitBias: [[3, 9]] });
+          const sampler = new Sampler(params, new SamplingScratch(vocab), { prompt: [], generated: [], stopIds: [] });
+          const choice = sampler.choice(alternatives);
+          if (choice === undefined) throw new Error('nothing follows each token');
+          const [[chosen] = []] = await bench.choose([row], [choice], 1);
+          const want = scoreToken(row, chosen?.token ?? -1, alternatives);
+          expect(chosen?.score?.logprob).toBeCloseTo(want.logprob, 4);
+          expect(chosen?.score?.top.map(({ id }) => id)).toEqual(want.top.map(({ id }) => id));
+          for (const [i, { logprob }] of want.top.entries())
+            expect(chosen?.score?.top[i]?.logprob).toBeCloseTo(logprob, 4);
+        },
+      ),
+      { numRuns: 6 },
     );
-  },
-);
+    bench.sampler.close();
+  });
+
+  it.skipIf(isMissing)(
+    'puts a token where the next step finds it, one position on, and the last one nowhere',
+    async () => {
+      if (gpu === undefined) return;
+      const vocab = 100;
+      const bench = new Bench(gpu, reduce, lanes, vocab);
+      const rows = [0, 1].map((seed) => Float32Array.from({ length: vocab }, (_, id) => (id * (7 + seed)) % 31));
+      const choices = rows.map((_, seed) => ({
+        params: samplingParams({ seed }),
+        place: 0,
+        edits: [],
+        alternatives: undefined,
+      }));
+      const chosen = await bench.choose(rows, choices, 3);
+      for (const view of [0, 1]) {
+        expect(await bench.stepWords(view, 'tokens')).toEqual([chosen[0]?.[1]?.token, chosen[1]?.[1]?.token, 0, 0]);
+        expect(await bench.stepWords(view, 'positions')).toEqual([102, 102, 100, 100]);
+      }
+      bench.sampler.close();
+    },
+  );
+});
 
 it.skipIf(gpu === undefined)('chooses of a whole vocabulary, with as many lanes as hardware has', async () => {
   if (gpu === undefined) return;
