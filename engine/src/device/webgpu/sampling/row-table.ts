@@ -4,7 +4,7 @@
 import { drawKey } from '../../../sampling/philox.ts';
 import { MOST_ALTERNATIVES, type TokenChoice } from '../../choice.ts';
 
-export const ROW_WORDS = 20;
+const ROW_WORDS = 20;
 const EDIT_WORDS = 4;
 const FLAG = { greedy: 1, edited: 2, scored: 4, topP: 8 } as const;
 const MARK = { seen: 1, stop: 2 } as const;
