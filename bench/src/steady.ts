@@ -98,6 +98,7 @@ try {
       maxStepTokens: 64,
       maxSequences: 8,
       maxStepExperts: 2,
+      decodeSteps: 1,
       blockTokens: 16,
     },
     { maxRequests: 2 * CLIENTS, maxQueuedTokens: 65_536, onDeath: (error) => console.error(error), observer },

@@ -14,6 +14,7 @@ export {
 } from './checkpoint/checkpoint.ts';
 export { type ModelConfig, parseModelConfig } from './checkpoint/config.ts';
 export { DeltaFile, openArrivingDelta, openDelta, openMappedDelta, widenRows } from './delta-file.ts';
+export { type ChosenToken, MOST_ALTERNATIVES, MOST_STEPS, type TokenChoice } from './device/choice.ts';
 export type { ParamDelta, ParamDtype, ParamSpec, SignPlane, StepBatch } from './device/device.ts';
 export { DeviceLost } from './device/device.ts';
 export { brainToFloat, floatToBrain, floatToHalf, halfToFloat } from './device/float.ts';

@@ -191,7 +191,7 @@ async function startEngine(
   },
 ): Promise<EngineClient> {
   const { base, store, device, weights, slots, kvTokens } = settings;
-  const { maxStepTokens, maxSequences, maxStepExperts, blockTokens } = settings;
+  const { maxStepTokens, maxSequences, maxStepExperts, decodeSteps, blockTokens } = settings;
   const { maxRequests, maxQueuedTokens, requestTimeoutMs: timeoutMs, hostCacheBytes } = settings;
   const diskCache =
     settings.diskCache === undefined ? undefined : { dir: settings.diskCache, bytes: settings.diskCacheBytes };
@@ -215,6 +215,7 @@ async function startEngine(
         maxStepTokens,
         maxSequences,
         maxStepExperts,
+        decodeSteps,
         blockTokens,
       },
       {

@@ -88,6 +88,12 @@ export function regionCommand(name: string, description: string): Command {
       count,
       BACKEND_DEFAULTS.maxStepExperts,
     )
+    .option(
+      '--decode-steps <n>',
+      'most tokens that a GPU chooses before they are read back, where nothing else has work to do (up to 32)',
+      count,
+      BACKEND_DEFAULTS.decodeSteps,
+    )
     .option('--block-tokens <n>', 'tokens of a block of the KV cache', count, BACKEND_DEFAULTS.blockTokens)
     .option(
       '--max-requests <n>',

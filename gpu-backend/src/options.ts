@@ -2,7 +2,7 @@
  * What a region is started with, and whether that makes sense.
  */
 import { Problem, signingKey } from '@signpost/contracts';
-import type { DeviceName, WeightFormat } from '@signpost/engine';
+import { type DeviceName, MOST_STEPS, type WeightFormat } from '@signpost/engine';
 
 export interface BackendOptions {
   /** Base checkpoint folder; or `store:` and the name or digest of one that is in the store, or nothing where there is only one. */
@@ -57,6 +57,8 @@ export interface BackendOptions {
   readonly maxSequences?: number;
   /** Most experts that one step reads. */
   readonly maxStepExperts?: number;
+  /** Most tokens of an answer that a GPU chooses before they are read back, where nothing else has work to do. */
+  readonly decodeSteps?: number;
   /** Tokens of a block of the KV cache. */
   readonly blockTokens?: number;
   /** Requests in flight beyond which new ones are refused. */
@@ -108,6 +110,7 @@ export const BACKEND_DEFAULTS: Defaults = {
   maxStepTokens: 256,
   maxSequences: 64,
   maxStepExperts: 8,
+  decodeSteps: 4,
   blockTokens: 16,
   maxRequests: 256,
   maxQueuedTokens: 65_536,
@@ -164,6 +167,7 @@ export function checkSizes(settings: RegionSettings): void {
     'maxStepTokens',
     'maxSequences',
     'maxStepExperts',
+    'decodeSteps',
     'blockTokens',
     'maxRequests',
     'maxQueuedTokens',
@@ -174,4 +178,8 @@ export function checkSizes(settings: RegionSettings): void {
     if (!(settings[name] >= 1))
       throw new Problem(`${name} is ${settings[name]}; at least 1 is needed to serve anything`);
   }
+  if (settings.decodeSteps > MOST_STEPS)
+    throw new Problem(
+      `decodeSteps is ${settings.decodeSteps}; at most ${MOST_STEPS} tokens are chosen before they are read back`,
+    );
 }

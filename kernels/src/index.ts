@@ -140,6 +140,21 @@ interface Addon extends CalibrationKernels {
     target: number,
     ids: Int32Array, // (≥ n)
   ): [count: number, before: number];
+  /**
+   * Draws from the softmax of logits / temperature, of what is above `cutLogit`, and of those equal to it up to index `cutId`: the largest of
+   * (logit − logits[best]) / temperature + Gumbel noise, the first of equals. Noise is Philox4x32-10's, of block ⌊id / 4⌋.
+   *
+   * @param best id of the largest logit.
+   * @param key low and high word of the seed, then the counter's first two words, the second one first.
+   */
+  gumbelArgmax(
+    logits: Float32Array, // (n)
+    best: number,
+    temperature: number,
+    cutLogit: number,
+    cutId: number,
+    key: Uint32Array, // (4)
+  ): number;
   /** The sum of a buffer's 64-bit words, modulo 2^64, read by all threads: what the machine's read bandwidth is measured with. */
   sumWords(data: Uint8Array): bigint;
   /** A buffer, of at most 1 GiB, in memory such as a device has for its weights. */
@@ -158,6 +173,7 @@ export const {
   setThreads,
   threads,
   instructionSets,
+  gumbelArgmax,
   softmaxEdge,
   softmaxWeights,
   sumWords,

@@ -154,7 +154,7 @@ export class RandomModel {
 
   async step(batch: StepBatch): Promise<void> {
     const { device, config, params } = this;
-    await forward(device, config, params, this.#rope, [{ batch, space: this.#space }]);
+    await forward(device, config, params, this.#rope, [{ batch, space: this.#space }], (logits) => device.read(logits));
   }
 
   /** Bytes of matrices that a decode step reads: all but the embedding's, of which it reads a row, unless it is the head. */

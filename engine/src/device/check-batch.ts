@@ -18,6 +18,7 @@ export function checkBatch(batch: StepBatch, { slots, kv }: DeviceConfig): void 
     mixtureSlots,
     mixtureWeights,
     logitRows,
+    ahead = 0,
   } = batch;
   require(positions.length === rows, 'positions and tokens differ in length');
   require(sequenceStart[0] === 0 &&
@@ -40,11 +41,11 @@ export function checkBatch(batch: StepBatch, { slots, kv }: DeviceConfig): void 
     own.forEach((position, i) => {
       const row = (sequenceStart[sequence] ?? 0) + i;
       require(position >= 0 &&
-        position <
+        position + ahead <
           blocksPerSequence * kv.blockTokens, `row ${row}: position ${position} is beyond its sequence's blocks`);
       require(i === 0 || position === (own[i - 1] ?? 0) + 1, "a sequence's rows must be consecutive positions");
     });
-    const used = own.length === 0 ? 0 : Math.floor((own.at(-1) ?? 0) / kv.blockTokens) + 1;
+    const used = own.length === 0 ? 0 : Math.floor(((own.at(-1) ?? 0) + ahead) / kv.blockTokens) + 1;
     const first = sequence * blocksPerSequence;
     for (const block of blockTable.subarray(first, first + used)) {
       require(block >= 0 && block < kv.blocks, `sequence ${sequence}: block ${block} does not exist`);

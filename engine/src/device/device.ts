@@ -6,6 +6,8 @@
  * `device/reference` defines what each op means; every other device is tested against it.
  */
 
+import type { ChosenToken, TokenChoice } from './choice.ts';
+
 /** Storage types a base parameter may have. */
 export type ParamDtype = 'BF16' | 'F16' | 'F32';
 
@@ -75,6 +77,8 @@ export interface StepBatch {
   readonly mixtureWeights: Float32Array; // (terms)
   /** Rows whose logits are wanted, ascending. */
   readonly logitRows: Int32Array; // (n)
+  /** Positions after the batch's that each sequence has blocks for, too: a device that chooses tokens goes on by as many. 0 where it is left out. */
+  readonly ahead?: number;
 }
 
 /** Scratch activations: a matrix of `cols` f32 values for up to `capacity` rows. */
@@ -159,6 +163,13 @@ export interface Device<A extends Activations = Activations> {
    * RangeError when `into` is too small.
    */
   read(x: A, into?: Float32Array): Promise<Float32Array>;
+
+  /**
+   * Of a device that can: instead of reading logits, chooses each of their rows' next token, as sampling/sampler.ts does but for float32's rounding. With
+   * more than one of `steps` the ops since `begin` are computed again for it, one position on, and so forth: the batch is then one row of each sequence,
+   * all of them in `logitRows`, and `ahead` is `steps` - 1 or more. Gives tokens by row, in order. @throws RangeError for a batch that isn't.
+   */
+  choose?(logits: A, rows: readonly TokenChoice[], steps: number): Promise<ChosenToken[][]>;
 
   /** Fulfilled once what was loaded so far needs no room on its way any more: to be awaited now and then by who loads much. */
   loaded(): Promise<void>;

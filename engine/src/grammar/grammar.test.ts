@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { uniform } from '../sampling/philox.ts';
+import { gumbel } from '../sampling/philox.ts';
 import { readTokenizerFiles } from '../tokenizer/files.ts';
 import { tokenBytes } from '../tokenizer/token-bytes.ts';
 import { Automaton } from './automaton.ts';
@@ -18,6 +18,9 @@ const bytes = tokenBytes(tokenizer, BASE);
 const vocabulary = new VocabularyTree(bytes, bytes.length);
 const grammars = new Grammars(vocabulary);
 
+/** Uniform in [0, 1): what Gumbel's distribution function makes of its values. */
+const uniform = (seed: number, place: number) => Math.exp(-Math.exp(-gumbel({ seed, choice: 0, place }, 0)));
+
 function accepts(spec: GrammarSpec, text: string): boolean {
   const automaton = new Automaton(grammarRule(spec));
   let state: Automaton['start'] | undefined = automaton.start;
@@ -28,7 +31,7 @@ function accepts(spec: GrammarSpec, text: string): boolean {
 function texts(spec: GrammarSpec, count: number, seed = 0): string[] {
   return Array.from({ length: count }, (_, i) => {
     let draw = 0;
-    return randomText(grammars.constraint(spec, [STOP]), vocabulary, STOP, () => uniform(seed + i, 0, draw++));
+    return randomText(grammars.constraint(spec, [STOP]), vocabulary, STOP, () => uniform(seed + i, draw++));
   }).filter((text) => text !== undefined);
 }
 
@@ -302,7 +305,7 @@ describe('token masks', () => {
           expect(((mask[id >>> 5] ?? 0) >>> (id & 31)) & 1, `token ${id}`).toBe(isAllowed ? 1 : 0);
           if (isAllowed && id !== STOP) allowed.push(id);
         }
-        const token = allowed[Math.floor(uniform(1, 0, step) * allowed.length)];
+        const token = allowed[Math.floor(uniform(1, step) * allowed.length)];
         if (token === undefined) break;
         constraint.accept(token);
         for (const byte of bytes[token] ?? []) state = automaton.step(state, byte) ?? state;

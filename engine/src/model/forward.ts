@@ -61,20 +61,20 @@ export interface Chunk<A extends Activations> {
 
 /**
  * Runs chunks side by side: all of them go through a layer, in order, before the first goes on to the next. So a chunk may hold the tokens that follow those
- * of the chunk before it. Gives the logits of the last one's `logitRows`, (n, width of its `logits`), in the first values of `into` where it is given.
+ * of the chunk before it. Gives what `take` makes of the logits of the last one's `logitRows`, (n, width of its `logits`); undefined where it has none.
  *
  * @param pause what to wait for before stage 0, the embedding, stage `l + 1`, layer `l`, and one more, the logits, where experts are still coming in.
  * Other steps may run on the device meanwhile, in the same workspace but for `x`.
  */
-export async function forward<A extends Activations>(
+export async function forward<A extends Activations, T>(
   device: Device<A>,
   config: ModelConfig,
   params: ModelParams,
   rope: RopeTable,
   chunks: readonly Chunk<A>[],
-  into?: Float32Array,
+  take: (logits: A) => Promise<T>,
   pause: (stage: number) => Promise<void> | undefined = () => undefined,
-): Promise<Float32Array> {
+): Promise<T | undefined> {
   let begun: Chunk<A> | undefined;
   const begin = (chunk: Chunk<A>) => {
     if (begun !== chunk) device.begin(chunk.batch);
@@ -95,7 +95,7 @@ export async function forward<A extends Activations>(
     }
   }
   const last = chunks.at(-1);
-  if (last === undefined || last.batch.logitRows.length === 0) return new Float32Array(0);
+  if (last === undefined || last.batch.logitRows.length === 0) return undefined;
   const missing = pause(params.layers.length + 1);
   if (missing !== undefined) {
     await missing;
@@ -106,7 +106,7 @@ export async function forward<A extends Activations>(
   device.gather(space.last, space.x);
   device.rmsNorm(space.last, space.last, params.norm, config.rmsNormEps);
   device.head(space.logits, space.last, params.head);
-  return device.read(space.logits, into);
+  return take(space.logits);
 }
 
 /** A layer's matrices by the input they share, in the order of `layerStages`. */

@@ -7,6 +7,7 @@ import { abortable } from '../abortable.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { ModelConfig } from '../checkpoint/config.ts';
 import type { DeltaFile } from '../delta-file.ts';
+import type { ChosenToken, TokenChoice } from '../device/choice.ts';
 import type { Device, ParamSpec, RopeTable, StepBatch } from '../device/device.ts';
 import { type DeviceLayout, type DeviceName, type GpuSettings, openDevice } from '../device/index.ts';
 import { createWorkspace, forward, groupsOf, type Workspace } from './forward.ts';
@@ -172,8 +173,24 @@ export class Model {
    * @throws RangeError when the batch doesn't fit the sizes given at load, or has an expert that isn't whole.
    */
   async forward(batch: StepBatch, into?: Float32Array): Promise<Float32Array> {
+    return (await this.#step(batch, (logits) => this.#device.read(logits, into))) ?? new Float32Array(0);
+  }
+
+  /**
+   * Gives the next tokens of the batch's `logitRows`, by row: the first of them, and those that follow it, `steps` in all. Undefined where the device can't
+   * choose tokens: `forward` and a sampler do then. See `Device.choose`. @throws RangeError as `forward`, and where tokens can't be chosen so.
+   */
+  get generate():
+    | ((batch: StepBatch, rows: readonly TokenChoice[], steps: number) => Promise<ChosenToken[][]>)
+    | undefined {
+    const choose = this.#device.choose?.bind(this.#device);
+    if (choose === undefined) return undefined;
+    return async (batch, rows, steps) => (await this.#step(batch, (logits) => choose(logits, rows, steps))) ?? [];
+  }
+
+  async #step<T>(batch: StepBatch, take: (logits: Space['logits']) => Promise<T>): Promise<T | undefined> {
     if (this.#fillingsOf([batch]).length > 0) throw new RangeError('a step with an expert that is still being loaded');
-    return forward(this.#device, this.config, this.#params, this.#rope, [{ batch, space: this.#space }], into);
+    return forward(this.#device, this.config, this.#params, this.#rope, [{ batch, space: this.#space }], take);
   }
 
   /**
@@ -207,7 +224,9 @@ export class Model {
       });
     };
     try {
-      return await forward(this.#device, this.config, this.#params, this.#rope, chunks, undefined, pause);
+      const read = (logits: Space['logits']) => this.#device.read(logits);
+      const logits = await forward(this.#device, this.config, this.#params, this.#rope, chunks, read, pause);
+      return logits ?? new Float32Array(0);
     } finally {
       this.#spareRows.push(...residuals);
     }

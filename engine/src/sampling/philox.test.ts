@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { philox, uniform } from './philox.ts';
+import { gumbel, philox } from './philox.ts';
 
 function words(counter: readonly number[], key: readonly [number, number]): number[] {
   const block = Uint32Array.from(counter);
@@ -26,11 +26,12 @@ describe('philox', () => {
   });
 });
 
-describe('a draw', () => {
-  it('is uniform: 16 bins of 16,000 draws pass a chi-square test', () => {
+describe("a token's noise", () => {
+  it('is Gumbel: 16 equally likely bins of 16,000 values pass a chi-square test', () => {
     const bins = new Array<number>(16).fill(0);
-    for (let i = 0; i < 16_000; i++) {
-      const bin = Math.floor(uniform(1, 0, i) * 16);
+    for (let id = 0; id < 16_000; id++) {
+      // Gumbel's cumulative distribution.
+      const bin = Math.floor(Math.exp(-Math.exp(-gumbel({ seed: 1, choice: 0, place: 0 }, id))) * 16);
       bins[bin] = (bins[bin] ?? 0) + 1;
     }
     const chiSquare = bins.reduce((sum, count) => sum + (count - 1000) ** 2 / 1000, 0);
@@ -38,8 +39,13 @@ describe('a draw', () => {
     expect(chiSquare).toBeLessThan(37.7);
   });
 
-  it('differs by seed, beyond 32 bits too, by stream and by index', () => {
-    const draws = [uniform(1, 0, 0), uniform(2 ** 32 + 1, 0, 0), uniform(-1, 0, 0), uniform(1, 1, 0), uniform(1, 0, 1)];
-    expect(new Set(draws).size).toBe(draws.length);
+  it('differs by seed, beyond 32 bits too, by choice, by place and by token', () => {
+    const draw = { seed: 1, choice: 0, place: 0 };
+    const others = [{ seed: 2 ** 32 + 1 }, { seed: -1 }, { choice: 1 }, { place: 1 }].map((other) => ({
+      ...draw,
+      ...other,
+    }));
+    const noise = [draw, ...others].flatMap((each) => [0, 1, 4].map((id) => gumbel(each, id)));
+    expect(new Set(noise).size).toBe(noise.length);
   });
 });

@@ -2,6 +2,8 @@
  * Random numbers that are a function of a key and a counter, without state: a sequence that is resumed, preempted or moved to another machine draws
  * what it would have drawn.
  *
+ * The obvious way: what kernels/src/native/gumbel.h and device/webgpu/shaders/gumbel.wgsl compute, and are tested against.
+ *
  * Philox4x32-10: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (SC'11); the generator of PyTorch and cuRAND.
  */
 const MULTIPLIER_0 = 0xd2511f53;
@@ -31,16 +33,28 @@ export function philox(words: Uint32Array, key0: number, key1: number): void {
   words[3] = c3;
 }
 
-const words = new Uint32Array(4);
+/** Who draws what: a seed of up to 53 bits, which answer of those that share it, and which of the answer's tokens. */
+export interface Draw {
+  readonly seed: number;
+  readonly choice: number;
+  readonly place: number;
+}
 
-/** Uniform in [0, 1), 53 bits: draw number `index` of stream `stream` under a seed of up to 53 bits. */
-export function uniform(seed: number, stream: number, index: number): number {
-  words[0] = index;
-  words[1] = stream;
-  words[2] = 0;
-  words[3] = 0;
-  philox(words, seed | 0, Math.floor(seed / 2 ** 32) | 0);
-  return (((words[0] ?? 0) >>> 5) * 2 ** 26 + ((words[1] ?? 0) >>> 6)) / 2 ** 53;
+/** A draw's words in the order that kernels take them: the key, low and high, then the counter's second and first. */
+export function drawKey({ seed, choice, place }: Draw, into: Uint32Array): Uint32Array /* (4) */ {
+  into[0] = seed;
+  into[1] = Math.floor(seed / 2 ** 32);
+  into[2] = choice;
+  into[3] = place;
+  return into;
+}
+
+/** Gumbel(0, 1) noise of a token in a draw. */
+export function gumbel(draw: Draw, id: number): number {
+  const [key0 = 0, key1 = 0] = drawKey(draw, new Uint32Array(4));
+  const words = Uint32Array.of(draw.place, draw.choice, id >>> 2, 0);
+  philox(words, key0, key1);
+  return -Math.log(-Math.log1p(-((words[id & 3] ?? 0) + 0.5) / 2 ** 32));
 }
 
 /** Upper half of the product of two 32-bit words. */

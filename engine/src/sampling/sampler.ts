@@ -2,14 +2,16 @@
  * From logits to the next token.
  *
  * In vLLM's order (vllm/v1/sample/sampler.py): logit bias and minimum length, repetition penalty, frequency and presence penalty, grammar mask;
- * then, unless greedy, temperature, min_p, top_k, top_p (of what top_k left, renormalised), and a draw. The draw is the inverse of the cumulated
- * probabilities in order of id, at a number that only the seed, the choice and the token's place in the answer decide: a sequence draws the same
- * whatever shares its batch, and goes on the same after it was preempted or resumed elsewhere.
+ * then, unless greedy, temperature, min_p, top_k, top_p (of what top_k left, renormalised), and a draw. What is drawn is the token whose logit, over the
+ * temperature, is largest with its Gumbel noise, which only the seed, the choice, the token's place in the answer and the token itself decide: a sequence
+ * draws the same whatever shares its batch, and goes on the same after it was preempted or resumed elsewhere, on another device, too, but for draws
+ * that its rounding decides.
  */
-import { softmaxEdge, softmaxWeights } from '@signpost/kernels';
+import { gumbelArgmax, softmaxEdge, softmaxWeights } from '@signpost/kernels';
+import type { LogitEdit, TokenChoice } from '../device/choice.ts';
 import { argmax } from './logprobs.ts';
 import type { SamplingParams } from './params.ts';
-import { uniform } from './philox.ts';
+import { drawKey } from './philox.ts';
 import { selectLikeliest } from './select.ts';
 
 /** Which tokens may come next; follows the answer. */
@@ -68,6 +70,7 @@ export class Sampler {
   readonly #seen: Set<number> | undefined;
   /** How often a token stands in the answer; only kept for the penalties that need it. */
   readonly #counts: Map<number, number> | undefined;
+  readonly #key = new Uint32Array(4);
   #generated = 0;
 
   constructor(params: SamplingParams, scratch: SamplingScratch, context: SamplerContext) {
@@ -82,11 +85,35 @@ export class Sampler {
 
   /** Chooses the next token and remembers it. The logits are left as they are. */
   next(logits: Float32Array /* (vocab) */): number {
-    const { temperature, seed, choice } = this.#params;
     const adjusted = this.#adjust(logits);
-    const token = temperature === 0 ? argmax(adjusted) : this.#draw(adjusted, uniform(seed, choice, this.#generated));
+    const token = this.#params.temperature === 0 ? argmax(adjusted) : this.#draw(adjusted);
     this.#record(token);
     return token;
+  }
+
+  /** How a device chooses the next tokens as `next` would; undefined where a constraint has to follow each of them. */
+  choice(alternatives: number | undefined): TokenChoice | undefined {
+    if (this.#constraint !== undefined) return undefined;
+    return { params: this.#params, place: this.#generated, edits: this.#edits(), alternatives };
+  }
+
+  /** Remembers a token that was chosen elsewhere. */
+  accept(token: number): void {
+    this.#record(token);
+  }
+
+  #edits(): LogitEdit[] {
+    const { logitBias, minTokens } = this.#params;
+    const edits = new Map<number, LogitEdit>();
+    const edit = (id: number, change: Partial<LogitEdit>) => {
+      const before = edits.get(id) ?? { id, bias: 0, count: 0, isSeen: false, isStop: false };
+      edits.set(id, { ...before, ...change });
+    };
+    for (const [id, bias] of logitBias) edit(id, { bias: (edits.get(id)?.bias ?? 0) + bias });
+    for (const id of this.#seen ?? []) edit(id, { isSeen: true });
+    for (const [id, count] of this.#counts ?? []) edit(id, { count });
+    if (this.#generated < minTokens) for (const id of this.#stopIds) edit(id, { isStop: true });
+    return [...edits.values()];
   }
 
   #record(token: number): void {
@@ -121,9 +148,8 @@ export class Sampler {
     return logits;
   }
 
-  /** Draws at `u` in [0, 1). */
-  #draw(logits: Float32Array, u: number): number {
-    const { temperature, topP, topK, minP } = this.#params;
+  #draw(logits: Float32Array): number {
+    const { temperature, topP, topK, minP, seed, choice } = this.#params;
     const { weights, ids } = this.#scratch;
     const best = argmax(logits);
     const top = logits[best] ?? 0;
@@ -137,27 +163,15 @@ export class Sampler {
         cutLogit = logits[cutId] ?? 0;
       }
     }
-    let total = softmaxWeights(logits, top, temperature, cutLogit, cutId, weights);
     if (topP < 1) {
+      const total = softmaxWeights(logits, top, temperature, cutLogit, cutId, weights);
       const [count, before] = softmaxEdge(logits, weights, top, temperature, topP * total, ids);
       const kept = selectLikeliest(ids, count, logits, topP * total - before, weights);
       cutId = ids[kept - 1] ?? best;
       cutLogit = logits[cutId] ?? 0;
-      total = before;
-      for (let i = 0; i < kept; i++) total += weights[ids[i] ?? 0] ?? 0;
     }
-    let left = u * total;
-    let last = best;
-    for (let id = 0; id < logits.length; id++) {
-      const logit = logits[id] ?? 0;
-      if (logit < cutLogit || (logit === cutLogit && id > cutId)) continue;
-      const weight = weights[id] ?? 0;
-      if (weight === 0) continue;
-      last = id;
-      left -= weight;
-      if (left < 0) break;
-    }
-    return last;
+    const key = drawKey({ seed, choice, place: this.#generated }, this.#key);
+    return gumbelArgmax(logits, best, temperature, cutLogit, cutId, key);
   }
 }
 

@@ -34,6 +34,7 @@ beforeAll(async () => {
       maxStepTokens: 32,
       maxSequences: 2,
       maxStepExperts: 1,
+      decodeSteps: 1,
       blockTokens: 16,
     },
     {

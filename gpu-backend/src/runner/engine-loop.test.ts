@@ -4,7 +4,7 @@
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { type Digest, type ExpertVersion, Problem } from '@signpost/contracts';
-import { abortable, Grammars, type StepBatch, samplingParams } from '@signpost/engine';
+import { abortable, argmax, type ChosenToken, Grammars, type StepBatch, samplingParams } from '@signpost/engine';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Residency } from '../experts/residency.ts';
@@ -61,6 +61,8 @@ const sizes = fc.record({
   maxStepTokens: fc.integer({ min: 1, max: 24 }),
   maxSequences: fc.integer({ min: 1, max: 6 }),
   maxStepExperts: fc.integer({ min: 1, max: 3 }),
+  /** 0: the device chooses no tokens. */
+  decodeSteps: fc.nat(5),
   /** Turns that the loads take, one after the other. */
   loads: fc.array(fc.nat(12), { minLength: 1, maxLength: 8 }),
 });
@@ -114,6 +116,30 @@ class CellModel implements StepModel {
     return this.#compute(batch, into);
   }
 
+  /** Tokens where they are computed, and those that follow: by row, whatever they are followed by. */
+  readonly generate = async (batch: StepBatch, rows: readonly unknown[], steps: number): Promise<ChosenToken[][]> => {
+    expect(rows).toHaveLength(batch.logitRows.length);
+    const chosen = rows.map((): ChosenToken[] => []);
+    let now = batch;
+    for (let step = 0; step < steps; step++) {
+      const logits = await this.forward(now, new Float32Array(rows.length * VOCAB));
+      for (const [i, tokens] of chosen.entries())
+        tokens.push({ token: argmax(logits.subarray(i * VOCAB, (i + 1) * VOCAB)), score: { logprob: 0, top: [] } });
+      this.longest = Math.max(this.longest, step + 1);
+      if (step + 1 === steps) break;
+      expect(now.tokens).toHaveLength(rows.length);
+      expect(step).toBeLessThan(batch.ahead ?? 0);
+      now = {
+        ...now,
+        tokens: Int32Array.from(chosen, (tokens) => tokens.at(-1)?.token ?? -1),
+        positions: now.positions.map((position) => position + 1),
+      };
+    }
+    return chosen;
+  };
+  /** Most tokens of a row that were chosen at once. */
+  longest = 0;
+
   /** What the batch's experts wait for. */
   #missing(batch: StepBatch): Promise<void>[] {
     return [...new Set(batch.mixtureSlots)].flatMap((slot) => this.filling.get(slot) ?? []);
@@ -146,6 +172,15 @@ class CellModel implements StepModel {
     expect(block).toBeGreaterThanOrEqual(0);
     return block * BLOCK_TOKENS + (position % BLOCK_TOKENS);
   }
+}
+
+/** The same on a device that chooses no tokens. */
+function withoutChoice(model: CellModel): StepModel {
+  return {
+    logitWidth: model.logitWidth,
+    forward: (batch, into) => model.forward(batch, into),
+    forwardArriving: (batches, signal) => model.forwardArriving(batches, signal),
+  };
 }
 
 /** What a request is answered with when it is alone in the world. */
@@ -197,7 +232,7 @@ async function simulate(list: readonly Arrival[], size: typeof sizes extends fc.
   });
   const scheduler = new Scheduler(blocks, { ...size, maxLogitRows: size.maxSequences });
   const loop = new EngineLoop({
-    model,
+    model: size.decodeSteps > 0 ? model : withoutChoice(model),
     blocks,
     scheduler,
     grammars: new Grammars(new Problem('no formats here')),
@@ -238,7 +273,7 @@ async function simulate(list: readonly Arrival[], size: typeof sizes extends fc.
     kvBlocksFree: size.blocks,
     slotsFree: size.slots,
   });
-  return events;
+  return { events, longest: model.longest };
 }
 
 const BASE_REQUEST: Omit<GenerationRequest, 'id'> = {
@@ -256,9 +291,12 @@ const BASE_REQUEST: Omit<GenerationRequest, 'id'> = {
 
 describe('the engine loop', () => {
   it('answers each request as if it were alone, whatever else arrives, leaves, shares its prefix, is preempted, resumed, paged in or broken', async () => {
+    let atOnce = 0;
     await fc.assert(
       fc.asyncProperty(arrivals, sizes, async (list, size) => {
-        const events = await simulate(list, size);
+        const { events, longest } = await simulate(list, size);
+        expect(longest).toBeLessThanOrEqual(size.decodeSteps);
+        atOnce = Math.max(atOnce, longest);
         for (const [id, arrival] of list.entries()) {
           const own = events[id] ?? [];
           const last = own.at(-1);
@@ -286,6 +324,7 @@ describe('the engine loop', () => {
       }),
       { numRuns: 200 },
     );
+    expect(atOnce).toBeGreaterThan(1);
   });
 
   it('answers the base while every slot is taken and experts wait for one; its load says who', async () => {

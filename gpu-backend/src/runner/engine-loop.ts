@@ -7,12 +7,15 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { ApiError, type Digest } from '@signpost/contracts';
 import {
   abortable,
+  type ChosenToken,
   type Grammars,
+  MOST_ALTERNATIVES,
+  type Model,
   Sampler,
   SamplingScratch,
   type StepBatch,
   scoreToken,
-  type TokenScore,
+  type TokenChoice,
 } from '@signpost/engine';
 import type { Lease, Residency } from '../experts/residency.ts';
 import type { BlockManager } from '../schedule/block-manager.ts';
@@ -31,6 +34,7 @@ import type {
   RequestEvent,
   StepStats,
 } from './protocol.ts';
+import { scorePrompt } from './score-prompt.ts';
 
 /** The part of a model that the loop needs. */
 export interface StepModel {
@@ -38,6 +42,11 @@ export interface StepModel {
   readonly logitWidth: number;
   /** Logits (n, logitWidth) of the batch's `logitRows`, in the first values of `into`. All experts are whole. */
   forward(batch: StepBatch, into: Float32Array): Promise<Float32Array>;
+  /**
+   * The next `steps` tokens of the batch's `logitRows`, by row; more than one only of a batch of one row of each sequence. Undefined where the device
+   * can't choose tokens.
+   */
+  readonly generate?: Model['generate'];
   /** The last one's logits of steps that follow each other, once their experts are whole; before that they go as far as they can. */
   forwardArriving(batches: readonly StepBatch[], signal: AbortSignal): Promise<Float32Array>;
 }
@@ -65,6 +74,11 @@ interface Job {
   admitted?: { readonly sequence: Sequence; readonly lease: Lease };
 }
 
+/** What a step has made of a chunk: logits (rows, width) of those that were wanted, or its sequence's next tokens. */
+type Outcome =
+  | { readonly kind: 'logits'; readonly logits: Float32Array; readonly width: number }
+  | { readonly kind: 'tokens'; readonly tokens: readonly ChosenToken[] };
+
 export class EngineLoop {
   readonly #parts: EngineParts;
   readonly #jobs = new Map<number, Job>();
@@ -73,6 +87,8 @@ export class EngineLoop {
   readonly #early: EarlyPrefill;
   /** Grows to the most logits that a step has asked for. */
   #logits = new Float32Array(0);
+  /** Rows of the step now run that it was not put together with. */
+  #goneOn = 0;
   #isRunning = false;
 
   constructor(parts: EngineParts) {
@@ -197,10 +213,14 @@ export class EngineLoop {
         const chunks = this.#parts.scheduler.schedule();
         if (this.#parts.scheduler.isShortOfBlocks) this.#early.yieldBlocks();
         if (chunks.length === 0) return;
+        this.#goneOn = 0;
         const events = await this.#step(chunks);
+        const { prefillTokens, decodeTokens, experts } = stepTokens(chunks);
         this.#parts.emit(events, {
           durationMs: performance.now() - started,
-          ...stepTokens(chunks),
+          prefillTokens,
+          decodeTokens: decodeTokens + this.#goneOn,
+          experts,
           running: this.#parts.scheduler.running,
           waiting: this.#waiting,
           kvBlocksFree: this.#parts.blocks.free,
@@ -219,29 +239,22 @@ export class EngineLoop {
     const started = chunks.flatMap(({ sequence }) => this.#start(sequence));
     if (started.length > 0) this.#parts.emit(started);
     const events: RequestEvent[] = [];
-    const width = this.#parts.model.logitWidth;
-    const wanted = chunks.reduce((sum, chunk) => sum + logitCount(chunk), 0) * width;
-    if (this.#logits.length < wanted) this.#logits = new Float32Array(wanted);
-    this.#scratch.fit(width);
-    let logits: Float32Array;
+    let outcomes: readonly Outcome[];
     try {
-      logits = await this.#parts.model.forward(this.#batches.build(chunks), this.#logits);
+      outcomes = await this.#compute(chunks);
     } catch (error) {
       // A step that can't be computed must not be tried for ever: its sequences fail, the others go on.
       this.#parts.scheduler.abandon(chunks);
       for (const { sequence } of chunks) this.#failById(sequence.id, error);
       return events;
     }
-    let row = 0;
-    for (const chunk of chunks) {
-      const rows = logitCount(chunk);
-      const own = logits.subarray(row * width, (row + rows) * width);
-      row += rows;
+    for (const [index, chunk] of chunks.entries()) {
       const job = this.#jobs.get(chunk.sequence.id);
+      const outcome = outcomes[index];
       // Gone while the step ran.
-      if (job === undefined) continue;
+      if (job === undefined || outcome === undefined) continue;
       try {
-        for (const event of this.#advance(job, chunk, own, width)) events.push({ id: job.request.id, event });
+        for (const event of this.#proceed(job, chunk, outcome)) events.push({ id: job.request.id, event });
       } catch (error) {
         // No token that its format allows: this request's trouble alone.
         this.#fail(job, error);
@@ -250,12 +263,76 @@ export class EngineLoop {
     return events;
   }
 
+  /** Tokens where the device can choose all of them; else logits. */
+  async #compute(chunks: readonly Chunk[]): Promise<readonly Outcome[]> {
+    const { model, scheduler } = this.#parts;
+    const { generate } = model;
+    const choices = generate && this.#choices(chunks);
+    if (generate !== undefined && choices !== undefined) {
+      const steps = this.#waiting > 0 ? 1 : scheduler.reserve(chunks);
+      const tokens = await generate(this.#batches.build(chunks, steps - 1), choices, steps);
+      let row = 0;
+      return chunks.map((chunk) => ({ kind: 'tokens', tokens: logitCount(chunk) === 0 ? [] : (tokens[row++] ?? []) }));
+    }
+    const width = model.logitWidth;
+    const wanted = chunks.reduce((sum, chunk) => sum + logitCount(chunk), 0) * width;
+    if (this.#logits.length < wanted) this.#logits = new Float32Array(wanted);
+    this.#scratch.fit(width);
+    const logits = await model.forward(this.#batches.build(chunks), this.#logits);
+    let row = 0;
+    return chunks.map((chunk) => {
+      const first = row;
+      row += logitCount(chunk);
+      return { kind: 'logits', logits: logits.subarray(first * width, row * width), width };
+    });
+  }
+
+  /** How the next token of each chunk that ends its sequence is chosen; undefined where the logits of any are needed here. */
+  #choices(chunks: readonly Chunk[]): TokenChoice[] | undefined {
+    const choices: TokenChoice[] = [];
+    for (const { sequence, logits } of chunks) {
+      if (logits === 'none') continue;
+      const job = this.#jobs.get(sequence.id);
+      const alternatives = job?.request.logprobs;
+      if (logits === 'all' || sequence.generated >= sequence.maxTokens) return undefined;
+      if (alternatives !== undefined && alternatives > MOST_ALTERNATIVES) return undefined;
+      const choice = job?.sampler?.choice(alternatives);
+      if (choice === undefined) return undefined;
+      choices.push(choice);
+    }
+    return choices.length === 0 ? undefined : choices;
+  }
+
+  *#proceed(job: Job, chunk: Chunk, outcome: Outcome): Generator<GenerationEvent> {
+    switch (outcome.kind) {
+      case 'logits':
+        return yield* this.#advance(job, chunk, outcome.logits, outcome.width);
+      case 'tokens':
+        for (const [index, chosen] of outcome.tokens.entries()) {
+          // What was chosen after the answer's end is nobody's.
+          if (!this.#jobs.has(job.request.id)) return;
+          if (index > 0) this.#goOn(chunk.sequence);
+          job.sampler?.accept(chosen.token);
+          yield* this.#take(job, chunk.sequence, chosen);
+        }
+        return;
+      default:
+        outcome satisfies never;
+    }
+  }
+
   /** The event of a sequence's first step. */
   #start({ id, cachedTokens = 0 }: Sequence): RequestEvent[] {
     const job = this.#jobs.get(id);
     if (job === undefined || job.hasStarted) return [];
     job.hasStarted = true;
     return [{ id, event: { kind: 'started', cachedTokens } }];
+  }
+
+  /** The device has gone on by the answer's last token, too. */
+  #goOn(sequence: Sequence): void {
+    this.#parts.scheduler.goOn(sequence);
+    this.#goneOn++;
   }
 
   /** What a chunk's logits (rows, width) mean for its request. */
@@ -273,12 +350,21 @@ export class EngineLoop {
     const last = logits.subarray(logits.length - width);
     if (job.sampler === undefined) throw new Error('a sequence began without its sampler');
     const token = job.sampler.next(last);
-    sequence.tokens.push(token);
-    if (request.stopIds.includes(token)) return yield this.#finish(job, 'stop');
-    yield request.logprobs === undefined
-      ? { kind: 'token', token }
-      : { kind: 'token', token, score: scoreToken(last, token, request.logprobs) };
-    if (sequence.generated >= request.maxTokens) yield this.#finish(job, 'length');
+    const { logprobs } = request;
+    yield* this.#take(
+      job,
+      sequence,
+      logprobs === undefined ? { token } : { token, score: scoreToken(last, token, logprobs) },
+    );
+  }
+
+  /** An answer's next token. */
+  *#take(job: Job, sequence: Sequence, chosen: ChosenToken): Generator<GenerationEvent> {
+    const { stopIds, maxTokens } = job.request;
+    sequence.tokens.push(chosen.token);
+    if (stopIds.includes(chosen.token)) return yield this.#finish(job, 'stop');
+    yield { kind: 'token', ...chosen };
+    if (sequence.generated >= maxTokens) yield this.#finish(job, 'length');
   }
 
   #finish(job: Job, reason: 'stop' | 'length'): GenerationEvent {
@@ -341,21 +427,4 @@ function deadlineExceeded({ request, admitted, hasStarted }: Job): ApiError {
     `the request's ${request.timeoutMs} ms passed ${state}; ask for less, allow more time, or try another region`,
     { status: 504 },
   );
-}
-
-/** Scores, not sent before, of the prompt tokens that the rows `start` … predict; the first token, which nothing predicts, has null. */
-function scorePrompt(
-  { prompt, logprobs = 0 }: GenerationRequest,
-  { sequence: { scored }, start, count }: Chunk,
-  logits: Float32Array,
-  width: number,
-): (TokenScore | null)[] {
-  const scores: (TokenScore | null)[] = scored === 0 ? [null] : [];
-  for (let i = 0; i < count; i++) {
-    const position = start + i + 1;
-    const token = prompt[position];
-    if (token === undefined || position < scored) continue;
-    scores.push(scoreToken(logits.subarray(i * width, (i + 1) * width), token, logprobs));
-  }
-  return scores;
 }

@@ -32,6 +32,8 @@ export interface EngineOptions {
   readonly maxSequences: number;
   /** Most experts that one step reads; the base is not counted. */
   readonly maxStepExperts: number;
+  /** Most tokens of an answer between two readings of what the device has chosen, where nothing else has work to do. */
+  readonly decodeSteps: number;
   /** Tokens of one block of the KV cache: what the prefix cache shares, and what a sequence takes at a time. */
   readonly blockTokens: number;
 }

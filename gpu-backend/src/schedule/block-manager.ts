@@ -70,6 +70,11 @@ export class BlockManager {
     return this.#missing(sequence, tokens) <= this.#free.size;
   }
 
+  /** The same for several at once. */
+  canAllocateAll(wanted: readonly { readonly sequence: Sequence; readonly tokens: number }[]): boolean {
+    return wanted.reduce((sum, { sequence, tokens }) => sum + this.#missing(sequence, tokens), 0) <= this.#free.size;
+  }
+
   /** Gives the sequence blocks for its first `tokens` tokens. @throws RangeError when there are too few; ask `canAllocate` first. */
   allocate(sequence: Sequence, tokens: number): void {
     for (let missing = this.#missing(sequence, tokens); missing > 0; missing--) {

@@ -353,3 +353,38 @@ describe('a sequence computed elsewhere', () => {
     expect(runStep(scheduler).chunks).toMatchObject([{ sequence, start: 8, count: 1, logits: 'last' }]);
   });
 });
+
+describe('several steps at once', () => {
+  /** Two answers under way, each with so many tokens to come. */
+  function decoding(blocks: number, maxTokens: readonly number[]) {
+    const { scheduler, blocks: cache } = schedulerOf({ blocks, decodeSteps: 4 });
+    for (const [id, most] of maxTokens.entries()) scheduler.add(sequenceOf({ id, tokens: 3, maxTokens: most }));
+    runStep(scheduler);
+    return { scheduler, cache };
+  }
+
+  it('are as many as asked for, with blocks for them, while nothing else has work to do', () => {
+    const { scheduler, cache } = decoding(8, [9, 9]);
+    const chunks = scheduler.schedule();
+    expect(scheduler.reserve(chunks)).toBe(4);
+    for (const { sequence } of chunks) expect(sequence.blockTable.length * BLOCK_TOKENS).toBeGreaterThanOrEqual(7);
+    expect(cache.free).toBe(4);
+  });
+
+  it('are no more than the shortest answer has to come, or than there are blocks for', () => {
+    const short = decoding(8, [9, 4]);
+    expect(short.scheduler.reserve(short.scheduler.schedule())).toBe(3);
+    const full = decoding(2, [9, 9]);
+    expect(full.scheduler.reserve(full.scheduler.schedule())).toBe(1);
+    expect(full.cache.free).toBe(0);
+  });
+
+  it('are one where a prompt is in the step, or waits', () => {
+    const { scheduler } = decoding(8, [9, 9]);
+    scheduler.add(sequenceOf({ id: 2, tokens: 3, maxTokens: 9 }));
+    expect(scheduler.reserve(scheduler.schedule())).toBe(1);
+    const full = decoding(4, [9, 9]);
+    full.scheduler.add(sequenceOf({ id: 2, tokens: 12, maxTokens: 9 }));
+    expect(full.scheduler.reserve(full.scheduler.schedule())).toBe(1);
+  });
+});

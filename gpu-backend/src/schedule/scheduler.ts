@@ -14,6 +14,8 @@ import { type Chunk, StepBudget, type StepLimits } from './step-budget.ts';
 export interface SchedulerOptions extends StepLimits {
   /** Most sequences that run at once; also the most decode rows of a step. */
   readonly maxSequences: number;
+  /** Most tokens of an answer that are computed before others have their turn, where the device chooses them; 1 where it is left out. */
+  readonly decodeSteps?: number;
 }
 
 /** Prompts of this many turns share a full step. */
@@ -113,6 +115,30 @@ export class Scheduler {
     this.#promptsAreDue = isPutOff && !promptsFirst;
     this.#fillUp(step);
     return step.chunks;
+  }
+
+  /**
+   * How many tokens the answers of a step may go on by before the next one is put together, on a device that chooses them: as many as each still has to come, and as
+   * there are blocks for, which they are given. One where anything but these answers has work to do, or waits.
+   */
+  reserve(chunks: readonly Chunk[]): number {
+    const isAll = chunks.length === this.#running.length && this.#waiting === 0;
+    if (!isAll || chunks.some(({ kind, logits }) => kind !== 'decode' || logits !== 'last')) return 1;
+    const left = chunks.map(({ sequence: { maxTokens, generated } }) => maxTokens - generated);
+    for (let count = Math.min(this.#options.decodeSteps ?? 1, ...left); count > 1; count--) {
+      const sequences = chunks.map(({ sequence }) => ({ sequence, tokens: sequence.tokens.length + count - 1 }));
+      if (!this.#blocks.canAllocateAll(sequences)) continue;
+      for (const { sequence, tokens } of sequences) this.#blocks.allocate(sequence, tokens);
+      return count;
+    }
+    return 1;
+  }
+
+  /** Says that a step has gone on by the answer's last token, too. */
+  goOn(sequence: Sequence): void {
+    const from = sequence.computed;
+    sequence.computed++;
+    this.#blocks.cache(sequence, from);
   }
 
   /** Says that a step could not be computed: what it was to put into the cache isn't there. Its sequences are to be removed. */

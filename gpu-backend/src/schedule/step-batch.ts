@@ -15,7 +15,8 @@ export class StepBatchBuilder {
   #mixtureWeights = new Float32Array(0);
   #logitRows = new Int32Array(0);
 
-  build(chunks: readonly Chunk[]): StepBatch {
+  /** @param ahead positions after the chunks' that their sequences have blocks for, too. */
+  build(chunks: readonly Chunk[], ahead = 0): StepBatch {
     const rows = sum(chunks, ({ count }) => count);
     const terms = sum(chunks, ({ count, sequence }) => count * sequence.mixture.length);
     const blocksPerSequence = Math.max(0, ...chunks.map(({ sequence }) => sequence.blockTable.length));
@@ -31,6 +32,7 @@ export class StepBatchBuilder {
       mixtureSlots: this.#mixtureSlots.subarray(0, terms),
       mixtureWeights: this.#mixtureWeights.subarray(0, terms),
       logitRows: this.#logitRows.subarray(0, logitRows),
+      ahead,
     };
     fill(batch, chunks);
     return batch;

@@ -54,6 +54,7 @@ beforeAll(async () => {
       maxStepTokens: 64,
       maxSequences: 8,
       maxStepExperts: 1,
+      decodeSteps: 1,
       blockTokens: 16,
     },
     { maxRequests: MAX_REQUESTS, maxQueuedTokens: 4_096, observer: metrics, onDeath: () => undefined },

@@ -196,6 +196,22 @@ Napi::Value softmax_edge(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// logits, best, temperature, cut logit, cut index, key (low, high, choice, place): the id drawn
+Napi::Value gumbel_argmax(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto logits = view<float>(env, info[0], "logits");
+  require(env, logits.length > 0 && logits.length < (1u << 30), "there must be logits, and not too many");
+  const int count = static_cast<int>(logits.length);
+  const int best = integer(env, info[1], 0, count - 1, "best");
+  require(env, info[2].IsNumber() && info[3].IsNumber(), "temperature and cut must be numbers");
+  const double temperature = info[2].As<Napi::Number>().DoubleValue();
+  const double cut = info[3].As<Napi::Number>().DoubleValue();
+  const int cut_index = integer(env, info[4], 0, 1 << 30, "cut index");
+  const uint32_t* key = elements<uint32_t>(env, info[5], 4, "key");
+  static const KernelTable& kernels = default_table(env);
+  return Napi::Number::New(env, kernels.gumbel_argmax(logits.data, count, best, temperature, cut, cut_index, {key[0], key[1], key[2], key[3]}));
+}
+
 // The sum of a buffer's 64-bit words, read by all threads.
 Napi::Value sum_words(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -251,6 +267,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("signPack", Napi::Function::New(env, sign_pack_matrix));
   exports.Set("softmaxWeights", Napi::Function::New(env, softmax_weights));
   exports.Set("softmaxEdge", Napi::Function::New(env, softmax_edge));
+  exports.Set("gumbelArgmax", Napi::Function::New(env, gumbel_argmax));
   exports.Set("sumWords", Napi::Function::New(env, sum_words));
   exports.Set("weightMemory", Napi::Function::New(env, weight_memory));
   exports.Set("setThreads", Napi::Function::New(env, set_threads));

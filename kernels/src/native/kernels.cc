@@ -3,6 +3,7 @@
 
 #include "attention.h"
 #include "elementwise.h"
+#include "gumbel.h"
 #include "linear.h"
 #include "planes.h"
 #include "quantize.h"
@@ -31,7 +32,7 @@ namespace signpost {
 extern const KernelTable TABLE;
 const KernelTable TABLE = {
     TABLE_NAME, kLanes, kLeastLaneRows, linear, lane_signs, integers, sign_tables, sign_columns, attention, dot, scale_by, add, swiglu, rotate, widen, quantize, apply_term, difference,
-    pack_row, subtract_plane, sum_squares, add_products, add_scaled, exponentials, gather_edge, sum_words, sha256,
+    pack_row, subtract_plane, sum_squares, add_products, add_scaled, exponentials, gather_edge, gumbel_argmax, sum_words, sha256,
 };
 
 } // namespace signpost

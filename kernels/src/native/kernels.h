@@ -100,6 +100,14 @@ struct RowSums {
   double squared;
 };
 
+// What Gumbel noise is a function of: a seed's two words, and two of the counter's.
+struct GumbelKey {
+  uint32_t key0;
+  uint32_t key1;
+  uint32_t choice;
+  uint32_t place;
+};
+
 struct KernelTable {
   const char* name;
   int lanes;
@@ -144,6 +152,8 @@ struct KernelTable {
   double (*exponentials)(double* out, const float* x, int n, double top, double temperature, double cut, int cut_index);
   // Of tokens by how likely they are, those around which `weights` come to `target`: their ids, in order, how many, and what all likelier ones weigh.
   int (*gather_edge)(int* ids, double* before, const float* x, const double* weights, int n, double top, double temperature, double target);
+  // A draw from softmax; see gumbel.h.
+  int (*gumbel_argmax)(const float* x, int n, int best, double temperature, double cut, int cut_index, const GumbelKey& key);
   uint64_t (*sum_words)(const uint64_t* words, size_t n);
   // SHA-256's state (8) after the next `blocks` blocks of each of up to `lanes` messages; see sha256_lanes.h. Null where that is no gain.
   void (*sha256)(uint32_t* const* states, const uint8_t* const* data, int count, size_t blocks);

@@ -19,6 +19,10 @@ const KERNELS = {
   attention_join: ['attention_join'],
   elementwise: ['step', 'elementwise'],
   added_rows: ['step', 'reduce', 'added_rows'],
+  sample_adjust: ['sample', 'lanes', 'sample_adjust'],
+  sample_cut: ['sample', 'sample_seen', 'sample_cut'],
+  sample_draw: ['sample', 'sample_seen', 'gumbel', 'lanes', 'sample_draw'],
+  sample_choose: ['sample', 'lanes', 'sample_choose'],
 } as const;
 export type KernelName = keyof typeof KERNELS;
 export const KERNEL_NAMES = Object.keys(KERNELS) as KernelName[];
@@ -107,9 +111,12 @@ export function shaderSource(
   sizes: Readonly<Record<string, number>> = {},
 ): string {
   const parts: readonly string[] = KERNELS[name];
-  const usesSubgroups = parts.includes('reduce') && variants.reduce === 'subgroups';
+  const usesSubgroups = parts.some((part) => part === 'reduce' || part === 'lanes') && variants.reduce === 'subgroups';
   const enables = name === 'matmul_matrices' ? MATRIX_ENABLES : usesSubgroups ? 'enable subgroups;\n' : '';
-  const files = parts.map((part) => (part === 'reduce' || part === 'kv' ? `${part}_${variants[part]}` : part));
+  const files = parts.map((part) => {
+    if (part === 'lanes') return `lanes_${variants.reduce}`;
+    return part === 'reduce' || part === 'kv' ? `${part}_${variants[part]}` : part;
+  });
   let code = enables + files.map(sourceFile).join('\n');
   for (const [size, value] of Object.entries(sizes)) {
     const line = new RegExp(`^const ${size} = \\d+u; // set by`, 'm');

@@ -72,7 +72,7 @@ export class StepBuffer {
     for (let sequence = 0; sequence + 1 < sequenceStart.length; sequence++) {
       const [first = 0, end = 0] = [sequenceStart[sequence], sequenceStart[sequence + 1]];
       if (first === end) continue;
-      const used = Math.floor((batch.positions[end - 1] ?? 0) / this.#blockTokens) + 1;
+      const used = Math.floor(((batch.positions[end - 1] ?? 0) + (batch.ahead ?? 0)) / this.#blockTokens) + 1;
       const from = sequence * batch.blocksPerSequence;
       tables.fill(this.#put(batch.blockTable.subarray(from, from + used)), first, end);
     }

@@ -3,6 +3,7 @@
  * in one pass and one submit a step.
  */
 import { checkBatch } from '../check-batch.ts';
+import type { ChosenToken, TokenChoice } from '../choice.ts';
 import {
   type Device,
   type DeviceConfig,
@@ -21,6 +22,7 @@ import { memoryNeeds, type WebGpuOptions, withMemory } from './memory.ts';
 import { codesOf, fuse, type Op, type WebGpuActivations } from './ops.ts';
 import { GROUP_COLUMNS } from './pack.ts';
 import { Plan, type PlanParts } from './plan.ts';
+import { DeviceSampler } from './sampling/device-sampler.ts';
 import { Shaders } from './shader.ts';
 import { Slots } from './slots.ts';
 import { StepBuffer, type ViewIndex } from './step.ts';
@@ -43,6 +45,7 @@ export class WebGpuDevice implements Device<A> {
   readonly #slots: Slots;
   readonly #kv: KvCache;
   readonly #step: StepBuffer;
+  readonly #sampler: DeviceSampler;
   readonly #parts: PlanParts;
   readonly #tables = new Map<Float32Array, { readonly id: number; readonly buffer: GPUBuffer }>();
   readonly #unused = new Map<number, GPUBuffer>();
@@ -89,6 +92,7 @@ export class WebGpuDevice implements Device<A> {
       }),
       unused: (binding) => this.#standIn(binding),
     };
+    this.#sampler = new DeviceSampler(gpu, this.#parts.shaders, this.#step.buffer);
     void gpu.lost.then((fault) => {
       this.#fault = fault;
     });
@@ -194,7 +198,7 @@ export class WebGpuDevice implements Device<A> {
       throw new RangeError(`angles of heads of ${table.headDim} values, the cache's have ${this.#config.kv.headDim}`);
     const positions = table.cos.length / (table.headDim / 2);
     this.#eachRow((row) => {
-      const position = this.#begun.positions[row] ?? 0;
+      const position = (this.#begun.positions[row] ?? 0) + (this.#begun.ahead ?? 0);
       if (position >= positions)
         throw new RangeError(`row ${row}: position ${position}, there are angles for ${positions}`);
     });
@@ -243,14 +247,42 @@ export class WebGpuDevice implements Device<A> {
       for (let row = 0; row < rows; row++)
         out.set(values.subarray(row * x.stride, row * x.stride + x.cols), row * x.cols);
     };
-    try {
-      if (rows > 0) await this.#downloads.read(x.buffer, rows * x.stride * 4, take);
-    } catch (cause) {
-      // Nothing but the device's end keeps a buffer from being read.
-      throw new DeviceLost(this.#fault ?? 'the GPU was lost while it was read from', { cause });
-    }
+    if (rows > 0) await this.#readable(this.#downloads.read(x.buffer, rows * x.stride * 4, take));
     this.#checkFault();
     return out;
+  }
+
+  /** Nothing but the device's end keeps a buffer from being read. */
+  async #readable<T>(reading: Promise<T>): Promise<T> {
+    try {
+      return await reading;
+    } catch (cause) {
+      throw new DeviceLost(this.#fault ?? 'the GPU was lost while it was read from', { cause });
+    }
+  }
+
+  async choose(logits: A, rows: readonly TokenChoice[], steps: number): Promise<ChosenToken[][]> {
+    const { tokens, logitRows, ahead = 0 } = this.#begun;
+    if (rows.length !== logitRows.length)
+      throw new RangeError(`${rows.length} tokens to choose, the batch has logits of ${logitRows.length} rows`);
+    if (steps > 1 && (this.#step.views[0].kind !== 'decode' || rows.length !== tokens.length || ahead < steps - 1))
+      throw new RangeError(
+        'several steps at once need a batch of one row of each sequence, with logits and room ahead',
+      );
+    const plan = this.#takePlan();
+    if (plan === undefined && steps > 1) throw new Error('the ops of the step were submitted before');
+    const run = this.#sampler.begin(logits, rows, steps);
+    const { device } = this.#gpu;
+    // Each on its own, so that the first is computed while the next is put together.
+    for (let step = 0; step < steps; step++) {
+      const encoder = device.createCommandEncoder();
+      plan?.encode(encoder, this.#step.views);
+      run.encode(encoder);
+      device.queue.submit([encoder.finish()]);
+    }
+    const chosen = await this.#readable(run.read(this.#downloads));
+    this.#checkFault();
+    return chosen;
   }
 
   /** What is being read from it fails. */
@@ -262,6 +294,7 @@ export class WebGpuDevice implements Device<A> {
     this.#weights.close();
     this.#slots.close();
     this.#kv.close();
+    this.#sampler.close();
     this.#gpu.close();
     await this.#underWay.settled();
   }
@@ -288,31 +321,37 @@ export class WebGpuDevice implements Device<A> {
 
   /** Submits what was recorded. */
   #flush(): void {
-    if (this.#ops.length === 0) return;
-    const ops = this.#ops;
-    this.#ops = [];
-    this.#checkFault();
-    const [all, last] = this.#step.views;
-    if (all.rows === 0) return;
-    const kept = last.rows === 0 ? ops.filter(({ view }) => view === 0) : ops;
-    const key = `${all.kind} ${all.rowClass} ${last.rowClass} ${kept.flatMap(codesOf).join(' ')}`;
-    let plan = this.#plans.get(key);
-    if (plan === undefined) {
-      plan = Plan.of(
-        fuse(kept, (params) => this.#weights.areTogether(params)),
-        this.#parts,
-      );
-      const [oldest] = this.#plans;
-      if (this.#plans.size >= MOST_PLANS && oldest !== undefined) {
-        this.#plans.delete(oldest[0]);
-        oldest[1].close();
-      }
-      this.#plans.set(key, plan);
-    }
+    const plan = this.#takePlan();
+    if (plan === undefined) return;
     const { device } = this.#gpu;
     const encoder = device.createCommandEncoder();
     plan.encode(encoder, this.#step.views);
     device.queue.submit([encoder.finish()]);
+  }
+
+  /** The plan of what was recorded, which is then forgotten; undefined where there is nothing to compute. */
+  #takePlan(): Plan | undefined {
+    if (this.#ops.length === 0) return undefined;
+    const ops = this.#ops;
+    this.#ops = [];
+    this.#checkFault();
+    const [all, last] = this.#step.views;
+    if (all.rows === 0) return undefined;
+    const kept = last.rows === 0 ? ops.filter(({ view }) => view === 0) : ops;
+    const key = `${all.kind} ${all.rowClass} ${last.rowClass} ${kept.flatMap(codesOf).join(' ')}`;
+    const found = this.#plans.get(key);
+    if (found !== undefined) return found;
+    const plan = Plan.of(
+      fuse(kept, (params) => this.#weights.areTogether(params)),
+      this.#parts,
+    );
+    const [oldest] = this.#plans;
+    if (this.#plans.size >= MOST_PLANS && oldest !== undefined) {
+      this.#plans.delete(oldest[0]);
+      oldest[1].close();
+    }
+    this.#plans.set(key, plan);
+    return plan;
   }
 
   #shape(param: number): readonly number[] {
