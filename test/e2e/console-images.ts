@@ -16,7 +16,8 @@ const PROMPTS = [
   'Write a Python function that adds two numbers.',
 ];
 
-const [fleet, browser] = await Promise.all([startConsoleFleet(), launchBrowser()]);
+const browser = await launchBrowser();
+const fleet = await startConsoleFleet();
 try {
   const { url } = fleet.edge;
   const ask = async (content: string) => {
@@ -30,7 +31,7 @@ try {
     await sleep(PAUSE_MS);
   }
   const look = await ConsolePage.open(browser, url);
-  await look.page.setViewportSize({ width: 1180, height: 980 });
+  await look.page.setViewportSize({ width: 1180, height: 900 });
   const playground = await look.show('Playground');
   await playground.getByRole('button', { name: 'Send' }).click();
   await playground.getByText('Done', { exact: true }).waitFor();

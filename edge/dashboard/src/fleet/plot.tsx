@@ -95,7 +95,7 @@ function optionsOf(lines: readonly Line[], unit: string, element: HTMLElement): 
     scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
     axes: [
       { ...axis, space: 70, values: (_, ticks) => ticks.map(clock) },
-      { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => `${tick} ${unit === 'ms' ? unit : ''}`) },
+      { ...axis, size: 72, values: (_, ticks) => ticks.map((tick) => `${tick} ${unit === 'ms' ? unit : ''}`) },
     ],
     series: [
       {},

@@ -49,7 +49,7 @@ function Containers({ region: { name, replicas } }: { readonly region: RegionVie
       <table class="steady wide">
         <thead>
           <tr>
-            <th scope="col" class="short">
+            <th scope="col" class="container">
               Container
             </th>
             <th scope="col" class="short">
@@ -59,11 +59,15 @@ function Containers({ region: { name, replicas } }: { readonly region: RegionVie
               Running
             </th>
             <th scope="col">Waiting</th>
-            <th scope="col">KV in use</th>
-            <th scope="col">Slots in use</th>
+            <th scope="col" class="gauge-column">
+              KV in use
+            </th>
+            <th scope="col" class="gauge-column">
+              Slots in use
+            </th>
             <th scope="col">Prefill</th>
-            <th scope="col">Page-in: store</th>
-            <th scope="col">memory</th>
+            <th scope="col">Page-in from store</th>
+            <th scope="col">Page-in from memory</th>
           </tr>
         </thead>
         <tbody>
@@ -115,10 +119,10 @@ function Gauge({ used, of, unit }: { readonly used: number; readonly of: number;
   const share = of === 0 ? 0 : used / of;
   return (
     <span class="gauge">
+      {used} of {of} {unit}
       <span class="track" aria-hidden="true">
         <span class="fill" style={{ width: `${100 * share}%` }} />
       </span>
-      {used} of {of} {unit}
     </span>
   );
 }

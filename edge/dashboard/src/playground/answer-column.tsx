@@ -28,25 +28,29 @@ export function AnswerColumn({ title, answer }: { readonly title: string; readon
   ] as const;
   return (
     <section class="card answer" aria-label={title}>
-      <h3>
-        {title} <span class="state">{STATES[state]}</span>
-      </h3>
-      <dl class="figures">
-        {figures.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value || '–'}</dd>
-          </div>
-        ))}
-      </dl>
-      <Scroll label={`${title}: text`} kind="text" isBusy={state === 'running'}>
-        {progress.text}
-      </Scroll>
-      <ProblemLine text={problem?.message ?? explanation?.refused ?? undefined} />
-      <h4>Label</h4>
-      <LabelBars explanation={explanation} />
-      <h4>Plan: milliseconds to the first token</h4>
-      <PlanBars explanation={explanation} />
+      <div class="what">
+        <h3>
+          {title} <span class="state">{STATES[state]}</span>
+        </h3>
+        <dl class="figures">
+          {figures.map(([name, value]) => (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd>{value || '–'}</dd>
+            </div>
+          ))}
+        </dl>
+        <Scroll label={`${title}: text`} kind="text" isBusy={state === 'running'}>
+          {progress.text}
+        </Scroll>
+        <ProblemLine text={problem?.message ?? explanation?.refused ?? undefined} />
+      </div>
+      <div class="why">
+        <h4>Label</h4>
+        <LabelBars explanation={explanation} />
+        <h4>Plan: milliseconds to the first token</h4>
+        <PlanBars explanation={explanation} />
+      </div>
       <p class="visually-hidden" role="status">
         {state === 'done' ? `${title} done: ${progress.tokens} tokens` : STATES[state]}
       </p>

@@ -5,6 +5,7 @@ import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import type { Client } from '../api/client.ts';
 import { messageOf, Refusal } from '../api/refusal.ts';
 import type { ConfigChange, ConfigView } from '../api/types.ts';
+import { Scroll } from '../ui/scroll.tsx';
 import { DryRunReport } from './dry-run.tsx';
 import { lineOfProblem, rangeOfLine } from './place.ts';
 
@@ -115,19 +116,6 @@ export function RulesEditor({ client, config, draft, onDraft, onWritten }: Rules
           }}
         />
       </div>
-      <div id={`${id}-said`} class="said" role="status">
-        {result !== undefined && <Said result={result} />}
-      </div>
-      {result?.kind === 'conflict' && (
-        <div class="row">
-          <button type="button" onClick={drop}>
-            Take theirs, drop mine
-          </button>
-          <button type="button" onClick={() => write('*')}>
-            Put mine in their place
-          </button>
-        </div>
-      )}
       <div class="row">
         <button type="button" disabled={isBusy} onClick={() => void send('dry_run=1', {})}>
           Check and dry-run
@@ -147,7 +135,22 @@ export function RulesEditor({ client, config, draft, onDraft, onWritten }: Rules
           Put in force
         </button>
       </div>
-      {result?.kind === 'change' && <DryRunReport run={result.change.would_change} />}
+      <Scroll label="What came of it" kind="report">
+        <div id={`${id}-said`} role="status">
+          {result === undefined ? <p class="hint">A check or a change is answered here.</p> : <Said result={result} />}
+        </div>
+        {result?.kind === 'conflict' && (
+          <div class="row">
+            <button type="button" onClick={drop}>
+              Take theirs, drop mine
+            </button>
+            <button type="button" onClick={() => write('*')}>
+              Put mine in their place
+            </button>
+          </div>
+        )}
+        {result?.kind === 'change' && <DryRunReport run={result.change.would_change} />}
+      </Scroll>
     </section>
   );
 }

@@ -98,7 +98,9 @@ export function Trials({ client, edited }: { readonly client: Client; readonly e
         </div>
       </form>
       <ProblemLine text={problem} />
-      {outcomes.length > 0 && <Outcomes outcomes={outcomes} />}
+      <Scroll label="What the rules make of them" kind="tall">
+        {outcomes.length > 0 && <Outcomes outcomes={outcomes} />}
+      </Scroll>
     </section>
   );
 }

@@ -5,8 +5,8 @@ import type { ComponentChildren } from 'preact';
 
 interface ScrollProps {
   readonly label: string;
-  /** `tall`: a height of its own. */
-  readonly kind?: 'wide' | 'tall' | 'text';
+  /** All but `wide` have a height of their own, whatever comes to stand in them. */
+  readonly kind?: 'wide' | 'tall' | 'report' | 'text';
   readonly isBusy?: boolean;
   readonly children: ComponentChildren;
 }
