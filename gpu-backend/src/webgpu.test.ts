@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { openCheckpoint } from '@signpost/engine';
-import { openTestGpu } from '@signpost/engine/testing';
+import { dawnUrl, openTestGpu } from '@signpost/engine/testing';
 import { pack, publish } from '@signpost/packer';
 import { openStore } from '@signpost/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -112,7 +112,7 @@ function losesGpuAt(sign: string): string {
     import { existsSync } from 'node:fs';
     import { isMainThread } from 'node:worker_threads';
     if (!isMainThread) {
-      const { globals } = await import(${JSON.stringify(import.meta.resolve('webgpu'))});
+      const { globals } = await import(${JSON.stringify(dawnUrl)});
       const { requestDevice } = globals.GPUAdapter.prototype;
       globals.GPUAdapter.prototype.requestDevice = async function (...args) {
         const device = await requestDevice.apply(this, args);

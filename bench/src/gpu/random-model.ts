@@ -18,7 +18,7 @@ import {
 } from '../../../engine/src/model/params.ts';
 import { ropeTable } from '../../../engine/src/model/rope.ts';
 
-export const BLOCK_TOKENS = 16;
+const BLOCK_TOKENS = 16;
 
 interface Sizes {
   readonly hidden: number;

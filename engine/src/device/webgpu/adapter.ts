@@ -36,7 +36,7 @@ export interface Gpu {
 }
 
 /** (M, K) times (K, N), of F16 to F32. */
-export interface MatrixUnit {
+interface MatrixUnit {
   readonly m: number;
   readonly n: number;
   readonly k: number;

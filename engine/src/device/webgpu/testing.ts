@@ -39,3 +39,6 @@ export async function openNullGpu(): Promise<{ readonly device: GPUDevice }> {
   const requiredFeatures = [...adapter.features] as GPUFeatureName[];
   return { device: await adapter.requestDevice({ requiredFeatures, requiredLimits: limitsOf(adapter) }) };
 }
+
+/** Dawn's module, for processes that a test starts. */
+export const dawnUrl = import.meta.resolve('webgpu');

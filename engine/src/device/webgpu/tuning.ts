@@ -14,7 +14,7 @@ export interface MatvecShape {
 }
 
 /** By format and rows, such as `q4 8`. */
-export type MatvecShapes = Readonly<Record<string, MatvecShape>>;
+type MatvecShapes = Readonly<Record<string, MatvecShape>>;
 
 /** Which kernel multiplies many rows. */
 export type MatmulKernel = 'matmul' | 'matmul_matrices';
