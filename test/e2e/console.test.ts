@@ -116,6 +116,30 @@ describe.skipIf(why !== undefined)('the console', () => {
     await look.page.unroute(asked);
   });
 
+  it('asks for an API key where the edge serves nobody without, and forgets it with the page', async () => {
+    const closed = await ConsolePage.open(browser, fleet.edge.url);
+    const { page } = closed;
+    // As an edge that isn't everybody's answers.
+    const error = { message: 'give an API key', type: 'authentication_error', param: null, code: 'missing_api_key' };
+    await page.route('**/v1/**', async (route) => {
+      const isGood = (await route.request().headerValue('authorization')) === 'Bearer sk-good';
+      await (isGood ? route.continue() : route.fulfill({ status: 401, json: { error } }));
+    });
+    await page.reload();
+    const panel = closed.tab('Playground');
+    await closed.giveKey('Playground', 'sk-bad');
+    await panel.getByText('give an API key').waitFor();
+    await closed.giveKey('Playground', 'sk-good');
+    await until(() => panel.getByLabel('API key').count()).toBe(0);
+    await until(() => panel.getByLabel('Model', { exact: true }).locator('option').allTextContents()).toContain('math');
+    expect(await page.evaluate('[localStorage.length, sessionStorage.length, document.cookie, location.href]')).toEqual(
+      [0, 0, '', `${fleet.edge.url}/console/`],
+    );
+    await page.reload();
+    await panel.getByLabel('API key').waitFor();
+    await page.close();
+  });
+
   it('opens the fleet to operators alone, and shows an expert being paged in', async () => {
     const panel = await look.show('Fleet');
     await look.giveKey('Fleet', 'not-an-operators-key');
