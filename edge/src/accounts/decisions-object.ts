@@ -148,9 +148,10 @@ export class Decisions extends DurableObject {
     );
   }
 
-  /** Requests by rule, the most first; those that came to no rule under ''. */
+  /** Requests by rule, the most first; without those that came to no rule. */
   ruleHits(): RuleHits[] {
-    return this.#ledger.sumBy('signpost_requests_total', 'rule').map(([rule, requests]) => ({ rule, requests }));
+    const sums = this.#ledger.sumBy('signpost_requests_total', 'rule');
+    return sums.flatMap(([rule, requests]) => (rule === '' ? [] : { rule, requests }));
   }
 
   /** In Prometheus' text format. */

@@ -15,7 +15,6 @@ it('names the rules that the edge reads out of the same text, however they are w
 it('sets hits beside the rules in their order, and rules that are gone after them', () => {
   const text = 'rules:\n  - name: a\n  - name: b\n';
   const hits = [
-    { rule: '', requests: 9 },
     { rule: 'old', requests: 1 },
     { rule: 'b', requests: 7 },
   ];

@@ -12,8 +12,7 @@ export interface RuleRow extends RuleHits {
 export function rulesWithHits(text: string, hits: readonly RuleHits[]): RuleRow[] {
   const counted = new Map(hits.map(({ rule, requests }) => [rule, requests]));
   const names = ruleNames(text);
-  // Requests that no rule was asked about count under no name.
-  const gone = hits.filter(({ rule }) => rule !== '' && !names.includes(rule));
+  const gone = hits.filter(({ rule }) => !names.includes(rule));
   return [
     ...names.map((rule) => ({ rule, requests: counted.get(rule) ?? 0, isThere: true })),
     ...gone.map((hit) => ({ ...hit, isThere: false })),
