@@ -399,7 +399,14 @@ describe('draining', () => {
     const send = (seed: number) =>
       fetch(`${draining.url}/v1/completions`, {
         method: 'POST',
-        body: JSON.stringify({ model: 'base', prompt: 'Once upon a time', max_tokens: 900, temperature: 1, seed }),
+        body: JSON.stringify({
+          model: 'base',
+          prompt: 'Once upon a time',
+          max_tokens: 900,
+          temperature: 1,
+          seed,
+          ignore_eos: true,
+        }),
       });
     const running = [1, 2, 3, 4].map(send);
     // All of them, or one that comes too late is refused as the new one is.

@@ -200,7 +200,13 @@ describe('the openai client', () => {
     const controller = new AbortController();
     const requestId = 'goes-away';
     const stream = await client.chat.completions.create(
-      { model: 'base', messages: user('Once upon a time'), max_tokens: MANY, temperature: 1, seed: 1, stream: true },
+      {
+        model: 'base',
+        messages: user('Once upon a time'),
+        max_tokens: MANY,
+        ignore_eos: true,
+        stream: true,
+      } as OpenAI.ChatCompletionCreateParamsStreaming,
       { signal: controller.signal, headers: { 'x-request-id': requestId } },
     );
     for await (const chunk of stream) {

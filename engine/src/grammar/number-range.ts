@@ -90,10 +90,18 @@ function digitsBetween(from: string, to: string, places: number): Rule {
   if (first === last) return sequence(point, literal(first), digitsBetween(from.slice(1), to.slice(1), places));
   const nines = '9'.repeat(rest);
   const zeros = '0'.repeat(rest);
-  const options = [sequence(literal(first), digitsBetween(from.slice(1), nines, places))];
-  const [low, high] = [first.charCodeAt(0) + 1, last.charCodeAt(0) - 1];
+  const options: Rule[] = [];
+  // Where every rest will do, it isn't looked into: each of its digits would double what there is.
+  let [low, high] = [first.charCodeAt(0), last.charCodeAt(0)];
+  if (from.slice(1) !== zeros) {
+    options.push(sequence(literal(first), digitsBetween(from.slice(1), nines, places)));
+    low++;
+  }
+  if (to.slice(1) !== nines) {
+    options.push(sequence(literal(last), digitsBetween(zeros, to.slice(1), places)));
+    high--;
+  }
   if (low <= high) options.push(sequence(chars([[low, high]]), anyDigits(rest, places)));
-  options.push(sequence(literal(last), digitsBetween(zeros, to.slice(1), places)));
   return sequence(point, choice(...options));
 }
 

@@ -243,7 +243,7 @@ describe('metrics', () => {
   });
 
   it('show the load while there is one', async () => {
-    const streamed = await post(ask('Once upon a time', { max_tokens: 200, temperature: 1, seed: 3, stream: true }));
+    const streamed = await post(ask('Once upon a time', { max_tokens: 200, ignore_eos: true, stream: true }));
     const load = await scrape();
     expect(load.get('vllm:num_requests_running')).toBe(1);
     expect(load.get('vllm:kv_cache_usage_perc')).toBeGreaterThan(0);
@@ -304,7 +304,7 @@ describe('a store that is silent', () => {
 
 describe('an engine that dies', () => {
   it('fails what is in flight, streamed answers without [DONE], and all that comes later; liveness says so', async () => {
-    const slow = ask('Once upon a time', { max_tokens: 250, temperature: 1, seed: 3 });
+    const slow = ask('Once upon a time', { max_tokens: 250, temperature: 1, seed: 3, ignore_eos: true });
     const streamed = await post({ ...slow, stream: true });
     const reader = streamed.body?.pipeThrough(new TextDecoderStream()).getReader();
     let text = (await reader?.read())?.value ?? '';
