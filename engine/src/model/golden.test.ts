@@ -96,7 +96,10 @@ describe.each(DEVICES)('on %s', (device) => {
     'the demo model %s gives the logits and greedy tokens of transformers',
     async (name) => {
       const model = await load(name === 'base' ? join(DEMO, 'base') : join(DEMO, 'experts', name), device);
-      for (const golden of some(cases[name] ?? [], device)) await check(model, golden, TOLERANCE[device]);
+      const all = cases[name] ?? [];
+      // The reference is slow, too.
+      for (const golden of device === 'reference' ? all.slice(0, 1) : some(all, device))
+        await check(model, golden, TOLERANCE[device]);
     },
     SOFTWARE_GPU_MS,
   );
