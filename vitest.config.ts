@@ -6,8 +6,8 @@ export default defineConfig({
     globalSetup: ['./test/shared-build.ts'],
     testTimeout: 60_000,
     hookTimeout: 180_000,
-    // Two at a time: the end-to-end files start whole systems.
-    maxWorkers: 2,
+    // Three at a time: the end-to-end files start whole systems, and then mostly wait.
+    maxWorkers: 3,
     reporters: ['default', './test/summary-reporter.ts'],
   },
 });
