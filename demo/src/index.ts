@@ -4,4 +4,4 @@
 export { type DemoStore, prepareDemoStore } from './family.ts';
 export { score, TASKS, type Task } from './score.ts';
 export { type ScoredModel, type ScoreSystem, startScoreSystem } from './score-system.ts';
-export { type RegionOptions, type System, type SystemOptions, startSystem } from './system.ts';
+export { freePort, type RegionOptions, type System, type SystemOptions, startSystem } from './system.ts';

@@ -1,17 +1,16 @@
 /**
  * The command line, as an operator's shell and supervisor see it.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readyAt, startProcess } from './testing/container-process.ts';
 
-const MAIN = join(import.meta.dirname, 'main.ts');
 const BASE = join(import.meta.dirname, '../../models/demo/base');
 
 let store: string;
@@ -25,25 +24,9 @@ afterAll(async () => {
 });
 
 function run(flags: readonly string[], env: Record<string, string> = {}) {
-  const { SIGNPOST_REGION_SECRET: _, ...rest } = process.env;
-  const args = ['--import', 'tsx', MAIN, '--base', BASE, '--store', store, '--region', 'test', ...flags];
-  const child = spawn(process.execPath, args, { env: { ...rest, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
-  children.push(child);
-  let stderr = '';
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk;
-  });
-  const exit = once(child, 'exit').then(([code]) => ({ code, stderr }));
-  return { child, exit, lines: createInterface(child.stdout) };
-}
-
-/** The address in the log's `ready` line. */
-async function readyAt(lines: AsyncIterable<string>): Promise<string> {
-  for await (const line of lines) {
-    const { msg, url } = JSON.parse(line) as { msg: string; url: string };
-    if (msg === 'ready') return url;
-  }
-  throw new Error('ended before it was ready');
+  const started = startProcess(['--base', BASE, '--store', store, '--region', 'test', ...flags], env);
+  children.push(started.child);
+  return { ...started, exit: started.exit.then(({ code, stderr }) => ({ code, stderr })) };
 }
 
 describe('signpost-backend', () => {

@@ -1,21 +1,19 @@
 /**
  * The container on a GPU: the answers of the cpu, and what becomes of it when the GPU is lost. Where this machine has none, SwiftShader stands in.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { openCheckpoint } from '@signpost/engine';
 import { dawnUrl, openTestGpu } from '@signpost/engine/testing';
 import { pack, publish } from '@signpost/packer';
 import { openStore } from '@signpost/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type BackendHandle, startBackend } from './index.ts';
+import { type ContainerProcess, readyAt, startProcess } from './testing/container-process.ts';
 
 const DEMO = join(import.meta.dirname, '../../models/demo');
-const MAIN = join(import.meta.dirname, 'main.ts');
 
 const gpu = await openTestGpu();
 const isSoftware = gpu?.identity.isSoftware === true;
@@ -123,23 +121,8 @@ function losesGpuAt(sign: string): string {
   `;
 }
 
-function run(flags: readonly string[], env: Record<string, string> = {}) {
-  const args = ['--import', 'tsx', MAIN, '--base', join(DEMO, 'base'), '--store', store, '--region', 'test', ...flags];
-  const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
-  children.push(child);
-  let stderr = '';
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk;
-  });
-  const exit = once(child, 'exit').then(([code, signal]) => ({ code, signal, stderr }));
-  return { child, exit, lines: createInterface(child.stdout) };
-}
-
-/** The address in the log's `ready` line. */
-async function readyAt(lines: AsyncIterable<string>): Promise<string> {
-  for await (const line of lines) {
-    const { msg, url } = JSON.parse(line) as { msg: string; url: string };
-    if (msg === 'ready') return url;
-  }
-  throw new Error('ended before it was ready');
+function run(flags: readonly string[], env: Record<string, string> = {}): ContainerProcess {
+  const started = startProcess(['--base', join(DEMO, 'base'), '--store', store, '--region', 'test', ...flags], env);
+  children.push(started.child);
+  return started;
 }

@@ -1,13 +1,11 @@
 /**
  * What the console is looked at with: the real Worker before two real regions, each a process that can be killed.
  */
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CATALOGUE_KEY } from '@signpost/contracts';
-import { prepareDemoStore } from '@signpost/demo';
+import { freePort, prepareDemoStore } from '@signpost/demo';
 import { buildWorker, type EdgeHandle, startEdge } from '@signpost/edge';
 import { openStore } from '@signpost/store';
 import { DEMO_BASE } from '../chaos/family.ts';
@@ -57,13 +55,4 @@ export async function startConsoleFleet(): Promise<ConsoleFleet> {
     await close();
     throw error;
   }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }

@@ -2,6 +2,7 @@
  * Feedback on past decisions, as the API takes and hands it out: by whoever asked, on what they asked.
  */
 import { ApiError, type Feedback, type FeedbackRequest, feedbackRequestSchema, readBody } from '@signpost/contracts';
+import { pageResponse } from './pages.ts';
 
 /** What is said of a decision. */
 export interface Judgement extends Omit<FeedbackRequest, 'decision_id'> {
@@ -63,10 +64,7 @@ export async function listFeedback(
 ): Promise<Response> {
   const limit = wholeNumber(url, 'limit', DEFAULT_LIMIT, MAX_LIMIT);
   const after = wholeNumber(url, 'after', 0, Number.MAX_SAFE_INTEGER);
-  const { items, next } = await store.feedback(limit, after, tenant ?? '');
-  // Kept as JSON, handed out as JSON.
-  const body = `{"object":"list","data":[${items.join(',')}],"next":${next === undefined ? null : `"${next}"`}}`;
-  return new Response(body, { headers: { 'content-type': 'application/json' } });
+  return pageResponse(await store.feedback(limit, after, tenant ?? ''));
 }
 
 function wholeNumber(url: URL, name: string, fallback: number, most: number): number {

@@ -3,7 +3,7 @@
  */
 import { z } from 'zod';
 import { type FeedbackOptions, takeFeedback } from '../accounts/feedback.ts';
-import type { ReadPage } from '../accounts/pages.ts';
+import { pageResponse, type ReadPage } from '../accounts/pages.ts';
 import { parseQuery } from './query.ts';
 import type { AdminCall, AdminRoute } from './routes.ts';
 
@@ -33,10 +33,7 @@ async function list({ decisions, feedback }: DecisionAdminParts, { request }: Ad
   const limit = parseQuery('limit', limitSchema, query.get('limit') ?? DEFAULT_DECISIONS);
   const before = parseQuery('before', beforeSchema.optional(), query.get('before') ?? undefined);
   await feedback.flush();
-  const { items, next } = await decisions(limit, before);
-  // Kept as JSON, handed out as JSON.
-  const body = `{"object":"list","data":[${items.join(',')}],"next":${next === undefined ? null : `"${next}"`}}`;
-  return new Response(body, { headers: { 'content-type': 'application/json' } });
+  return pageResponse(await decisions(limit, before));
 }
 
 /** Of a tenant's decision: request ids are the apps' own, so that two tenants may have the same. Without `tenant` it is one that had none. */
