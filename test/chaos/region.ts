@@ -83,11 +83,15 @@ export class Region {
     await exited;
   }
 
-  /** A supervisor's question, all the time. */
+  /** A supervisor's question, all the time, over a connection of its own as kubelet's is: one that is kept breaks when this process stalls for longer. */
   async #watchLife(child: ChildProcess): Promise<void> {
     while (this.#child === child) {
-      const asked = fetch(`${this.#url}/health/live`, { signal: AbortSignal.timeout(LIFE_LIMIT_MS) });
-      const status = await asked.then((response) => response.status, String);
+      const signal = AbortSignal.timeout(LIFE_LIMIT_MS);
+      const asked = fetch(`${this.#url}/health/live`, { signal, headers: { connection: 'close' } });
+      const status = await asked.then(
+        (response) => response.status,
+        (error) => `${error} (${error.cause})`,
+      );
       if (this.#child === child && status !== 200) this.violations.push(`/health/live: ${status}`);
       await sleep(LIFE_EVERY_MS);
     }

@@ -41,6 +41,11 @@ describe('an HTTP server', () => {
     expect(await (await fetch(`${url}/v1/models`)).text()).toBe('served');
   });
 
+  it('keeps a connection longer than a tunnel or a load balancer before it would', async () => {
+    const kept = (await fetch(await start(answerStarting))).headers.get('keep-alive');
+    expect(Number(/^timeout=(\d+)$/.exec(kept ?? '')?.[1])).toBeGreaterThan(90);
+  });
+
   it('names an address that is taken', async () => {
     const { port } = new URL(await start(answerStarting));
     await expect(new HttpServer(answerStarting).listen(HOST, Number(port))).rejects.toThrow(

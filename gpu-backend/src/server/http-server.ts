@@ -11,6 +11,11 @@ export type FetchHandler = (request: Request) => Response | Promise<Response>;
 
 /** What answers that are already written may take to leave. */
 const FLUSH_LIMIT_MS = 500;
+/**
+ * How long a connection is kept that asks for nothing: longer than those in front keep it (cloudflared 90 s, an AWS load balancer 60 s), so that it is never closed
+ * under a request that is on its way, as Node's own 5 s would. Nobody could tell whether to ask again.
+ */
+const IDLE_CONNECTION_MS = 120_000;
 
 export class HttpServer {
   readonly #server: Server;
@@ -22,7 +27,7 @@ export class HttpServer {
   constructor(handler: FetchHandler) {
     this.#handler = handler;
     const listener = getRequestListener((request) => this.#handler(request));
-    this.#server = createServer((incoming, outgoing) => {
+    this.#server = createServer({ keepAliveTimeout: IDLE_CONNECTION_MS }, (incoming, outgoing) => {
       this.#open++;
       outgoing.once('close', () => {
         if (--this.#open === 0) this.#onIdle?.();
