@@ -40,6 +40,9 @@ export interface Specialisation {
   readonly sizes?: Readonly<Record<string, number>>;
 }
 
+/** A kernel by name, and what it is specialised by. */
+export type SpecialisedKernel = readonly [name: KernelName, specialised: Specialisation];
+
 export interface Kernel {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
@@ -74,10 +77,40 @@ export class Shaders {
     return shaders;
   }
 
-  kernel(name: KernelName, { overrides = {}, sizes = {} }: Specialisation): Kernel {
-    const key = `${name} ${JSON.stringify(overrides)} ${JSON.stringify(sizes)}`;
+  /** Compiled by now, where `compile` wasn't told of it. */
+  kernel(...[name, specialised]: SpecialisedKernel): Kernel {
+    const key = keyOf(name, specialised);
     const found = this.#kernels.get(key);
     if (found !== undefined) return found;
+    const { descriptor, layout, bindings } = this.#prepared(key, name, specialised);
+    const kernel = { pipeline: this.#device.createComputePipeline(descriptor), layout, bindings };
+    this.#kernels.set(key, kernel);
+    return kernel;
+  }
+
+  /**
+   * Compiles kernels side by side, in Dawn's own threads.
+   *
+   * @param onProgress told after each how many of those that weren't there before are.
+   */
+  async compile(
+    kernels: readonly SpecialisedKernel[],
+    onProgress?: (compiled: number, total: number) => void,
+  ): Promise<void> {
+    const missing = new Map(kernels.map((kernel) => [keyOf(...kernel), kernel]));
+    for (const key of this.#kernels.keys()) missing.delete(key);
+    let compiled = 0;
+    await Promise.all(
+      Array.from(missing, async ([key, [name, specialised]]) => {
+        const { descriptor, layout, bindings } = this.#prepared(key, name, specialised);
+        const pipeline = await this.#device.createComputePipelineAsync(descriptor);
+        this.#kernels.set(key, { pipeline, layout, bindings });
+        onProgress?.(++compiled, missing.size);
+      }),
+    );
+  }
+
+  #prepared(key: string, name: KernelName, { overrides = {}, sizes = {} }: Specialisation) {
     const code = shaderSource(name, this.#variants, sizes);
     let module = this.#modules.get(code);
     if (module === undefined) {
@@ -88,15 +121,17 @@ export class Shaders {
     const layout = this.#device.createBindGroupLayout({
       entries: bindings.map(({ binding, type }) => ({ binding, visibility: COMPUTE_STAGE, buffer: { type } })),
     });
-    const pipeline = this.#device.createComputePipeline({
+    const descriptor: GPUComputePipelineDescriptor = {
       label: key,
       layout: this.#device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module, entryPoint: 'main', constants: overrides },
-    });
-    const kernel = { pipeline, layout, bindings };
-    this.#kernels.set(key, kernel);
-    return kernel;
+    };
+    return { descriptor, layout, bindings };
   }
+}
+
+function keyOf(...[name, { overrides = {}, sizes = {} }]: SpecialisedKernel): string {
+  return `${name} ${JSON.stringify(overrides)} ${JSON.stringify(sizes)}`;
 }
 
 /** `GPUShaderStage.COMPUTE`. */

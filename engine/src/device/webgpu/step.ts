@@ -31,6 +31,19 @@ export interface View {
 
 export type ViewIndex = 0 | 1;
 
+/** Classes that steps of up to so many rows have. */
+export function rowClassesOf(mostRows: number): RowClass[] {
+  const classes: readonly (readonly [least: number, RowClass])[] = [
+    [1, 1],
+    [2, 2],
+    [3, 4],
+    [5, 8],
+    [MATVEC_ROWS + 1, 'many'],
+    [MATVEC_ROWS + 1, 'tiles'],
+  ];
+  return classes.flatMap(([least, rowClass]) => (least <= mostRows ? rowClass : []));
+}
+
 /** Rows of the largest step, and block-table entries that the buffer has room for. */
 const MOST_TABLE_WORDS = 2 ** 22;
 
@@ -47,19 +60,16 @@ export class StepBuffer {
   readonly #queryRows: number;
   #end = 0;
 
-  constructor({ device }: Gpu, { slots, kv }: DeviceConfig, rows: number, queryRows: number) {
-    const terms = rows * Math.max(1, slots);
-    const perView = rows * 12 + terms * 2 + 16;
-    const tables = Math.min(rows * kv.blocks, MOST_TABLE_WORDS);
-    const words = 2 * VIEW_WORDS + 2 * perView + tables;
-    this.#words = new Uint32Array(words);
+  constructor({ device }: Gpu, config: DeviceConfig, rows: number, queryRows: number) {
+    const bytes = stepBytes(config, rows);
+    this.#words = new Uint32Array(bytes / 4);
     this.#ints = new Int32Array(this.#words.buffer);
     this.#floats = new Float32Array(this.#words.buffer);
     this.#queue = device.queue;
     this.#rows = rows;
-    this.#blockTokens = kv.blockTokens;
+    this.#blockTokens = config.kv.blockTokens;
     this.#queryRows = queryRows;
-    this.buffer = device.createBuffer({ label: 'step', size: words * 4, usage: USAGE.storage | USAGE.copyTarget });
+    this.buffer = device.createBuffer({ label: 'step', size: bytes, usage: USAGE.storage | USAGE.copyTarget });
   }
 
   /** @param batch that ../check-batch.ts has passed. @throws RangeError for one larger than there is room for. */
@@ -131,6 +141,10 @@ export class StepBuffer {
     words[header + 8] = this.#put(groups.flat());
   }
 
+  close(): void {
+    this.buffer.destroy();
+  }
+
   /** Gives where the values begin. */
   #put(values: ArrayLike<number>): number {
     const begin = this.#claim(values.length);
@@ -153,6 +167,13 @@ export class StepBuffer {
     this.#end += words;
     return begin;
   }
+}
+
+export function stepBytes({ slots, kv }: DeviceConfig, rows: number): number {
+  const terms = rows * Math.max(1, slots);
+  const perView = rows * 12 + terms * 2 + 16;
+  const tables = Math.min(rows * kv.blocks, MOST_TABLE_WORDS);
+  return (2 * VIEW_WORDS + 2 * perView + tables) * 4;
 }
 
 function emptyView(): View {

@@ -54,14 +54,17 @@ const ATTENTION_TILES = [
   [4, 4],
 ] as const;
 
+/** What of an adapter sizes follow from. */
+export type TunedGpu = Pick<Gpu, 'features' | 'identity'> & { readonly device: Pick<GPUDevice, 'limits'> };
+
 export class Tuning {
   readonly #measured: Measured;
-  readonly #gpu: Gpu;
+  readonly #gpu: TunedGpu;
   readonly #kv: DeviceConfig['kv'];
   readonly #tile: readonly [number, number];
   readonly #defaults: (typeof DEFAULTS)[keyof typeof DEFAULTS];
 
-  constructor(gpu: Gpu, { kv }: DeviceConfig, measured: Measured) {
+  constructor(gpu: TunedGpu, { kv }: DeviceConfig, measured: Measured) {
     const { device, identity } = gpu;
     this.#gpu = gpu;
     this.#measured = measured;
