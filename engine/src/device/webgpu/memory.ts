@@ -8,14 +8,14 @@ import type { DeviceConfig } from '../device.ts';
 import type { Gpu } from './adapter.ts';
 import { STAGED_BYTES } from './buffers.ts';
 import { type KvFormat, kvBytes } from './kv-cache.ts';
-import type { ParamStorage } from './pack.ts';
+import { type MatrixFormat, matrixFormat, type ParamStorage } from './pack.ts';
 import { CONSTANT_BYTES } from './plan.ts';
 import { chosenBytes, type SamplerShape, samplerBytes } from './sampling/device-sampler.ts';
 import { activationBytes, type ScratchLayout, scratchBytes } from './scratch.ts';
 import type { Variants } from './shader.ts';
 import { defaultSlotBytes, type SlotsLayout, slotsBytes } from './slots.ts';
 import { rowClassesOf, stepBytes } from './step.ts';
-import { type Measured, type TunedGpu, Tuning } from './tuning.ts';
+import { type Measured, NOTHING_MEASURED, type TunedGpu, Tuning } from './tuning.ts';
 import { extraParts, weightBytes } from './weights.ts';
 
 export interface WebGpuOptions {
@@ -75,7 +75,7 @@ export class Sizes {
   constructor(gpu: TunedGpu, config: DeviceConfig, options: WebGpuOptions) {
     const { limits } = gpu.device;
     this.kvFormat = options.kvFormat ?? (gpu.features.f16 ? 'f16' : 'f32');
-    this.tuning = new Tuning(gpu, config, options.measured ?? { matvec: {}, matmul: 'matmul' });
+    this.tuning = new Tuning(gpu, config, options.measured ?? NOTHING_MEASURED, mainFormat(config, options));
     this.scratch = options.scratch ?? { activations: [], positions: 0 };
     this.splitFloats = this.tuning.splitFloats(options.heads);
     const slot = options.slotBytes ?? defaultSlotBytes(config.params);
@@ -98,6 +98,17 @@ export class Sizes {
     };
     this.needs = { slot, ...bytes, total: Object.values(bytes).reduce((sum, each) => sum + each, 0) };
   }
+}
+
+/** Of most of the matrices' values. */
+function mainFormat({ params }: DeviceConfig, { storage }: WebGpuOptions): MatrixFormat | undefined {
+  const values = new Map<MatrixFormat, number>();
+  for (const [param, stored] of storage.entries()) {
+    const [rows = 0, columns = 0] = params[param]?.shape ?? [];
+    const format = matrixFormat(stored);
+    values.set(format, (values.get(format) ?? 0) + rows * columns);
+  }
+  return [...values].toSorted(([, a], [, b]) => b - a)[0]?.[0];
 }
 
 /** Tokens in the cache may all be penalised, and each answer have as many biases as it may ask for. More are, where sequences share a prefix. */

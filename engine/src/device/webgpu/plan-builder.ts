@@ -17,7 +17,7 @@ import { FORMAT_CODE, groupsOf } from './pack.ts';
 import type { KernelName, Specialisation, SpecialisedKernel } from './shader.ts';
 import type { Slots } from './slots.ts';
 import type { StepBuffer, View, ViewIndex } from './step.ts';
-import { TILE_OUTS, type Tuning } from './tuning.ts';
+import type { Tuning } from './tuning.ts';
 import type { MatrixPart, Weights } from './weights.ts';
 
 /** What a dispatch's first dimension counts. */
@@ -219,7 +219,7 @@ class PlanBuilder {
     const overrides = { FORMAT: FORMAT_CODE[format] };
     const rows = rowClass === 'many' ? 8 : rowClass;
     const shape = rows === 'tiles' ? undefined : tuning.matvec(format, rows);
-    const tileOuts = (shape === undefined ? TILE_OUTS : 4 * shape.passes) / (isPair ? 2 : 1);
+    const tileOuts = (shape === undefined ? tuning.matmul.outs : 4 * shape.passes) / (isPair ? 2 : 1);
     let tiles = 0;
     const words: Word[] = [groupsOf(columns), view, segments.length, EPILOGUE[epilogue.kind]];
     words.push(epilogue.kind === 'add' ? epilogue.to.stride : 0, 0, 0, 0);
@@ -235,8 +235,13 @@ class PlanBuilder {
     }
     if (epilogue.kind === 'add') buffers[7] = epilogue.to.buffer;
     if (shape === undefined) {
-      const { kernel, sizes } = tuning.matmul;
-      this.#dispatch(kernel, { overrides, sizes }, { kind: 'tiles' }, { y: tiles, words, buffers });
+      const { kernel, sizes, overrides: tile } = tuning.matmul;
+      this.#dispatch(
+        kernel,
+        { overrides: { ...overrides, ...tile }, sizes },
+        { kind: 'tiles' },
+        { y: tiles, words, buffers },
+      );
     } else {
       const specialised = {
         overrides: { ...overrides, WORKGROUP: shape.workgroup, ROWS: Number(rows), PASSES: shape.passes },

@@ -163,6 +163,7 @@ describe.skipIf(gpu === undefined)('a whole step on the GPU', () => {
       rows: ROWS,
       heads: CONFIG.heads,
       kvFormat: 'f32',
+      measured: { matvec: {}, matmul: { bf16: { kernel: 'matmul', outLanes: 8, rowLanes: 16, groups: 2 } } },
       scratch: {
         activations: Object.values(shapes),
         logits: shapes.logits,

@@ -28,7 +28,8 @@ describe.each(KERNEL_NAMES)('%s', (name) => {
   );
 });
 
-describe.skipIf(gpu === undefined).each(KERNEL_NAMES.filter((name) => name !== 'matmul_matrices'))('%s', (name) => {
+const NEED_MORE = ['matmul_f16', 'matmul_matrices'];
+describe.skipIf(gpu === undefined).each(KERNEL_NAMES.filter((name) => !NEED_MORE.includes(name)))('%s', (name) => {
   it.each(VARIANTS)('compiles on this adapter with sums through $reduce and a cache in $kv', async (variants) => {
     if (gpu === undefined) return;
     if (variants.reduce === 'subgroups' && gpu.features.subgroups === undefined) return;

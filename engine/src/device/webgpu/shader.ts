@@ -12,7 +12,8 @@ const KERNELS = {
   embed: ['step', 'matrix', 'embed'],
   norm: ['step', 'vectors', 'reduce', 'norm'],
   matvec: ['step', 'vectors', 'matrix', 'linear', 'reduce', 'matvec'],
-  matmul: ['step', 'vectors', 'matrix', 'linear', 'tile', 'matmul'],
+  matmul: ['step', 'vectors', 'matrix', 'linear', 'tile', 'element_f32', 'matmul'],
+  matmul_f16: ['step', 'vectors', 'matrix', 'linear', 'tile', 'element_f16', 'matmul'],
   matmul_matrices: ['step', 'vectors', 'matrix', 'linear', 'tile', 'matmul_matrices'],
   heads: ['step', 'vectors', 'kv', 'cache', 'reduce', 'heads'],
   attention: ['step', 'kv', 'cache', 'attention'],
@@ -137,7 +138,11 @@ function keyOf(...[name, { overrides = {}, sizes = {} }]: SpecialisedKernel): st
 /** `GPUShaderStage.COMPUTE`. */
 const COMPUTE_STAGE = 4;
 
-const MATRIX_ENABLES = 'enable f16;\nenable subgroups;\nenable chromium_experimental_subgroup_matrix;\n';
+/** Of kernels that don't do without. */
+const ENABLES: Partial<Record<KernelName, string>> = {
+  matmul_f16: 'enable f16;\n',
+  matmul_matrices: 'enable f16;\nenable subgroups;\nenable chromium_experimental_subgroup_matrix;\n',
+};
 
 /** A kernel's whole WGSL. */
 export function shaderSource(
@@ -147,7 +152,7 @@ export function shaderSource(
 ): string {
   const parts: readonly string[] = KERNELS[name];
   const usesSubgroups = parts.some((part) => part === 'reduce' || part === 'lanes') && variants.reduce === 'subgroups';
-  const enables = name === 'matmul_matrices' ? MATRIX_ENABLES : usesSubgroups ? 'enable subgroups;\n' : '';
+  const enables = ENABLES[name] ?? (usesSubgroups ? 'enable subgroups;\n' : '');
   const files = parts.map((part) => {
     if (part === 'lanes') return `lanes_${variants.reduce}`;
     return part === 'reduce' || part === 'kv' ? `${part}_${variants[part]}` : part;

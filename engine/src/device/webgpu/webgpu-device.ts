@@ -72,7 +72,10 @@ export class WebGpuDevice implements Device<A> {
     this.#weights = new Weights(gpu, { specs: config.params, ...options }, this.#uploads);
     this.#slots = new Slots(gpu, sizes.slots, this.#uploads);
     this.#kv = new KvCache(gpu, config.kv, kvFormat);
-    this.#step = new StepBuffer(gpu, config, options.rows, tuning.queryRows(options.heads));
+    this.#step = new StepBuffer(gpu, config, options.rows, {
+      queryRows: tuning.queryRows(options.heads),
+      tileRows: tuning.matmul.rows,
+    });
     this.#scratch = new Scratch(gpu, sizes.scratch, config, sizes.splitFloats);
     const reduce = options.reduce ?? (gpu.features.subgroups === undefined ? 'workgroup' : 'subgroups');
     this.#shaders = Shaders.of(gpu, { reduce, kv: kvFormat });
