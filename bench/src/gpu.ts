@@ -2,13 +2,14 @@
  * The GPU's speed on the shapes of 1B, 3B and 8B models with random weights: decode as a share of the adapter's own copy bandwidth, prefill as a share of a
  * plain matmul's speed, what experts and choosing tokens cost, how fast an expert comes in, and what many steps leave behind.
  *
- * Run: `npm run bench:gpu -- [--shapes 1B,3B,8B,tiny] [--layers N] [--weights bf16|q8|q4] [--steps N] [--prompt N] [--long N] [--allow-software-gpu]
+ * Run: `npm run bench:gpu -- [--shapes 1B,3B,8B,360M,tiny] [--layers N] [--weights bf16|q8|q4] [--steps N] [--prompt N] [--long N] [--allow-software-gpu]
  * [--shrink N] [--copy-mib N]`. `--layers` measures only so many of a model's layers, `--shrink` divides its widths (for adapters in software);
- * `--long 10000` runs so many steps instead of measuring, and counts what is created.
+ * `--long 10000` runs so many steps instead of measuring, and counts what is created; `--only start` measures how long a model takes to load.
  */
 import { parseArgs } from 'node:util';
 import { type Gpu, openGpu } from '../../engine/src/device/webgpu/adapter.ts';
 import { tuned } from '../../engine/src/device/webgpu/autotune.ts';
+import { NOTHING_MEASURED } from '../../engine/src/device/webgpu/tuning.ts';
 import { longRun } from './gpu/long-run.ts';
 import { plainMatmulSpeed } from './gpu/plain-matmul.ts';
 import { RandomModel, SHAPES } from './gpu/random-model.ts';
@@ -23,6 +24,7 @@ const { values: flags } = parseArgs({
     prompt: { type: 'string', default: '256' },
     long: { type: 'string', default: '0' },
     shrink: { type: 'string', default: '1' },
+    only: { type: 'string' },
     'copy-mib': { type: 'string', default: '512' },
     'allow-software-gpu': { type: 'boolean', default: false },
   },
@@ -34,6 +36,7 @@ const LONG_STEPS = Number(flags.long);
 const COPIES = 8;
 const STEPS_AT_ONCE = 4;
 
+if (flags.only !== undefined && flags.only !== 'start') throw new Error(`--only ${flags.only} is not start`);
 const weights = flags.weights;
 if (weights !== 'bf16' && weights !== 'q8' && weights !== 'q4')
   throw new Error(`--weights ${weights} is none of bf16, q8, q4`);
@@ -79,7 +82,10 @@ const shown = (value: number, digits = 3) => Number(value.toPrecision(digits));
 const gpu = await openGpu({ software: flags['allow-software-gpu'] ? 'allowed' : 'refused' });
 const bandwidth = await copyBandwidth(gpu, Number(flags['copy-mib']) * 2 ** 20);
 console.log(JSON.stringify({ adapter: gpu.identity.name, features: gpu.features, copyGBs: shown(bandwidth / 1e9) }));
-const measured = await tuned(gpu, { formats: weights === 'q4' ? ['q4', 'q8'] : [weights] });
+const measured =
+  flags.only === 'start'
+    ? NOTHING_MEASURED
+    : await tuned(gpu, { formats: weights === 'q4' ? ['q4', 'q8'] : [weights] });
 console.log(JSON.stringify({ measured }));
 
 for (const name of flags.shapes.split(',')) {
@@ -96,6 +102,14 @@ for (const name of flags.shapes.split(',')) {
     positions: PROMPT + STEPS + 64,
     measured,
   });
+  const { loadSeconds, compileSeconds } = model.start;
+  const weightMB = Math.round(model.device.paramBytes / 1e6);
+  const start = { loadSeconds: shown(loadSeconds), compileSeconds: shown(compileSeconds) };
+  console.log(JSON.stringify({ shape: name, layers: `${layers} of ${shape.layers}`, weights, weightMB, start }));
+  if (flags.only === 'start') {
+    await model.device.close();
+    continue;
+  }
   let expertBytes = 0;
   for (let slot = 0; slot < EXPERTS; slot++) expertBytes = await model.loadExpert(slot);
   if (LONG_STEPS > 0) {
@@ -131,8 +145,6 @@ async function measure(name: string, model: RandomModel, layers: number, expertB
     layers,
     hidden,
     ffn,
-    weights,
-    weightMB: Math.round(model.device.paramBytes / 1e6),
     decode: { tokensPerSecond: shown(STEPS / one), GBs: shown(read / 1e9), ofCopyBandwidth: shown(read / bandwidth) },
     prefill: {
       tokensPerSecond: shown(PROMPT / prefill),

@@ -38,8 +38,18 @@ interface Sizes {
   readonly tiedHead: boolean;
 }
 
-/** Llama 3.2 1B and 3B, Llama 3.1 8B; and one for many steps on a GPU in software. */
+/** Llama 3.2 1B and 3B, Llama 3.1 8B; SmolLM2 360M; and one for many steps on a GPU in software. */
 export const SHAPES = {
+  '360M': {
+    hidden: 960,
+    ffn: 2560,
+    layers: 32,
+    heads: 15,
+    kvHeads: 5,
+    headDim: 64,
+    vocabSize: 49_152,
+    tiedHead: true,
+  },
   tiny: { hidden: 64, ffn: 128, layers: 2, heads: 4, kvHeads: 2, headDim: 16, vocabSize: 512, tiedHead: true },
   '1B': { hidden: 2048, ffn: 8192, layers: 16, heads: 32, kvHeads: 8, headDim: 64, vocabSize: 128_256, tiedHead: true },
   '3B': {
@@ -84,6 +94,7 @@ export class RandomModel {
   readonly #rope: ReturnType<typeof ropeTable>;
   readonly #blocks: number;
   readonly #weights: WeightFormat;
+  #start = { loadSeconds: 0, compileSeconds: 0 };
 
   private constructor(config: ModelConfig, params: ModelParams, device: WebGpuDevice, options: RandomModelOptions) {
     this.config = config;
@@ -125,15 +136,23 @@ export class RandomModel {
     );
     const largest = Math.max(...params.specs.map(({ shape: [out, inDim = 1] }) => out * inDim));
     const values = randomBrains(largest);
+    const begun = performance.now();
     for (const [param, { shape: dims }] of params.specs.entries()) {
       const [out, inDim = 1] = dims;
       const data = new Uint8Array(values.buffer, 0, out * inDim * 2);
       device.loadParam(param, 'BF16', data, dims.length === 1 ? 'stored' : (storage[param]?.format ?? 'stored'));
       await device.loaded();
     }
+    const loaded = performance.now();
     const model = new RandomModel(config, params, device, options);
     await model.#forward(model.batch(1, 1, 0, 'base'), (logits) => device.warmUp(logits));
+    model.#start = { loadSeconds: (loaded - begun) / 1e3, compileSeconds: (performance.now() - loaded) / 1e3 };
     return model;
+  }
+
+  /** What it took to bring the base to the device, packed as it is held there, and to compile its kernels. */
+  get start(): { readonly loadSeconds: number; readonly compileSeconds: number } {
+    return this.#start;
   }
 
   /** One plane of every matrix of the layers into a slot. Gives its bytes. */
