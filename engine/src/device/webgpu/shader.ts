@@ -63,13 +63,13 @@ export class Shaders {
   readonly #kernels = new Map<string, Kernel>();
   readonly #modules = new Map<string, GPUShaderModule>();
 
-  private constructor({ device }: Gpu, variants: Variants) {
+  private constructor({ device }: Pick<Gpu, 'device'>, variants: Variants) {
     this.#device = device;
     this.#variants = variants;
   }
 
   /** Compiled kernels are shared by all who use a GPU. */
-  static of(gpu: Gpu, variants: Variants): Shaders {
+  static of(gpu: Pick<Gpu, 'device'>, variants: Variants): Shaders {
     const all = ofDevices.get(gpu.device) ?? new Map<string, Shaders>();
     ofDevices.set(gpu.device, all);
     const key = `${variants.reduce} ${variants.kv}`;
