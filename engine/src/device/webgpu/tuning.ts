@@ -17,7 +17,7 @@ export interface MatvecShape {
 type MatvecShapes = Readonly<Record<string, MatvecShape>>;
 
 /** Which kernel multiplies many rows: in F32, in F16, or on matrix units. */
-export type MatmulKernel = 'matmul' | 'matmul_f16' | 'matmul_matrices';
+type MatmulKernel = 'matmul' | 'matmul_f16' | 'matmul_matrices';
 
 /** Of shaders/tile.wgsl and matmul.wgsl. */
 export interface MatmulShape {

@@ -27,6 +27,7 @@ import { Scratch, strideOf } from './scratch.ts';
 import { Shaders } from './shader.ts';
 import { Slots } from './slots.ts';
 import { rowClassesOf, StepBuffer, type ViewIndex } from './step.ts';
+import { StepChecks } from './step-checks.ts';
 import { Weights } from './weights.ts';
 
 type A = WebGpuActivations;
@@ -50,6 +51,7 @@ export class WebGpuDevice implements Device<A> {
   readonly #slots: Slots;
   readonly #kv: KvCache;
   readonly #step: StepBuffer;
+  readonly #checks: StepChecks;
   readonly #scratch: Scratch;
   readonly #sampler: DeviceSampler;
   readonly #shaders: Shaders;
@@ -71,6 +73,7 @@ export class WebGpuDevice implements Device<A> {
     this.#downloads = new Downloads(gpu, this.#underWay, sizes.downloads);
     this.#weights = new Weights(gpu, { specs: config.params, ...options }, this.#uploads);
     this.#slots = new Slots(gpu, sizes.slots, this.#uploads);
+    this.#checks = new StepChecks(config, this.#slots);
     this.#kv = new KvCache(gpu, config.kv, kvFormat);
     this.#step = new StepBuffer(gpu, config, options.rows, {
       queryRows: tuning.queryRows(options.heads),
@@ -153,19 +156,13 @@ export class WebGpuDevice implements Device<A> {
   }
 
   embed(out: A, param: number): void {
-    const { tokens } = this.#begun;
     this.#fits(out);
-    const [rows = 0] = this.#shape(param);
-    this.#eachRow((row) => {
-      const token = tokens[row] ?? -1;
-      if (token >= rows && token >= rows + this.#addedRows(param, row))
-        throw new RangeError(`row ${row}: token ${token} does not exist`);
-    });
+    this.#checks.tokens(this.#begun, this.#view, param);
     this.#record({ kind: 'embed', view: this.#view, out, param }, out);
   }
 
   rmsNorm(out: A, x: A, param: number, eps: number): void {
-    const [length = 0] = this.#shape(param);
+    const [length = 0] = this.#checks.shape(param);
     if (x.cols !== out.cols || x.cols % length !== 0)
       throw new RangeError(`a norm of ${length} values for ${x.cols} to ${out.cols} columns`);
     this.#record({ kind: 'norm', view: this.#view, out, x, param, eps }, out);
@@ -173,7 +170,7 @@ export class WebGpuDevice implements Device<A> {
 
   linears(x: A, layers: readonly LinearLayer<A>[]): void {
     for (const { out, param } of layers) {
-      const [outputs, inDim] = this.#shape(param);
+      const [outputs, inDim] = this.#checks.shape(param);
       if (outputs !== out.cols || inDim !== x.cols)
         throw new RangeError(
           `parameter ${param} is (${outputs}, ${inDim}), the activations are ${x.cols} to ${out.cols}`,
@@ -184,28 +181,13 @@ export class WebGpuDevice implements Device<A> {
   }
 
   head(out: A, x: A, param: number): void {
-    const [outputs = 0, inDim] = this.#shape(param);
-    if (outputs > out.cols || inDim !== x.cols)
-      throw new RangeError(
-        `parameter ${param} is (${outputs}, ${inDim}), the activations are ${x.cols} to ${out.cols}`,
-      );
     this.#fits(out);
-    this.#eachRow((row) => {
-      const own = outputs + this.#addedRows(param, row);
-      if (own > out.cols) throw new RangeError(`row ${row} has ${own} outputs, there is room for ${out.cols}`);
-    });
+    this.#checks.outputs(this.#begun, this.#view, param, x, out);
     this.#record({ kind: 'head', view: this.#view, out, x, param }, out);
   }
 
   rope(x: A, table: RopeTable): void {
-    if (table.headDim !== this.#config.kv.headDim)
-      throw new RangeError(`angles of heads of ${table.headDim} values, the cache's have ${this.#config.kv.headDim}`);
-    const positions = table.cos.length / (table.headDim / 2);
-    this.#eachRow((row) => {
-      const position = (this.#begun.positions[row] ?? 0) + (this.#begun.ahead ?? 0);
-      if (position >= positions)
-        throw new RangeError(`row ${row}: position ${position}, there are angles for ${positions}`);
-    });
+    this.#checks.positions(this.#begun, this.#view, table);
     this.#record({ kind: 'rope', view: this.#view, out: x, table, tableId: this.#angles(table).id }, x);
   }
 
@@ -382,33 +364,6 @@ export class WebGpuDevice implements Device<A> {
   #drafts(shape: PlanShape, ops: readonly Op[]): readonly Draft[] {
     const commands = fuse(ops, (params) => this.#weights.areTogether(params));
     return draftsOf(commands, shape, this.#parts);
-  }
-
-  #shape(param: number): readonly number[] {
-    const spec = this.#config.params[param];
-    if (spec === undefined)
-      throw new RangeError(`parameter ${param} does not exist; there are ${this.#config.params.length}`);
-    return spec.shape;
-  }
-
-  /** Batch rows that ops act on. */
-  #eachRow(task: (row: number) => void): void {
-    const { tokens, logitRows } = this.#begun;
-    if (this.#view === 1) logitRows.forEach(task);
-    else for (let row = 0; row < tokens.length; row++) task(row);
-  }
-
-  /** Rows that a row's mixture adds to a parameter. */
-  #addedRows(param: number, row: number): number {
-    const { mixtureStart, mixtureSlots } = this.#begun;
-    let rows = 0;
-    for (let term = mixtureStart[row] ?? 0; term < (mixtureStart[row + 1] ?? 0); term++) {
-      const added = this.#slots.addedRows(mixtureSlots[term] ?? -1, param);
-      if (added > 0 && rows > 0)
-        throw new RangeError(`row ${row}: two experts of its mixture add rows to parameter ${param}`);
-      rows += added;
-    }
-    return rows;
   }
 
   #angles(table: RopeTable): { readonly id: number; readonly buffer: GPUBuffer } {
