@@ -25,8 +25,14 @@ namespace {
 constexpr int kSpins = 4000;
 constexpr int kMaxThreads = 256;
 
-// SIGNPOST_THREADS, else the cores this process may run on.
-int default_threads() {
+// Node unloads an addon when the last worker thread that loaded it ends; our threads would be left without code.
+void keep_loaded() {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<void*>(&keep_loaded), &info) != 0) dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE);
+}
+} // namespace
+
+int available_threads() {
   if (const char* text = std::getenv("SIGNPOST_THREADS"); text != nullptr && *text != '\0') {
     char* end = nullptr;
     const long wanted = std::strtol(text, &end, 10);
@@ -42,20 +48,13 @@ int default_threads() {
   return std::clamp(available, 1, kMaxThreads);
 }
 
-// Node unloads an addon when the last worker thread that loaded it ends; our threads would be left without code.
-void keep_loaded() {
-  Dl_info info;
-  if (dladdr(reinterpret_cast<void*>(&keep_loaded), &info) != 0) dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE);
-}
-} // namespace
-
 Pool& Pool::instance() {
   static Pool* pool = new Pool();
   return *pool;
 }
 
 Pool::Pool() {
-  const int wanted = default_threads();
+  const int wanted = available_threads();
   keep_loaded();
   try {
     resize(wanted);

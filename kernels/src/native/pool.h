@@ -9,6 +9,9 @@
 
 namespace signpost {
 
+// SIGNPOST_THREADS, else the cores this process may run on. Throws std::invalid_argument when that is not a number of threads.
+int available_threads();
+
 class Pool {
 public:
   // Does begin … end of a loop. Runs on any thread; must not throw.

@@ -4,11 +4,16 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <fcntl.h>
+#include <mutex>
 #include <numeric>
 #include <stdexcept>
+#include <system_error>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 
@@ -22,7 +27,7 @@ namespace signpost {
 namespace {
 
 constexpr size_t kBlockBytes = 64;
-constexpr size_t kChunkBytes = 256 * 1024;
+constexpr size_t kChunkBytes = 64 * 1024;
 // Not a power of two from one stream's buffer to the next: their lines would all have the same place in the first-level cache.
 constexpr size_t kBufferBytes = kChunkBytes + 3 * kBlockBytes;
 
@@ -171,6 +176,61 @@ private:
   State state_ = kInitial;
 };
 
+// Ranges that threads take one after the other.
+struct Queue {
+  const std::vector<FileRange>& ranges;
+  const Sha256Unit& unit;
+  std::vector<size_t> order;
+  std::atomic<size_t> next{0};
+  std::vector<std::string> digests;
+  std::mutex failing;
+  std::exception_ptr failure;
+};
+
+void hash_some(Queue& queue) {
+  const Sha256Unit& unit = queue.unit;
+  std::vector<uint8_t> buffers(unit.lanes * kBufferBytes);
+  std::vector<Stream> streams;
+  for (size_t lane = 0; lane < unit.lanes; lane++) streams.emplace_back(buffers.data() + lane * kBufferBytes);
+  std::vector<uint32_t*> states(unit.lanes);
+  std::vector<const uint8_t*> data(unit.lanes);
+  std::vector<Stream*> ready(unit.lanes);
+  for (;;) {
+    size_t count = 0;
+    size_t blocks = kChunkBytes;
+    for (Stream& stream : streams) {
+      for (;;) {
+        if (!stream.is_open()) {
+          const size_t next = queue.next.fetch_add(1);
+          if (next >= queue.order.size()) break;
+          stream.start(queue.order[next], queue.ranges[queue.order[next]]);
+        }
+        if (stream.fill()) break;
+        queue.digests[stream.range()] = stream.digest(unit);
+      }
+      if (!stream.is_open()) continue;
+      states[count] = stream.state();
+      data[count] = stream.data();
+      blocks = std::min(blocks, stream.blocks());
+      ready[count++] = &stream;
+    }
+    if (count == 0) return;
+    unit.compress(states.data(), data.data(), static_cast<int>(count), blocks);
+    for (size_t s = 0; s < count; s++) ready[s]->advance(blocks);
+  }
+}
+
+// Ends all of them when one can't go on.
+void hash_or_fail(Queue& queue) {
+  try {
+    hash_some(queue);
+  } catch (...) {
+    const std::lock_guard<std::mutex> only(queue.failing);
+    if (queue.failure == nullptr) queue.failure = std::current_exception();
+    queue.next = queue.order.size();
+  }
+}
+
 } // namespace
 
 Sha256Unit sha256_extensions() {
@@ -181,43 +241,27 @@ Sha256Unit sha256_extensions() {
   return {0, nullptr};
 }
 
-std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit) {
-  std::vector<std::string> digests(ranges.size());
+std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit, int threads) {
+  Queue queue{ranges, unit, std::vector<size_t>(ranges.size()), {0}, std::vector<std::string>(ranges.size()), {}, nullptr};
   // In their order, since others read the file beside this; but the longest first: one that began last would be hashed alone.
-  std::vector<size_t> order(ranges.size());
+  std::vector<size_t>& order = queue.order;
   std::iota(order.begin(), order.end(), size_t{0});
   const uint64_t total = std::accumulate(ranges.begin(), ranges.end(), uint64_t{0}, [](uint64_t sum, const FileRange& range) { return sum + range.bytes; });
   std::stable_partition(order.begin(), order.end(), [&](size_t i) { return ranges[i].bytes > total / (2 * unit.lanes); });
-  // One piece of memory: a unit needs its messages near each other.
-  std::vector<uint8_t> buffers(unit.lanes * kBufferBytes);
-  std::vector<Stream> streams;
-  for (size_t lane = 0; lane < unit.lanes; lane++) streams.emplace_back(buffers.data() + lane * kBufferBytes);
-  std::vector<uint32_t*> states(unit.lanes);
-  std::vector<const uint8_t*> data(unit.lanes);
-  std::vector<Stream*> ready(unit.lanes);
-  size_t next = 0;
-  for (;;) {
-    size_t count = 0;
-    size_t blocks = kChunkBytes;
-    for (Stream& stream : streams) {
-      while (stream.is_open() || next < order.size()) {
-        if (!stream.is_open()) {
-          stream.start(order[next], ranges[order[next]]);
-          next++;
-        }
-        if (stream.fill()) break;
-        digests[stream.range()] = stream.digest(unit);
-      }
-      if (!stream.is_open()) continue;
-      states[count] = stream.state();
-      data[count] = stream.data();
-      blocks = std::min(blocks, stream.blocks());
-      ready[count++] = &stream;
-    }
-    if (count == 0) return digests;
-    unit.compress(states.data(), data.data(), static_cast<int>(count), blocks);
-    for (size_t s = 0; s < count; s++) ready[s]->advance(blocks);
+  // Lanes that have nothing to do cost as much as those that have: no more threads than have all of theirs filled until the longest range is done.
+  uint64_t longest = 1;
+  for (const FileRange& range : ranges) longest = std::max(longest, range.bytes);
+  const size_t useful = std::clamp<size_t>((total / longest + unit.lanes / 2) / unit.lanes, 1, static_cast<size_t>(threads));
+  std::vector<std::thread> others;
+  try {
+    while (others.size() + 1 < useful) others.emplace_back([&queue] { hash_or_fail(queue); });
+  } catch (const std::system_error&) {
+    // Fewer threads do it, too.
   }
+  hash_or_fail(queue);
+  for (std::thread& other : others) other.join();
+  if (queue.failure != nullptr) std::rethrow_exception(queue.failure);
+  return std::move(queue.digests);
 }
 
 } // namespace signpost

@@ -6,7 +6,7 @@
 
 namespace signpost {
 
-// Computes several messages at once: the state (8) of each of up to `lanes` after its next `blocks` blocks. Their data may be 2 GiB apart at most.
+// Computes several messages at once: the state (8) of each of up to `lanes` after its next `blocks` blocks.
 struct Sha256Unit {
   size_t lanes;
   void (*compress)(uint32_t* const* states, const uint8_t* const* data, int count, size_t blocks);
@@ -21,7 +21,7 @@ struct FileRange {
   uint64_t bytes;
 };
 
-// Lower-case hex digests. Throws std::runtime_error with the path when one can't be read to its end.
-std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit);
+// Lower-case hex digests, by so many threads at most. Throws std::runtime_error with the path when one can't be read to its end.
+std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit, int threads);
 
 } // namespace signpost

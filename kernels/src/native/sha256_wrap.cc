@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "arguments.h"
+#include "pool.h"
 #include "sha256.h"
 
 namespace signpost {
@@ -59,7 +60,7 @@ Napi::Value sha256_ranges_of(const Napi::CallbackInfo& info) {
   auto done = Napi::ThreadSafeFunction::New(env, Napi::Function(), "signpost-sha256", 0, 1);
   std::thread([done, job = std::move(job)]() mutable {
     try {
-      job->digests = sha256_ranges(job->ranges, job->unit);
+      job->digests = sha256_ranges(job->ranges, job->unit, available_threads());
     } catch (const std::exception& error) {
       job->failure = error.what();
     }
