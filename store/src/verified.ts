@@ -24,8 +24,9 @@ export interface VerifiedReadOptions {
 }
 
 /**
- * Reads a delta file. With the catalogue's chunk hashes, each chunk is handed out once its own hash is right; one that isn't is read once more.
- * Without them, nothing is known to be right before the end, and all is handed out then. The whole file's digest is checked at the end in both.
+ * Reads a delta file. With the catalogue's chunk hashes, each chunk is handed out once its own hash is right; one that isn't is read once more. They cover
+ * the file, and the catalogue vouches for them as it does for the digest: nothing is hashed twice. Without them, nothing is known to be right before the
+ * digest is, and all is handed out then.
  *
  * @throws Problem when size, a chunk or the digest differ from the catalogue's; what was handed out by then must be thrown away. ObjectMissing when it
  * is gone; the `signal`'s reason when it aborts.
@@ -36,7 +37,6 @@ export async function readVerified(
   { signal, parallel = DEFAULT_PARALLEL, onChunk }: VerifiedReadOptions,
 ): Promise<void> {
   const where = `${store.url}/${version.key}`;
-  const whole = createHash('sha256');
   const held: { data: Uint8Array; start: number }[] = [];
   const failed = new AbortController();
   const stop = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
@@ -67,7 +67,6 @@ export async function readVerified(
       }
       const data = (await reading.get(next)) ?? new Uint8Array();
       reading.delete(next);
-      whole.update(data);
       const start = ranges[next]?.start ?? 0;
       if (digests === undefined) held.push({ data, start });
       else await onChunk(data, start);
@@ -78,6 +77,9 @@ export async function readVerified(
     await Promise.allSettled(reading.values());
     throw error;
   }
+  if (digests !== undefined) return;
+  const whole = createHash('sha256');
+  for (const { data } of held) whole.update(data);
   const digest = whole.digest('hex');
   if (digest !== version.digest)
     throw new Problem(`${where} has digest ${digest}, the catalogue says ${version.digest}: altered; publish it again`);

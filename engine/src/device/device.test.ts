@@ -47,6 +47,23 @@ describe.each(instructionSets())('the cpu device (%s)', (instructionSet) => {
     );
   });
 
+  it('has nothing left of what was in its slots before', async () => {
+    await fc.assert(
+      fc.asyncProperty(shape, shape, async (before, now) => {
+        const of = { ...now, inDim: before.inDim, outDim: before.outDim };
+        const [used, fresh] = [
+          new CpuDevice(configOf(of), instructionSet),
+          new CpuDevice(configOf(of), instructionSet),
+        ];
+        fill(used, before);
+        if (before.seed % 2 === 0) for (let slot = 0; slot < SLOTS; slot++) used.clearSlot(slot);
+        for (const device of [used, fresh]) fill(device, of);
+        expect(await runOps(used, of)).toEqual(await runOps(fresh, of));
+      }),
+      { numRuns: 50 },
+    );
+  });
+
   it('gives a row the same bits alone, in any batch, and with any number of threads', async () => {
     await fc.assert(
       fc.asyncProperty(shape, fc.nat(), async (of, pick) => {

@@ -31,7 +31,7 @@ function driven(budgetBytes: number, demand: (digest: Digest) => number = () => 
 }
 
 describe('a file on its way into the host cache', () => {
-  it('is used as far as it has come, and wholly once its digest is right', async () => {
+  it('is used as far as it has come, and wholly once its reading has ended', async () => {
     const { cache, readings } = driven(100);
     const file = await cache.acquire(version(1), never);
     const data = randomBytes(10);

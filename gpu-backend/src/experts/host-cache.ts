@@ -211,7 +211,7 @@ export class HostCache {
           // What was checked already comes again where a second source had to take over.
           if (entry.failure !== undefined || end <= entry.available) return;
           bytes.set(data, start);
-          // The last bytes are in when the whole file's digest is right, too.
+          // Whole when its reading says so: a file without chunk hashes is right only then.
           this.#reach(entry, Math.min(end, version.bytes - 1));
         },
       });

@@ -88,6 +88,58 @@ describe('a link', () => {
     expect(begun).toEqual(['a', 'c']);
   });
 
+  it('lets an idle link’s first reads begin as fast as it carries them: each comes as early as it can', async () => {
+    const [roundTripMs, chunkMs] = [50, 42];
+    // Reads under way share the link.
+    let now = 0;
+    const reads = new Set<{ readonly asked: number; left: number; readonly end: () => void }>();
+    const timers = new Set<{ readonly at: number; readonly then: () => void }>();
+    const store = interceptStore(openStore('unused'), {
+      read: () =>
+        new Promise((resolve) => {
+          const end = () => resolve({ bytes: 8, etag: '', data: new Uint8Array(8) });
+          reads.add({ asked: now, left: chunkMs, end });
+        }),
+    });
+    const run = async (until: Promise<unknown>) => {
+      let isDone = false;
+      void until.then(() => {
+        isDone = true;
+      });
+      for (await settled(); !isDone; now++, await settled()) {
+        const flowing = [...reads].filter(({ asked }) => now >= asked + roundTripMs);
+        for (const read of flowing) {
+          read.left -= 1 / flowing.length;
+          if (read.left > 1e-9) continue;
+          reads.delete(read);
+          read.end();
+        }
+        for (const timer of timers) {
+          if (timer.at > now) continue;
+          timers.delete(timer);
+          timer.then();
+        }
+      }
+    };
+    const link = new FairLink(store, 8, { now: () => now, after: (ms, then) => timers.add({ at: now + ms, then }) });
+    const load = async () => {
+      const share = link.share();
+      const began = now;
+      const ends: number[] = [];
+      const chunk = (_: unknown, i: number) =>
+        share.read('file', { range: { start: 8 * i, end: 8 * (i + 1) } }).then(() => ends.push(now - began));
+      await run(Promise.all(Array.from({ length: 40 }, chunk)));
+      return ends.map((end, i) => end - (roundTripMs + (i + 1) * chunkMs));
+    };
+    // Nothing is known of it: the first two share it.
+    expect((await load())[0]).toBeGreaterThan(chunkMs / 2);
+    await load();
+    const late = await load();
+    expect(late[0]).toBeLessThan(chunkMs / 2);
+    expect(Math.max(...late)).toBeLessThan(2 * chunkMs);
+    expect(late.at(-1)).toBeLessThan(chunkMs / 2);
+  });
+
   it.each([
     { what: 'one that a few reads fill', roundTripMs: 50, chunkMs: 42, least: 3, most: 5 },
     { what: 'one that all of them don’t fill', roundTripMs: 50, chunkMs: 1, least: 8, most: 8 },
@@ -104,13 +156,15 @@ describe('a link', () => {
           ends.push({ at: freeAt, end: () => resolve({ bytes: 8, etag: '', data: new Uint8Array(8) }) });
         }),
     });
-    const link = new FairLink(store, 8, () => now);
+    const after = (ms: number, then: () => void) => void ends.push({ at: now + ms, end: then });
+    const link = new FairLink(store, 8, { now: () => now, after });
     const share = link.share();
-    const reads = Array.from({ length: 100 }, () => share.read('file'));
+    const reads = Array.from({ length: 100 }, () => share.read('file', { range: { start: 0, end: 8 } }));
     await settled();
-    for (let next = ends.shift(); next !== undefined; next = ends.shift()) {
-      now = next.at;
-      next.end();
+    while (ends.length > 0) {
+      const [next] = ends.sort((a, b) => a.at - b.at).splice(0, 1);
+      now = next?.at ?? now;
+      next?.end();
       await settled();
     }
     await Promise.all(reads);

@@ -5,17 +5,32 @@
  * As many at once as fill the link, and no more: reads beyond that only wait in each other's way, and a file's first bytes, with which a region begins to
  * compute, come no sooner than those behind them. The measure is that of TCP Vegas (Brakmo and Peterson, 1995): how much longer reads take than when
  * they don't wait for each other says how many of them do.
+ *
+ * Reads begin one after the other, about as fast as the link has been seen to carry them (BBR's pacing: Cardwell et al. 2016). Those begun together
+ * share it and end together: the first, which has the first layers, as late as the last, and then nothing is under way for a round trip.
  */
 import type { ObjectStore, ReadOptions } from '@signpost/store';
 
 /** Reads at once before anything is known of the link, and the fewest ever. */
 const FEWEST_READS = 2;
 /** Reads that wait for others: with fewer the link may have room for another, with more there is one too many. */
-const WAITING_READS = { fewest: 1, most: 3 };
+const WAITING_READS = { fewest: 0.5, most: 1.5 };
 /** Reads that take so much longer than the shortest don't delay a file's first bytes by anything that counts. */
 const NEGLIGIBLE_MS = 30;
-/** What the shortest duration grows by with each read, so that one that no longer can be had is forgotten. */
+/** What the shortest duration grows by with each read, and the highest rate shrinks by, so that one that no longer can be had is forgotten. */
 const FORGETTING = 1.005;
+/** How much faster reads begin than the link was seen to carry them, so that it is seen when it carries more. */
+const PACE_GAIN = 1.25;
+/** Pauses that a timer can't make. */
+const SHORTEST_PAUSE_MS = 1;
+
+export interface Clock {
+  /** Milliseconds; doesn't go back. */
+  readonly now: () => number;
+  readonly after: (ms: number, then: () => void) => void;
+}
+
+const CLOCK: Clock = { now: () => performance.now(), after: (ms, then) => void setTimeout(then, ms) };
 
 interface Place {
   readonly bytes: number;
@@ -34,7 +49,7 @@ interface Share {
 export class FairLink {
   readonly #store: ObjectStore;
   readonly #most: number;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   /** Those with reads in wait; of two whose turn it is, the first. */
   readonly #waiting: Share[] = [];
   #open = 0;
@@ -46,16 +61,18 @@ export class FairLink {
   #isFresh = true;
   /** The shortest duration of late of a read of so many bytes. */
   readonly #shortest = new Map<number, number>();
+  /** What all reads together got at best of late; 0 before the first. */
+  #bytesPerMs = 0;
+  /** When the next read may begin. */
+  #dueMs = 0;
+  #isPausing = false;
 
-  /**
-   * @param most reads at once.
-   * @param now milliseconds of a clock that doesn't go back.
-   */
-  constructor(store: ObjectStore, most: number, now: () => number = () => performance.now()) {
+  /** @param most reads at once. */
+  constructor(store: ObjectStore, most: number, clock: Clock = CLOCK) {
     this.#store = store;
     this.#most = most;
     this.#limit = Math.min(FEWEST_READS, most);
-    this.#now = now;
+    this.#clock = clock;
   }
 
   /** Reads that it now has under way at once. */
@@ -72,11 +89,13 @@ export class FairLink {
       head: (key, options) => store.head(key, options),
       read: async (key, options: ReadOptions = {}) => {
         await this.#enter(share, options);
-        const started = this.#now();
+        const started = this.#clock.now();
+        const beside = this.#open;
         try {
           const stored = await store.read(key, options);
           share.chunkBytes ??= stored.data.byteLength;
-          if (stored.data.byteLength === share.chunkBytes) this.#learn(share.chunkBytes, this.#now() - started);
+          if (stored.data.byteLength === share.chunkBytes)
+            this.#learn(share.chunkBytes, this.#clock.now() - started, (beside + this.#open) / 2);
           return stored;
         } finally {
           this.#open--;
@@ -94,6 +113,7 @@ export class FairLink {
     return new Promise((resolve, reject) => {
       const begin = () => {
         signal?.removeEventListener('abort', leave);
+        this.#pace(place.bytes);
         this.#open++;
         resolve();
       };
@@ -114,7 +134,31 @@ export class FairLink {
     });
   }
 
-  #learn(bytes: number, ms: number): void {
+  /** A read of so many bytes begins. */
+  #pace(bytes: number): void {
+    const pauseMs = this.#bytesPerMs === 0 ? 0 : bytes / (PACE_GAIN * this.#bytesPerMs);
+    const now = this.#clock.now();
+    // Timers are late: the next read makes up for it, but not for when there was nothing to read.
+    this.#dueMs = Math.max(this.#dueMs, this.#open === 0 ? now : now - pauseMs) + pauseMs;
+  }
+
+  /** Whether the next read must wait, though the limit has room for it; it is seen to when it needn't. */
+  #isTooSoon(): boolean {
+    const pauseMs = this.#dueMs - this.#clock.now();
+    if (pauseMs < SHORTEST_PAUSE_MS) return false;
+    if (!this.#isPausing) {
+      this.#isPausing = true;
+      this.#clock.after(pauseMs, () => {
+        this.#isPausing = false;
+        this.#serve();
+      });
+    }
+    return true;
+  }
+
+  /** Of a read that took `ms`, while so many were under way on average. */
+  #learn(bytes: number, ms: number, underWay: number): void {
+    this.#bytesPerMs = Math.max((underWay * bytes) / ms, this.#bytesPerMs / FORGETTING);
     const shortest = Math.min(ms, (this.#shortest.get(bytes) ?? ms) * FORGETTING);
     this.#shortest.set(bytes, shortest);
     const waiting = ms - shortest < NEGLIGIBLE_MS ? 0 : this.#limit * (1 - shortest / ms);
@@ -127,7 +171,7 @@ export class FairLink {
   }
 
   #serve(): void {
-    while (this.#open < this.limit) {
+    while (this.#waiting.length > 0 && this.#open < this.limit && !this.#isTooSoon()) {
       const tag = Math.min(...this.#waiting.map((share) => share.tag));
       const index = this.#waiting.findIndex((share) => share.tag === tag);
       const [share] = index === -1 ? [] : this.#waiting.splice(index, 1);

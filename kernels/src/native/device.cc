@@ -16,6 +16,36 @@ float* scratch(std::vector<float>& buffer, size_t size) {
   if (buffer.size() < size) buffer.resize(size);
   return buffer.data();
 }
+
+typedef uint32_t Quad __attribute__((vector_size(16)));
+typedef uint32_t QuadU __attribute__((vector_size(16), aligned(4), may_alias));
+
+// Four words of four outputs each become four outputs of four words each.
+inline void transpose_quads(uint32_t* to, size_t to_stride, const uint32_t* from, size_t from_stride) {
+  const auto row = [&](size_t o) -> Quad { return *reinterpret_cast<const QuadU*>(from + o * from_stride); };
+  const auto put = [&](size_t w, Quad quad) { *reinterpret_cast<QuadU*>(to + w * to_stride) = quad; };
+  const Quad low_ab = __builtin_shufflevector(row(0), row(1), 0, 4, 1, 5);
+  const Quad high_ab = __builtin_shufflevector(row(0), row(1), 2, 6, 3, 7);
+  const Quad low_cd = __builtin_shufflevector(row(2), row(3), 0, 4, 1, 5);
+  const Quad high_cd = __builtin_shufflevector(row(2), row(3), 2, 6, 3, 7);
+  put(0, __builtin_shufflevector(low_ab, low_cd, 0, 1, 4, 5));
+  put(1, __builtin_shufflevector(low_ab, low_cd, 2, 3, 6, 7));
+  put(2, __builtin_shufflevector(high_ab, high_cd, 0, 1, 4, 5));
+  put(3, __builtin_shufflevector(high_ab, high_cd, 2, 3, 6, 7));
+}
+
+// A tile's signs, those of kTileSigns outputs side by side, from (out, words); zeros stand for outputs beyond the last.
+void tile_signs(uint32_t* tiles, const uint32_t* signs, size_t out, size_t words, size_t tile) {
+  const size_t first = tile * kTileSigns;
+  const size_t rows = std::min<size_t>(kTileSigns, out - first);
+  uint32_t* to = tiles + first * words;
+  const uint32_t* from = signs + first * words;
+  const size_t quads = rows == kTileSigns ? words / 4 * 4 : 0;
+  for (size_t w = 0; w < quads; w += 4)
+    for (size_t o = 0; o < kTileSigns; o += 4) transpose_quads(to + w * kTileSigns + o, kTileSigns, from + o * words + w, words);
+  for (size_t w = quads; w < words; w++)
+    for (size_t o = 0; o < kTileSigns; o++) to[w * kTileSigns + o] = o < rows ? from[o * words + w] : 0;
+}
 } // namespace
 
 Device::Device(const KernelTable& kernels, std::vector<Param> params_, int slot_count, KvShape kv_)
@@ -134,16 +164,12 @@ void Device::add_plane(Delta& delta, const Param& param, const uint32_t* signs, 
   const size_t words = (static_cast<size_t>(param.in) + 31) / 32;
   const size_t tiled = tiled_words(param.out, param.in);
   const size_t scales = is_per_row ? param.out : 1;
-  Memory memory((tiled + scales + (col_scale == nullptr ? 0 : param.in)) * sizeof(float));
+  Memory memory = delta.take((tiled + scales + (col_scale == nullptr ? 0 : param.in)) * sizeof(float));
   uint32_t* tiles = memory.as<uint32_t>();
-  for (size_t tile = 0; tile * kTileSigns < static_cast<size_t>(param.out); tile++) {
-    for (size_t w = 0; w < words; w++) {
-      for (size_t o = 0; o < kTileSigns; o++) {
-        const size_t j = tile * kTileSigns + o;
-        tiles[(tile * words + w) * kTileSigns + o] = j < static_cast<size_t>(param.out) ? signs[j * words + w] : 0;
-      }
-    }
-  }
+  const int grain = std::max<int>(1, kGrainValues / static_cast<int>(words * kTileSigns));
+  Pool::instance().each(tiles_of(param.out), grain, [&](int begin, int end) {
+    for (int tile = begin; tile < end; tile++) tile_signs(tiles, signs, param.out, words, tile);
+  });
   float* rows = reinterpret_cast<float*>(tiles + tiled);
   std::copy_n(row_scale, scales, rows);
   if (col_scale != nullptr) std::copy_n(col_scale, param.in, rows + scales);

@@ -1,6 +1,7 @@
 // One model's memory on the CPU: parameters, expert slots, KV cache, and the batch of the step under way. All of it is its own;
 // everything was checked before it got here.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -33,6 +34,27 @@ struct Delta {
   std::vector<DeltaTerm> terms;
   std::vector<Memory> memory; // what the terms point into
   std::vector<float> added; // (k, in): rows below the matrix's own
+  // Of planes that were here: the next expert's are as large, and memory that the system has just given costs more than filling it does.
+  std::vector<Memory> spare;
+
+  // Memory of so many bytes, not zeroed. Throws std::bad_alloc.
+  Memory take(size_t bytes) {
+    if (spare.empty()) return Memory(bytes);
+    Memory memory = std::move(spare.back());
+    spare.pop_back();
+    return memory.bytes() == bytes ? std::move(memory) : Memory(bytes);
+  }
+
+  // Empties it. What isn't a plane's is given back.
+  void clear() {
+    spare.clear();
+    for (size_t t = 0; t < terms.size(); t++)
+      if (terms[t].exact == nullptr) spare.push_back(std::move(memory[t]));
+    std::reverse(spare.begin(), spare.end());
+    terms.clear();
+    memory.clear();
+    added = {};
+  }
 };
 
 struct KvShape {

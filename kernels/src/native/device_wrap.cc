@@ -215,7 +215,7 @@ private:
   // slot, param
   void clear_param(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    delta_at(env, info[0], info[1]) = {};
+    delta_at(env, info[0], info[1]).clear();
   }
 
   // Frees everything; whatever is called afterwards throws.

@@ -74,9 +74,10 @@ function verifyCommand(): Command {
       const base = await openSource(flags.base);
       const tuned = flags.tuned === undefined ? {} : { tuned: await openSource(flags.tuned, { base }) };
       const digest = expected === undefined ? {} : { digest: expected };
+      const chunks = version?.chunks === undefined ? {} : { chunks: version.chunks };
       const verified = await withProgress(
         `verifying ${what}`,
-        (watch) => verify(source, { base, ...tuned, ...digest, ...watch }),
+        (watch) => verify(source, { base, ...tuned, ...digest, ...chunks, ...watch }),
         'interrupted; nothing was verified',
       );
       print(flags, verified, describeVerified);

@@ -93,7 +93,12 @@ describe('verify', () => {
     );
     await writeFile(join(url, version.key), bytes);
     const { source } = await openDeltaSource(`math@${version.digest.slice(0, 8)}`, where);
-    expect(await verify(source, { base, digest: version.digest })).toMatchObject({ digest, isDigestExpected: true });
+    const { chunks } = version;
+    if (chunks === undefined) return expect.unreachable('a published version has chunk hashes');
+    const good = { base, digest: version.digest, chunks };
+    expect(await verify(source, good)).toMatchObject({ digest, isDigestExpected: true });
+    const others = { ...chunks, sha256: chunks.sha256.replace(/^./, (first) => (first === 'A' ? 'B' : 'A')) };
+    await expect(verify(source, { ...good, chunks: others })).rejects.toThrow(/other hashes of its chunks/);
   });
 
   it('finds a wrong scale, sign words or exact value by the fine-tune alone', async () => {

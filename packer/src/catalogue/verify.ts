@@ -7,6 +7,7 @@ import {
   type DeltaLayout,
   type Digest,
   deltaStem,
+  type ExpertVersion,
   type ParamDeltaLayout,
   Problem,
   type TensorInfo,
@@ -19,7 +20,7 @@ import {
   modelParams,
   widenRows,
 } from '@signpost/engine';
-import { type ByteSource, readAll, sha256Stream } from '@signpost/store';
+import { type ByteSource, ChunkHasher, readAll, sha256Stream } from '@signpost/store';
 import { rawMatrix } from '../pack/blocks.ts';
 import { floatsOf } from '../pack/difference.ts';
 import { decodeFloats, tensorRows } from '../source/floats.ts';
@@ -39,6 +40,8 @@ export interface VerifyOptions {
   readonly tuned?: Checkpoint;
   /** What the bytes should be; left out, their digest is reported, but altered bytes can't be told. */
   readonly digest?: Digest;
+  /** The hashes of its chunks that the catalogue has, by which regions check what they read. */
+  readonly chunks?: ExpertVersion['chunks'];
   /** Called with the bytes read so far. */
   readonly onProgress?: (readBytes: number, totalBytes: number) => void;
   readonly signal?: AbortSignal;
@@ -61,12 +64,15 @@ export interface Verified {
  * @throws Problem naming the first thing that doesn't match, what it is and what it should be.
  */
 export async function verify(source: ByteSource, options: VerifyOptions): Promise<Verified> {
-  const { base, tuned, digest: expected, onProgress = () => undefined, signal } = options;
+  const { base, tuned, digest: expected, chunks, onProgress = () => undefined, signal } = options;
   const { where, bytes } = source;
   const total = tuned === undefined ? bytes : 2 * bytes;
-  const digest = await sha256Stream(readAll(source, (read) => onProgress(read, total), signal));
+  const hasher = new ChunkHasher(chunks?.bytes ?? bytes);
+  const digest = await sha256Stream(hasher.through(readAll(source, (read) => onProgress(read, total), signal)));
   if (expected !== undefined && digest !== expected)
     throw new Problem(`${where} has digest ${digest}, expected ${expected}: altered or truncated; publish it again`);
+  if (chunks !== undefined && hasher.digests() !== chunks.sha256)
+    throw new Problem(`${where}: the catalogue has other hashes of its chunks; no region takes it: publish it again`);
   const layout = await readDeltaLayout(source);
   const baseDigest = await base.digest();
   checkDeltaFits(layout, baseDigest, modelParams(base.config).specs, where);

@@ -34,7 +34,8 @@ export async function startGateway(path: string, credentials: { id: string; secr
     path,
     // ETags in extended attributes, not in `--sidecar` files: those change apart from the data, so that under load a reader gets one
     // version's bytes with another's ETag, and a conditional write loses what it should have kept.
-    ['--quiet', '--port', `127.0.0.1:${port}`, 'posix', join(root, 'data')],
+    // Connections are kept, as S3's are; unasked, it ends each after one answer.
+    ['--quiet', '--keep-alive', '--port', `127.0.0.1:${port}`, 'posix', join(root, 'data')],
     { stdio: 'ignore', env: { ...process.env, ROOT_ACCESS_KEY_ID: id, ROOT_SECRET_ACCESS_KEY: secret } },
   );
   const exited = new Promise<void>((resolve) => server.once('exit', () => resolve()));
