@@ -28,6 +28,7 @@
         "src/native/addon.cc",
         "src/native/calibrate.cc",
         "src/native/calibrate_wrap.cc",
+        "src/native/mapped_file.cc",
         "src/native/merge.cc",
         "src/native/merge_wrap.cc",
         "src/native/device.cc",
@@ -36,6 +37,7 @@
         "src/native/group_pack.cc",
         "src/native/pool.cc",
         "src/native/read_batch.cc",
+        "src/native/settle.cc",
         "src/native/sha256.cc",
         "src/native/sha256_wrap.cc",
         "src/native/sign_pack.cc"

@@ -2,7 +2,7 @@
  * How the edge signs a request to a region: a JWT (HS256, RFC 7519) that lives seconds, is bound to one region, method, path and body,
  * and is accepted once. A leaked token can't be used for anything else, or again.
  */
-import { errors, jwtVerify } from 'jose';
+import { errors, type JWTPayload, jwtVerify } from 'jose';
 import { z } from 'zod';
 import { digestSchema, sha256 } from './digest.ts';
 import { ApiError } from './openai.ts';
@@ -42,6 +42,31 @@ export function signingKey(secret: string): Uint8Array {
       `the region secret must have at least ${MIN_SECRET_BYTES} bytes; make one with: openssl rand -hex 32`,
     );
   return key;
+}
+
+/** What a region and its edge share: the key that they sign with, and those that they accept, which are two while the secret is being changed. */
+export interface RegionKeys {
+  readonly signing: Uint8Array;
+  /** The one that signs is the first. */
+  readonly accepted: readonly Uint8Array[];
+}
+
+const MOST_SECRETS = 2;
+
+/**
+ * The keys in a setting that holds a secret, or two with a space between them: the first signs, both are accepted.
+ *
+ * @throws Error when one is shorter than 32 bytes, or there are more.
+ */
+export function regionKeys(setting: string): RegionKeys {
+  const secrets = setting.split(/\s+/).filter((secret) => secret !== '');
+  if (secrets.length > MOST_SECRETS)
+    throw new Error(
+      `there are ${secrets.length} region secrets, expected one, or the new and the old with a space between them`,
+    );
+  const [first = '', ...others] = secrets;
+  const signing = signingKey(first);
+  return { signing, accepted: [signing, ...others.map(signingKey)] };
 }
 
 /** A token for one request: a compact JWS, which `verifyRequest` takes apart with a library. */
@@ -113,11 +138,12 @@ export class SeenTokens {
 /**
  * Who a request comes from.
  *
+ * @param accepted keys, one of which must have signed it.
  * @param arrivedAt when it came, in milliseconds since the epoch: a region that is still starting lets it wait for longer than its token lives.
  * @throws ApiError (401) when the token is missing, wrong, expired, for another request, or used before.
  */
 export async function verifyRequest(
-  key: Uint8Array,
+  accepted: readonly Uint8Array[],
   authorization: string | null,
   request: SignedRequest,
   seen: SeenTokens,
@@ -126,15 +152,10 @@ export async function verifyRequest(
   const refuse = (why: string) => new ApiError('authentication_error', 'invalid_region_token', `region token: ${why}`);
   const token = /^Bearer (?<token>\S+)$/.exec(authorization ?? '')?.groups?.token;
   if (token === undefined) throw refuse('missing; this region answers requests signed by its edge');
-  const claims = await jwtVerify(token, key, {
-    algorithms: ['HS256'],
-    audience: request.region,
-    clockTolerance: CLOCK_SKEW_SECONDS,
-    currentDate: new Date(arrivedAt),
-  }).catch((error: unknown) => {
+  const payload = await openToken(token, accepted, request.region, arrivedAt).catch((error: unknown) => {
     throw refuse(error instanceof errors.JOSEError ? error.code : 'not valid');
   });
-  const parsed = claimsSchema.safeParse(claims.payload);
+  const parsed = claimsSchema.safeParse(payload);
   if (!parsed.success) throw refuse('lacks a claim');
   const { jti, exp, method, path, body, tenant } = parsed.data;
   if (method !== request.method || path !== request.path || body !== (await sha256(utf8.encode(request.body)))) {
@@ -144,4 +165,29 @@ export async function verifyRequest(
   // Its twin may have come in time, too, and have waited as long.
   if (!seen.add(jti, Math.max(exp, now), now)) throw refuse('used before');
   return { tenant };
+}
+
+/** What a token says, signed with one of the keys. @throws JOSEError when it is none of theirs, or not good now, there. */
+async function openToken(
+  token: string,
+  accepted: readonly Uint8Array[],
+  audience: string,
+  arrivedAt: number,
+): Promise<JWTPayload> {
+  let failure: unknown;
+  for (const key of accepted) {
+    try {
+      const { payload } = await jwtVerify(token, key, {
+        algorithms: ['HS256'],
+        audience,
+        clockTolerance: CLOCK_SKEW_SECONDS,
+        currentDate: new Date(arrivedAt),
+      });
+      return payload;
+    } catch (error) {
+      if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw error;
+      failure = error;
+    }
+  }
+  throw failure;
 }

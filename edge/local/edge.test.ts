@@ -140,7 +140,7 @@ describe('forwarding', () => {
     expect(headers['x-signpost-timeout-ms']).toBe('5000');
     expect(headers.authorization).not.toContain(KEY);
     const caller = await verifyRequest(
-      signingKey(SECRET),
+      [signingKey(SECRET)],
       headers.authorization ?? null,
       { region: 'near', method, path, body },
       new SeenTokens(),

@@ -113,7 +113,7 @@ describe('a request to a function', () => {
     expect(JSON.parse(sent.body ?? '')).toMatchObject({ model: 'base', temperature: 0 });
     const signed = { region: 'lambda', method: 'POST', path: sent.rawPath, body: sent.body ?? '' };
     const caller = await verifyRequest(
-      signingKey(SECRET),
+      [signingKey(SECRET)],
       sent.headers.authorization ?? null,
       signed,
       new SeenTokens(),

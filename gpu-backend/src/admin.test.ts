@@ -52,7 +52,7 @@ beforeAll(async () => {
     const { method = '', url: path = '', headers } = request;
     try {
       await verifyRequest(
-        signingKey(SECRET),
+        [signingKey(SECRET)],
         headers.authorization ?? null,
         { region: HEARTBEAT_AUDIENCE, method, path, body },
         seen,

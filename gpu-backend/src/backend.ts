@@ -2,7 +2,7 @@
  * A region without a socket: the engine, and the app in front of it. Whoever takes requests in (an HTTP server, AWS Lambda) hands them to `fetch`.
  */
 import { randomUUID } from 'node:crypto';
-import { type Digest, type Heartbeat, hashKey, Problem } from '@signpost/contracts';
+import { type Digest, type Heartbeat, hashKey, Problem, type RegionKeys } from '@signpost/contracts';
 import { Tokenizer } from '@signpost/engine';
 import { openStore, readTrustedKeys } from '@signpost/store';
 import { type Logger, pino } from 'pino';
@@ -42,8 +42,8 @@ export interface Backend {
 }
 
 export interface BackendParts {
-  /** Verifies the edge's requests; undefined where only this machine reaches the server. */
-  readonly signingKey: Uint8Array | undefined;
+  /** Verify the edge's requests; undefined where only this machine reaches the server. */
+  readonly keys: RegionKeys | undefined;
   readonly log: Logger;
   readonly upkeep: Upkeep;
 }
@@ -51,10 +51,7 @@ export interface BackendParts {
 const REST_LIMIT_MS = 1_000;
 
 /** Loads the base. @throws Problem when it can't be loaded, or a setting makes no sense. */
-export async function openBackend(
-  settings: RegionSettings,
-  { signingKey: key, log, upkeep }: BackendParts,
-): Promise<Backend> {
+export async function openBackend(settings: RegionSettings, { keys, log, upkeep }: BackendParts): Promise<Backend> {
   const edges = edgeUrls(settings);
   const trust = await readTrustedKeys(settings.catalogueKey ?? []);
   const store = openStore(settings.store);
@@ -105,7 +102,7 @@ export async function openBackend(
     engine,
     isDraining: () => draining.isOn,
     edges,
-    signingKey: key,
+    signingKey: keys?.signing,
     onReach: (edge, problem) => {
       if (problem === undefined) log.info({ edge }, 'the edge takes heartbeats again');
       else log.warn({ edge, problem }, "the edge can't be told how this region is; it is tried on");
@@ -127,7 +124,7 @@ export async function openBackend(
     catalogue,
     defaultMaxTokens: settings.defaultMaxTokens,
     region: settings.region,
-    signingKey: key,
+    acceptedKeys: keys?.accepted,
     heartbeats,
     metrics,
     metricsKey: await metricsKey(settings),

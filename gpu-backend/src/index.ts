@@ -3,7 +3,7 @@
  */
 import type { Heartbeat } from '@signpost/contracts';
 import { createLog, openBackend } from './backend.ts';
-import { BACKEND_DEFAULTS, type BackendOptions, checkSizes, edgeKeyAt } from './options.ts';
+import { BACKEND_DEFAULTS, type BackendOptions, checkSizes, edgeKeysAt } from './options.ts';
 import { HttpServer } from './server/http-server.ts';
 import { answerStarting } from './server/starting.ts';
 
@@ -25,13 +25,13 @@ export interface BackendHandle {
 export async function startBackend(options: BackendOptions): Promise<BackendHandle> {
   const settings = { ...BACKEND_DEFAULTS, ...options };
   checkSizes(settings);
-  const signingKey = edgeKeyAt(settings.host, settings.secret);
+  const keys = edgeKeysAt(settings.host, settings.secret);
   const log = createLog(settings);
   const started = performance.now();
   const http = new HttpServer(answerStarting);
   const url = await http.listen(settings.host, settings.port);
   try {
-    const backend = await openBackend(settings, { signingKey, log, upkeep: 'timed' });
+    const backend = await openBackend(settings, { keys, log, upkeep: 'timed' });
     http.serve((request) => backend.fetch(request, Date.now()));
     const { base, weightBytes, deviceBytes, loadMs } = backend.facts;
     const startMs = Math.round(performance.now() - started);

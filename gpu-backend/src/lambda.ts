@@ -6,7 +6,7 @@ import { createLog, openBackend } from './backend.ts';
 import { type RegionFlags, regionCommand, regionOptions, runCommand } from './flags.ts';
 import { runLambda } from './lambda/loop.ts';
 import { RuntimeApi } from './lambda/runtime-api.ts';
-import { BACKEND_DEFAULTS, checkSizes, edgeKey } from './options.ts';
+import { BACKEND_DEFAULTS, checkSizes, edgeKeys } from './options.ts';
 
 const program = regionCommand('signpost-lambda', 'Serve a region inside of an AWS Lambda function').action(
   async (flags: RegionFlags) => {
@@ -26,7 +26,7 @@ const program = regionCommand('signpost-lambda', 'Serve a region inside of an AW
         throw new Problem(
           'SIGNPOST_REGION_SECRET is not set; without it anyone who may invoke the function could use it',
         );
-      return openBackend(settings, { signingKey: edgeKey(settings.secret), log, upkeep: 'on demand' });
+      return openBackend(settings, { keys: edgeKeys(settings.secret), log, upkeep: 'on demand' });
     }
     await runLambda({
       api: new RuntimeApi(address),

@@ -1,7 +1,7 @@
 /**
  * What a region is started with, and whether that makes sense.
  */
-import { Problem, signingKey } from '@signpost/contracts';
+import { Problem, type RegionKeys, regionKeys } from '@signpost/contracts';
 import { type DeviceName, MOST_STEPS, type WeightFormat } from '@signpost/engine';
 
 export interface BackendOptions {
@@ -16,7 +16,7 @@ export interface BackendOptions {
   readonly host?: string;
   /** 0 for any free one. */
   readonly port?: number;
-  /** Shared with the edge, at least 32 bytes; without it the server listens on this machine only. */
+  /** Shared with the edge, at least 32 bytes, or two of them (see `regionKeys`); without it the server listens on this machine only. */
   readonly secret?: string;
   /** What metrics are read with; needed where there is a `secret`, else everybody on this machine may read them. */
   readonly metricsKey?: string;
@@ -140,18 +140,18 @@ export function edgeUrls({ edge = [], secret }: Pick<BackendOptions, 'edge' | 's
   });
 }
 
-/** The key that the edge signs with. @throws Problem for a secret that is too short. */
-export function edgeKey(secret: string): Uint8Array {
+/** The keys that the edge may sign with, and the one for what it is told. @throws Problem for a secret that is too short. */
+export function edgeKeys(secret: string): RegionKeys {
   try {
-    return signingKey(secret);
+    return regionKeys(secret);
   } catch (cause) {
     throw new Problem(`SIGNPOST_REGION_SECRET: ${cause instanceof Error ? cause.message : cause}`, { cause });
   }
 }
 
 /** The same for a server at `host`; undefined on one that only this machine reaches. @throws Problem where others would reach it, and there is no secret. */
-export function edgeKeyAt(host: string, secret: string | undefined): Uint8Array | undefined {
-  if (secret !== undefined) return edgeKey(secret);
+export function edgeKeysAt(host: string, secret: string | undefined): RegionKeys | undefined {
+  if (secret !== undefined) return edgeKeys(secret);
   if (LOOPBACK.has(host)) return undefined;
   throw new Problem(
     `without SIGNPOST_REGION_SECRET anyone who reaches ${host} could use this region; set it (openssl rand -hex 32), or listen on 127.0.0.1`,

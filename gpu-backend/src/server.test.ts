@@ -359,7 +359,9 @@ function rewritten(
 
 describe('a server with a secret', () => {
   it('answers its edge, and nobody else', async () => {
-    const options = { base: join(DEMO, 'base'), store, region: 'eu', port: 0, secret: SECRET, logLevel: 'silent' };
+    // Two, while it is being changed.
+    const secret = `${'n'.repeat(32)} ${SECRET}`;
+    const options = { base: join(DEMO, 'base'), store, region: 'eu', port: 0, secret, logLevel: 'silent' };
     const signed = await startBackend(options);
     try {
       const body = JSON.stringify({ model: 'base', messages: user('hi'), max_tokens: 1 });

@@ -2,7 +2,8 @@
  * The native kernels' face: typed arrays in, numbers out. Built by `npm ci` from `src/native`; one source for every instruction set, the
  * best one of this machine (or `SIGNPOST_ISA`) chosen at run time. `SIGNPOST_THREADS` bounds the pool, which all Node threads share.
  *
- * What is loaded into a device is copied, on huge pages: reading 4 KiB pages costs a fifth of the machine's bandwidth or more.
+ * What is loaded into a device is copied, on huge pages: reading 4 KiB pages costs a fifth of the machine's bandwidth or more. What is mapped is computed from at
+ * once, and copied by `settle`.
  * Every size and index is checked; what is wrong throws a RangeError.
  */
 import { createRequire } from 'node:module';
@@ -28,6 +29,17 @@ export interface NativeDevice {
    * stored so becomes F32.
    */
   loadParam(param: number, dtype: number, data: Uint8Array, format: number): void;
+  /**
+   * Has a parameter computed from where it stands in a file, as BF16 or F32, once it is read in: there is no copy of it until `settle`, so nobody may write to the
+   * file. @throws Error with the path when it can't be mapped, RangeError when the parameter isn't in it or not aligned to its elements.
+   */
+  mapParam(param: number, dtype: number, path: string, offset: number): void;
+  /**
+   * Copies what is mapped as `loadParam` would have, beside whatever is computed meanwhile and giving way to it. Ends early when the device is closed.
+   *
+   * @returns bytes that stay in files, since there was no memory for them. @throws Error with the path when a file was written to since it was mapped.
+   */
+  settle(): Promise<number>;
   /** Bytes of all parameters loaded. */
   paramBytes(): number;
   addPlane(
@@ -88,6 +100,8 @@ interface Addon extends CalibrationKernels {
    * Lets go of the memory behind bytes of a mapped file; they are read again when they are touched. Only for what `mapFile` gave: other memory would be lost.
    */
   releaseMapped(data: Uint8Array): void;
+  /** Has the system read files from the disk, one after the other, beside whatever else is done: a hint, which fails for nothing. */
+  readAhead(paths: readonly string[]): void;
   readonly sha256Ranges?: NativeSha256;
   signPack(
     base: Uint8Array,
@@ -179,6 +193,7 @@ export const {
   NativeDevice,
   mapFile,
   releaseMapped,
+  readAhead,
   setThreads,
   threads,
   instructionSets,

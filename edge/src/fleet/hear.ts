@@ -27,7 +27,7 @@ export function heartbeatListener({ settings, hear }: HeartbeatParts): (request:
     const body = await readText(request);
     if (settings.signingKey !== undefined) {
       const signed = { region: HEARTBEAT_AUDIENCE, method: request.method, path: HEARTBEAT_PATH, body };
-      await verifyRequest(settings.signingKey, request.headers.get('authorization'), signed, seen);
+      await verifyRequest(settings.acceptedKeys, request.headers.get('authorization'), signed, seen);
     }
     const beat = parseBody(body, heartbeatSchema);
     const known = settings.regions.map(({ name }) => name);

@@ -4,7 +4,7 @@
  * A mistake in them is an operator's to mend: it is answered as a 500 with code `misconfigured` that names the variable, never by
  * serving with a guess (in particular, never by leaving the door open).
  */
-import { digestSchema, Problem, parseWith, signingKey } from '@signpost/contracts';
+import { digestSchema, Problem, parseWith, type RegionKeys, regionKeys } from '@signpost/contracts';
 import { z } from 'zod';
 import type { RecordOptions } from '../accounts/record.ts';
 import { type Region, regionsSchema } from '../plan/regions.ts';
@@ -63,6 +63,8 @@ export interface Settings {
   readonly regions: readonly Region[];
   /** Undefined: requests go out unsigned, to loopback regions only. */
   readonly signingKey: Uint8Array | undefined;
+  /** What regions' heartbeats may be signed with: that key, and one more while the secret is being changed. */
+  readonly acceptedKeys: readonly Uint8Array[];
   /** Those that regions name, by name. */
   readonly secrets: ReadonlyMap<string, string>;
   /** Tenant by sha256 of the API key. */
@@ -94,9 +96,9 @@ export function readSettings(variables: Variables): Settings {
       'nobody may use it: set the secret ADMIN_KEY_HASHES to {"<sha256 of a key>": "<who>"} and create API keys with it, or API_KEY_HASHES to {"<sha256 of a key>": "<tenant>"}, or ALLOW_ANONYMOUS="true" to serve everyone',
     );
   }
-  const key = variables.REGION_SECRET === undefined ? undefined : readSecret(variables.REGION_SECRET);
+  const keys = variables.REGION_SECRET === undefined ? undefined : readSecret(variables.REGION_SECRET);
   const remote = regions.find(needsSignature);
-  if (key === undefined && remote !== undefined) {
+  if (keys === undefined && remote !== undefined) {
     const where = remote.kind === 'lambda' ? 'AWS Lambda' : remote.url;
     throw misconfigured(
       `region "${remote.name}" (${where}) is not on this machine, so requests to it must be signed: set the secret REGION_SECRET`,
@@ -104,7 +106,8 @@ export function readSettings(variables: Variables): Settings {
   }
   return {
     regions,
-    signingKey: key,
+    signingKey: keys?.signing,
+    acceptedKeys: keys?.accepted ?? [],
     secrets: readRegionSecrets(regions, variables),
     tenants,
     administrators,
@@ -160,9 +163,9 @@ function parseVariable<T>(name: string, schema: z.ZodType<T>, text: string | und
   }
 }
 
-function readSecret(secret: string): Uint8Array {
+function readSecret(secret: string): RegionKeys {
   try {
-    return signingKey(secret);
+    return regionKeys(secret);
   } catch (error) {
     throw misconfigured(error instanceof Error ? error.message : String(error));
   }

@@ -19,7 +19,7 @@ import {
 } from '@signpost/contracts';
 import { MAP_GRANULE, mapFile, releaseMapped, sha256Ranges } from '@signpost/kernels';
 import { z } from 'zod';
-import type { ParamDtype, ParamSpec } from '../device/device.ts';
+import type { ParamDtype, ParamSource, ParamSpec } from '../device/device.ts';
 import { readJson } from '../read-json.ts';
 import { type ModelConfig, parseModelConfig } from './config.ts';
 
@@ -32,7 +32,7 @@ const indexSchema = z.looseObject({
 /** Less than this is hashed sooner than a thread has started. */
 const THREAD_BYTES = 256 * 1024 * 1024;
 
-/** A tensor with its bytes: mapped from the file, or of a tensor that is computed, computed anew at each access. */
+/** A tensor with its bytes: mapped from the file when they are first asked for, or of a tensor that is computed, computed anew at each access. */
 export interface CheckpointTensor {
   readonly info: TensorInfo;
   /** The file that is mapped; undefined for a tensor that is computed. */
@@ -79,8 +79,12 @@ export class Checkpoint {
     return this.#digest;
   }
 
-  /** One parameter's dtype and bytes. @throws Problem when it is missing, or its shape or dtype is not what the config needs. */
-  param(spec: ParamSpec): { readonly dtype: ParamDtype; readonly data: Uint8Array } {
+  /** One parameter's dtype and bytes, and where those stand in a file, if they do. @throws Problem when it is missing, or its shape or dtype is not what the config needs. */
+  param(spec: ParamSpec): {
+    readonly dtype: ParamDtype;
+    readonly data: Uint8Array;
+    readonly source: ParamSource | undefined;
+  } {
     const tensor = this.tensors.get(spec.name);
     if (tensor === undefined) throw new Problem(`${this.dir}: tensor ${spec.name} is missing`);
     const { dtype, shape } = tensor.info;
@@ -90,9 +94,11 @@ export class Checkpoint {
     if (dtype !== 'BF16' && dtype !== 'F16' && dtype !== 'F32') {
       throw new Problem(`${this.dir}: tensor ${spec.name} is ${dtype}; supported: BF16, F16, F32`);
     }
+    const { path, info } = tensor;
     // Whoever only checks doesn't pay for a tensor that is computed.
     return {
       dtype,
+      source: path === undefined ? undefined : { path, offset: info.offset },
       get data() {
         return tensor.data;
       },
@@ -127,17 +133,29 @@ export async function openCheckpoint(dir: string, digest?: Promise<Digest | unde
 }
 
 /**
- * The tensors of a safetensors file, in file order, each mapped by itself: a file may be larger than any one buffer.
+ * The tensors of a safetensors file, in file order, each mapped by itself: a file may be larger than any one buffer. And only when its bytes are asked for: the
+ * garbage collector takes what is mapped for memory that is used, and runs for it.
  *
  * @throws Problem when it is truncated or malformed.
  */
 export function mapTensors(path: string): CheckpointTensor[] {
   return readHeader(path).tensors.map((info) => {
-    const { offset, bytes } = info;
-    const start = Math.floor(offset / MAP_GRANULE) * MAP_GRANULE;
-    const buffer = mapFile(path, start, bytes === 0 ? 0 : offset + bytes - start);
-    return { info, path, data: bytes === 0 ? new Uint8Array() : new Uint8Array(buffer, offset - start, bytes) };
+    let data: Uint8Array | undefined;
+    return {
+      info,
+      path,
+      get data() {
+        data ??= mapTensor(path, info);
+        return data;
+      },
+    };
   });
+}
+
+function mapTensor(path: string, { offset, bytes }: TensorInfo): Uint8Array {
+  if (bytes === 0) return new Uint8Array();
+  const start = Math.floor(offset / MAP_GRANULE) * MAP_GRANULE;
+  return new Uint8Array(mapFile(path, start, offset + bytes - start), offset - start, bytes);
 }
 
 /** The header of a safetensors file. @throws Problem when it is truncated or malformed. */

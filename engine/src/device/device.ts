@@ -8,6 +8,12 @@
 
 import type { ChosenToken, TokenChoice } from './choice.ts';
 
+/** Where a parameter's bytes stand in a file. */
+export interface ParamSource {
+  readonly path: string;
+  readonly offset: number;
+}
+
 /** Storage types a base parameter may have. */
 export type ParamDtype = 'BF16' | 'F16' | 'F32';
 
@@ -118,6 +124,16 @@ export interface Device<A extends Activations = Activations> {
 
   /** Makes a base parameter resident: a copy. `data` may be memory-mapped. Throws on a wrong size. */
   loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void;
+  /**
+   * Of a device that can: the same of a part of a file, which it computes from where it stands. Format `stored`, dtype BF16 or F32. Nobody may write to the file
+   * until `settle` is done. Throws where the file doesn't hold it, aligned to its elements.
+   */
+  mapParam?(param: number, dtype: ParamDtype, source: ParamSource): void;
+  /**
+   * Of a device that maps: copies what is mapped, beside its other work. @returns bytes that stay in files, since there was no memory for them. @throws Error with
+   * the path when a file was written to since it was mapped.
+   */
+  settle?(): Promise<number>;
   /** Puts one parameter's delta into a slot, replacing what was there. Throws on wrong shapes. */
   loadDelta(slot: number, param: number, delta: ParamDelta): void;
   /** Empties a slot. */

@@ -20,6 +20,11 @@ export interface ModelOptions {
   readonly device: DeviceName;
   /** `bf16` when left out. */
   readonly weights?: WeightFormat;
+  /**
+   * Where weights are once the model is loaded: in memory of the device's own, or still in the checkpoint's files, where the device can compute from them there:
+   * until `settle`, which nothing has to wait for. `memory` when left out.
+   */
+  readonly residence?: 'memory' | 'files';
   /** Told after each parameter how many of the checkpoint's bytes are in. */
   readonly onProgress?: (bytes: number, totalBytes: number) => void;
   /** Expert slots. */
@@ -105,6 +110,14 @@ export class Model {
       await device.close();
       throw error;
     }
+  }
+
+  /**
+   * Copies into memory of the device's own what it computes from in the checkpoint's files, beside its work. @returns bytes that stay there, since there was no memory
+   * for them. @throws Error with the path when a file was written to since: what is computed from it is no longer this base.
+   */
+  async settle(): Promise<number> {
+    return (await this.#device.settle?.()) ?? 0;
   }
 
   /** Bytes that the base's weights take on the device. */
@@ -312,22 +325,32 @@ function layoutOf(
   };
 }
 
+const ALIGNMENT = { BF16: 2, F32: 4 } as const;
+
 /** Parameter by parameter, so that what has been copied to the device needn't stay in memory twice. */
 async function loadParams(
   device: Device,
   checkpoint: Checkpoint,
   { specs }: ModelParams,
-  { weights = 'bf16', onProgress }: ModelOptions,
+  { weights = 'bf16', residence = 'memory', onProgress }: ModelOptions,
 ): Promise<void> {
   const totalBytes = specs.reduce((sum, { name }) => sum + (checkpoint.tensors.get(name)?.info.bytes ?? 0), 0);
   let bytes = 0;
   for (const [index, spec] of specs.entries()) {
-    const { dtype, data } = checkpoint.param(spec);
-    device.loadParam(index, dtype, data, paramFormat(spec, weights));
-    // What is on its way to a device needs room, too.
-    await device.loaded();
-    checkpoint.release(spec);
-    bytes += data.byteLength;
+    const param = checkpoint.param(spec);
+    const { dtype, source } = param;
+    const format = paramFormat(spec, weights);
+    const isInPlace =
+      residence === 'files' && format === 'stored' && dtype !== 'F16' && (source?.offset ?? 1) % ALIGNMENT[dtype] === 0;
+    if (isInPlace && source !== undefined && device.mapParam !== undefined) {
+      device.mapParam(index, dtype, source);
+    } else {
+      device.loadParam(index, dtype, param.data, format);
+      // What is on its way to a device needs room, too.
+      await device.loaded();
+      checkpoint.release(spec);
+    }
+    bytes += checkpoint.tensors.get(spec.name)?.info.bytes ?? 0;
     onProgress?.(bytes, totalBytes);
   }
 }

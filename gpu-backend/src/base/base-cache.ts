@@ -15,8 +15,8 @@ import {
 } from '@signpost/contracts';
 import { readJson } from '@signpost/engine';
 import { FileStore, syncFolder } from '@signpost/store/files';
+import { WHOLE_FILE } from './whole-file.ts';
 
-const WHOLE_FILE = 'signpost-manifest.json';
 const DIGEST = /^[0-9a-f]{64}$/;
 
 /** A base whose bytes are all there. */

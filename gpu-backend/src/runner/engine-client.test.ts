@@ -1,9 +1,11 @@
 /**
  * The engine's thread as the HTTP thread sees it, on the demo base: what leaves or runs out of time, what is cached and resumed, what is measured.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { utimesSync } from 'node:fs';
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Digest } from '@signpost/contracts';
 import { samplingParams } from '@signpost/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { EngineClient } from './engine-client.ts';
@@ -13,6 +15,22 @@ import type { RequestSummary } from './request-watch.ts';
 const BASE = join(import.meta.dirname, '../../../models/demo/base');
 const MAX_QUEUED_TOKENS = 100;
 
+const OPTIONS = {
+  base: BASE,
+  device: 'cpu',
+  gpu: {},
+  weights: 'q8',
+  slots: 1,
+  hostCacheBytes: 2 ** 28,
+  diskCache: undefined,
+  kvTokens: 2_048,
+  maxStepTokens: 32,
+  maxSequences: 2,
+  maxStepExperts: 1,
+  decodeSteps: 1,
+  blockTokens: 16,
+} as const;
+
 let store: string;
 let engine: EngineClient;
 const steps: StepStats[] = [];
@@ -21,22 +39,7 @@ const ends: RequestSummary[] = [];
 beforeAll(async () => {
   store = await mkdtemp(join(tmpdir(), 'signpost-client-'));
   engine = await EngineClient.start(
-    {
-      base: BASE,
-      store,
-      device: 'cpu',
-      gpu: {},
-      weights: 'q8',
-      slots: 1,
-      hostCacheBytes: 2 ** 28,
-      diskCache: undefined,
-      kvTokens: 2_048,
-      maxStepTokens: 32,
-      maxSequences: 2,
-      maxStepExperts: 1,
-      decodeSteps: 1,
-      blockTokens: 16,
-    },
+    { ...OPTIONS, store },
     {
       maxRequests: 8,
       maxQueuedTokens: MAX_QUEUED_TOKENS,
@@ -91,6 +94,34 @@ const everythingIsFree = async () => {
   expect(stats).toMatchObject({ running: 0, waiting: 0, kvBlocksFree: stats.kvBlocks });
   expect(stats.residency.slotsFree).toBe(stats.residency.slots);
 };
+
+it('a base that is written to before the engine has its own copy ends the engine, and says so', async () => {
+  const base = join(store, 'written');
+  await cp(BASE, base, { recursive: true });
+  const weights = join(base, 'model.safetensors');
+  const deaths: Error[] = [];
+  let tellDigest: (digest: Digest) => void = () => undefined;
+  const own = await EngineClient.start(
+    { ...OPTIONS, store, base, weights: 'bf16' },
+    {
+      maxRequests: 8,
+      maxQueuedTokens: MAX_QUEUED_TOKENS,
+      // The engine waits for it when all weights are mapped, and before it begins to copy them.
+      baseDigest: new Promise((resolve) => {
+        tellDigest = resolve;
+      }),
+      onLoading(bytes, totalBytes) {
+        if (bytes < totalBytes) return;
+        utimesSync(weights, 1, 1);
+        tellDigest('0'.repeat(64) as Digest);
+      },
+      onDeath: (error) => deaths.push(error),
+    },
+  );
+  const said = expect.stringContaining(`${weights} was written to while it was in use`);
+  await expect.poll(() => deaths.map(({ message }) => message)).toEqual([said]);
+  expect(own.isAlive).toBe(false);
+});
 
 describe('the base', () => {
   it('is held in the format asked for, and tells how much of it is in as it loads', async () => {

@@ -57,6 +57,7 @@ const model = await Model.load(await openCheckpoint(options.base, digest), {
   device: options.device,
   gpu: options.gpu,
   weights: options.weights,
+  residence: 'files',
   onProgress: tellProgress,
   slots: options.slots,
   kvBlocks: blocks.blocks,
@@ -153,3 +154,10 @@ send({
     kvTokens: blocks.capacity,
   },
 });
+// Nothing waits for it. Should a file have been written to, this thread ends of it, and with it liveness: nobody knows what it computes.
+const unsettledBytes = await model.settle();
+if (unsettledBytes > 0)
+  send({
+    kind: 'problem',
+    problem: `${unsettledBytes} bytes of the base have no memory of their own and are computed from in its files; give this region more memory`,
+  });

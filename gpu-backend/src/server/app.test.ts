@@ -69,7 +69,7 @@ beforeAll(async () => {
     catalogue,
     defaultMaxTokens: 5,
     region: 'test',
-    signingKey: undefined,
+    acceptedKeys: undefined,
     metrics,
     metricsKey: await hashKey(METRICS_KEY),
     tracing: { record: (span) => spans.push(span), flush: async () => undefined, close: async () => undefined },

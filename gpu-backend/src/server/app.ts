@@ -40,7 +40,7 @@ export interface AppDeps extends GenerationDeps {
   readonly tokenizers: ExpertTokenizers;
   readonly region: string;
   /** Verifies the edge's requests; undefined where the server listens on this machine only. */
-  readonly signingKey: Uint8Array | undefined;
+  readonly acceptedKeys: readonly Uint8Array[] | undefined;
   readonly heartbeats: Heartbeats;
   readonly metrics: Metrics;
   /** Hash of the key that metrics are read with; undefined where everybody who reaches the server may. */
@@ -127,11 +127,11 @@ export function createApp(deps: AppDeps): Hono<Env> {
 
   app.use(async function authenticate(context, next) {
     const body = await readText(context.req.raw);
-    if (deps.signingKey === undefined) context.set('tenant', '');
+    if (deps.acceptedKeys === undefined) context.set('tenant', '');
     else {
       const { method, path } = context.req;
       const caller = await verifyRequest(
-        deps.signingKey,
+        deps.acceptedKeys,
         context.req.header('authorization') ?? null,
         { region: deps.region, method, path, body },
         seen,

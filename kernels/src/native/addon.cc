@@ -18,6 +18,7 @@
 #include "calibrate_wrap.h"
 #include "device_wrap.h"
 #include "group_pack.h"
+#include "mapped_file.h"
 #include "memory.h"
 #include "merge_wrap.h"
 #include "pool.h"
@@ -116,6 +117,21 @@ Napi::Value release_mapped(const Napi::CallbackInfo& info) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(bytes.data) / page * page;
   const uintptr_t end = (reinterpret_cast<uintptr_t>(bytes.data) + bytes.length + page - 1) / page * page;
   if (bytes.length > 0) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  return env.Undefined();
+}
+
+// paths: see read_ahead
+Napi::Value read_files_ahead(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  require(env, info[0].IsArray(), "paths must be an array");
+  const Napi::Array list = info[0].As<Napi::Array>();
+  std::vector<std::string> paths;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Value path = list.Get(i);
+    require(env, path.IsString(), "a path is expected");
+    paths.push_back(path.As<Napi::String>().Utf8Value());
+  }
+  read_ahead(std::move(paths));
   return env.Undefined();
 }
 
@@ -285,6 +301,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_sha256(env, exports);
   exports.Set("NativeDevice", define_device(env));
   exports.Set("mapFile", Napi::Function::New(env, map_file));
+  exports.Set("readAhead", Napi::Function::New(env, read_files_ahead));
   exports.Set("releaseMapped", Napi::Function::New(env, release_mapped));
   exports.Set("groupPack", Napi::Function::New(env, group_pack_matrix));
   exports.Set("signPack", Napi::Function::New(env, sign_pack_matrix));

@@ -141,9 +141,23 @@ void Device::load(Param& param, Dtype format, const void* data, Dtype dtype) {
       else kernels_.widen(reinterpret_cast<float*>(memory.as<char>() + j * to), row, dtype, 0, columns);
     }
   });
+  settle(param, std::move(memory));
+  param.dtype = format;
+}
+
+void Device::map(Param& param, Dtype dtype, std::shared_ptr<MappedFile> file, uint64_t offset) {
+  param.memory = Memory();
+  param.dtype = dtype;
+  param.offset = offset;
+  param.data = file->at(offset);
+  param.file = std::move(file);
+  param.file->read_in(offset, param.bytes());
+}
+
+void Device::settle(Param& param, Memory memory) {
   param.memory = std::move(memory);
   param.data = param.memory.as<char>();
-  param.dtype = format;
+  param.file = nullptr;
 }
 
 void Device::add_plane(Delta& delta, const Param& param, const uint32_t* signs, const float* row_scale, bool is_per_row, const float* col_scale) const {

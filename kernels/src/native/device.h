@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "mapped_file.h"
 #include "memory.h"
 
 namespace signpost {
@@ -18,8 +19,14 @@ struct Param {
   const void* data = nullptr; // (out, in), or (out) for a vector
   Dtype dtype = Dtype::F32;
   Memory memory; // what `data` points into
+  std::shared_ptr<MappedFile> file; // what it points into instead, until the parameter is settled
+  uint64_t offset = 0;              // of it
   int out = 0;
   int in = 0; // 0 for a vector
+
+  // Of a parameter that is loaded.
+  size_t bytes() const { return row_bytes(dtype, in == 0 ? 1 : in) * out; }
+  size_t resident_bytes() const { return file == nullptr ? memory.bytes() : bytes(); }
 };
 
 // What one expert adds to one parameter: its terms with weight 1, planes first; an exact difference stands last.
@@ -114,6 +121,10 @@ public:
 
   // Makes a parameter resident, of `data` (BF16, F16 or F32) as it is or as `format` has it: F32, or of a matrix Q8 or Q4.
   void load(Param& param, Dtype format, const void* data, Dtype dtype);
+  // The same of what a file holds as BF16 or F32, which is read in and stays there.
+  void map(Param& param, Dtype dtype, std::shared_ptr<MappedFile> file, uint64_t offset);
+  // Has a mapped parameter in `memory` from now on: a copy.
+  void settle(Param& param, Memory memory);
   // Adds a plane to a delta of a parameter: copies of signs (out, ceil(in / 32)) and scales. `col_scale` may be null.
   void add_plane(Delta& delta, const Param& param, const uint32_t* signs, const float* row_scale, bool is_per_row, const float* col_scale) const;
   // Adds a copy of a BF16 difference.

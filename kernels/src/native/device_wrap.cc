@@ -1,13 +1,19 @@
 // NativeDevice: checks every argument, then calls the device.
 #include "device_wrap.h"
 
+#include <atomic>
+#include <cmath>
+#include <map>
 #include <memory>
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "arguments.h"
 #include "device.h"
+#include "settle.h"
 
 namespace signpost {
 namespace {
@@ -22,7 +28,8 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
 public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "NativeDevice",
-                       {InstanceMethod<&DeviceWrap::load_param>("loadParam"), InstanceMethod<&DeviceWrap::param_bytes>("paramBytes"), InstanceMethod<&DeviceWrap::add_plane>("addPlane"),
+                       {InstanceMethod<&DeviceWrap::load_param>("loadParam"), InstanceMethod<&DeviceWrap::map_param>("mapParam"),
+                        InstanceMethod<&DeviceWrap::settle>("settle"), InstanceMethod<&DeviceWrap::param_bytes>("paramBytes"), InstanceMethod<&DeviceWrap::add_plane>("addPlane"),
                         InstanceMethod<&DeviceWrap::add_exact>("addExact"), InstanceMethod<&DeviceWrap::add_rows>("addRows"), InstanceMethod<&DeviceWrap::clear_param>("clearParam"),
                         InstanceMethod<&DeviceWrap::begin>("begin"), InstanceMethod<&DeviceWrap::embed>("embed"),
                         InstanceMethod<&DeviceWrap::rms_norm>("rmsNorm"), InstanceMethod<&DeviceWrap::linears>("linears"), InstanceMethod<&DeviceWrap::head>("head"),
@@ -116,9 +123,40 @@ private:
     }
   }
 
+  // param, dtype (0 BF16, 2 F32), path, offset
+  void map_param(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Param& param = param_at(env, info[0]);
+    const Dtype dtype = static_cast<Dtype>(integer(env, info[1], 0, 2, "dtype"));
+    require(env, dtype != Dtype::F16, "the kernels read no F16: it must be loaded");
+    require(env, info[2].IsString(), "a path is expected");
+    const std::string path = info[2].As<Napi::String>().Utf8Value();
+    const double offset = info[3].IsNumber() ? info[3].As<Napi::Number>().DoubleValue() : -1;
+    const int size = dtype == Dtype::F32 ? 4 : 2;
+    const double bytes = static_cast<double>(param.out) * (param.in == 0 ? 1 : param.in) * size;
+    try {
+      std::shared_ptr<MappedFile> file = mapped(path);
+      if (!(offset >= 0 && offset == std::floor(offset) && offset + bytes <= static_cast<double>(file->bytes())))
+        fail(env, path + ": parameter " + std::to_string(index_of(param)) + " must lie in the file, which has " + std::to_string(file->bytes()) + " bytes");
+      require(env, static_cast<uint64_t>(offset) % size == 0, "parameter data is not aligned to its elements");
+      device().map(param, dtype, std::move(file), static_cast<uint64_t>(offset));
+    } catch (const std::runtime_error& error) {
+      throw Napi::Error::New(env, error.what());
+    }
+  }
+
+  // A promise of the bytes that stay in files, since there was no memory for them.
+  Napi::Value settle(const Napi::CallbackInfo& info) {
+    std::vector<Unsettled> list;
+    for (const Param& param : device().params)
+      if (param.file != nullptr) list.push_back({index_of(param), param.file, param.offset, param.bytes()});
+    const auto take = [this](int param, Memory memory) { device().settle(device().params[param], std::move(memory)); };
+    return settle_all(info.This().As<Napi::Object>(), std::move(list), stopped_, take);
+  }
+
   Napi::Value param_bytes(const Napi::CallbackInfo& info) {
     double bytes = 0;
-    for (const Param& param : device().params) bytes += static_cast<double>(param.memory.bytes());
+    for (const Param& param : device().params) bytes += static_cast<double>(param.resident_bytes());
     return Napi::Number::New(info.Env(), bytes);
   }
 
@@ -181,7 +219,10 @@ private:
   }
 
   // Frees everything; whatever is called afterwards throws.
-  void close(const Napi::CallbackInfo&) { device_.reset(); }
+  void close(const Napi::CallbackInfo&) {
+    *stopped_ = true;
+    device_.reset();
+  }
 
   // See read_batch.
   void begin(const Napi::CallbackInfo& info) {
@@ -307,6 +348,14 @@ private:
     device().gather({values.data, x.cols, x.stride, static_cast<int>(values.length / x.stride)}, x);
   }
 
+  std::shared_ptr<MappedFile> mapped(const std::string& path) {
+    std::shared_ptr<MappedFile> file = files_[path].lock();
+    if (file == nullptr) files_[path] = file = std::make_shared<MappedFile>(path);
+    return file;
+  }
+
+  std::map<std::string, std::weak_ptr<MappedFile>> files_; // which parameters have
+  std::shared_ptr<std::atomic<bool>> stopped_ = std::make_shared<std::atomic<bool>>(false);
   std::vector<Linear> layers_; // of the call under way
   std::unique_ptr<Device> device_; // null once closed
 };

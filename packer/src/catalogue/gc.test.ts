@@ -112,7 +112,7 @@ class World {
 
   #collect(graceMs: number): void {
     const before = this.catalogue;
-    const plan = collect(before, [...this.objects.values()], graceMs, new Date(this.now));
+    const plan = collect(before, [...this.objects.values()], new Map(), graceMs, new Date(this.now));
     const young = (time: number, limit: number) => this.now - time < limit;
     const removed = new Set(plan.versions.map((version) => `${version.name} ${version.digest}`));
     for (const [expertName, { versions, channels, history = {} }] of Object.entries(before.experts)) {

@@ -8,6 +8,7 @@ import {
   BASES_PREFIX,
   type BaseFile,
   type BaseManifest,
+  type Catalogue,
   type CatalogueBase,
   type Digest,
   Problem,
@@ -15,6 +16,7 @@ import {
 } from '@signpost/contracts';
 import { openCheckpoint } from '@signpost/engine';
 import {
+  type ByteSource,
   type CatalogueKeys,
   ChunkHasher,
   checkedStream,
@@ -26,6 +28,7 @@ import {
   updateCatalogue,
 } from '@signpost/store';
 import { checkpointFiles } from '../source/checkpoint-files.ts';
+import { freeKey, KeyCollected, MAX_ATTEMPTS, refuseCollected } from './free-key.ts';
 import { writeOnce } from './write-once.ts';
 
 const DIGEST_BYTES = 32;
@@ -62,73 +65,90 @@ export async function publishBase(
   const { onProgress = () => undefined, signal, chunkBytes = BASE_CHUNK_BYTES } = options;
   const checkpoint = await openCheckpoint(dir);
   // Fails here rather than after an upload.
-  await readForUpdate(store, options);
+  let { catalogue } = await readForUpdate(store, options);
   const digest = await checkpoint.digest();
   const names = checkpointFiles(await readdir(dir), dir).sort();
   const sources = await Promise.all(names.map((name) => openFile(join(dir, name))));
-  const total = 2 * sources.reduce((sum, { bytes }) => sum + bytes, 0);
-  let done = 0;
+  const bytes = sources.reduce((sum, source) => sum + source.bytes, 0);
+  let told = 0;
+  /** What was in the store already is not sent, and what garbage collection came in between is sent again. */
+  const tell = (done: number) => {
+    told = Math.max(told, done);
+    onProgress(told, 2 * bytes);
+  };
   try {
-    const files: BaseFile[] = [];
+    const hashed: HashedFile[] = [];
+    let before = 0;
     for (const [index, source] of sources.entries()) {
-      const before = done;
-      const track = (bytes: number) => {
-        done = before + bytes;
-        onProgress(done, total);
-      };
       const hasher = new ChunkHasher(chunkBytes);
-      const hash = await sha256Stream(hasher.through(readAll(source, track, signal)));
-      const file: BaseFile = {
+      const from = before;
+      const sha256 = await sha256Stream(hasher.through(readAll(source, (read) => tell(from + read), signal)));
+      hashed.push({
         name: names[index] ?? '',
-        key: `${BASES_PREFIX}${hash}`,
-        bytes: source.bytes,
-        sha256: hash,
-        chunkBytes,
+        source,
+        sha256,
         chunks: splitDigests(hasher.digests()),
-      };
-      const content = () =>
-        checkedStream(
-          readAll(source, (bytes) => track(source.bytes + bytes), signal),
-          hash,
-          source.where,
-        );
-      await writeOnce(store, { key: file.key, digest: hash, bytes: file.bytes }, content);
-      // What was in the store already was not sent.
-      track(2 * source.bytes);
-      files.push(file);
+        sentAt: bytes + from,
+      });
+      before += source.bytes;
     }
-    const manifest: BaseManifest = { format: 1, base: digest, files };
-    const text = new TextEncoder().encode(`${JSON.stringify(manifest)}\n`);
-    const reference = { bytes: text.byteLength, digest: await sha256(text) };
-    const key = `${BASES_PREFIX}${reference.digest}.json`;
-    await writeOnce(store, { key, ...reference }, () => text);
-    const catalogue = await updateCatalogue(
-      store,
-      (newest) => ({
-        ...newest,
-        bases: {
-          ...newest.bases,
-          [digest]: {
-            name: options.name ?? newest.bases[digest]?.name ?? basename(dir),
-            manifest: { key, ...reference },
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
+      const files: BaseFile[] = [];
+      for (const { name, source, sha256, chunks, sentAt } of hashed) {
+        const key = freeKey(catalogue, (suffix) => `${BASES_PREFIX}${sha256}${suffix}`);
+        const content = () =>
+          checkedStream(
+            readAll(source, (sent) => tell(sentAt + sent), signal),
+            sha256,
+            source.where,
+          );
+        await writeOnce(store, { key, digest: sha256, bytes: source.bytes }, content);
+        tell(sentAt + source.bytes);
+        files.push({ name, key, bytes: source.bytes, sha256, chunkBytes, chunks });
+      }
+      const manifest = await writeManifest(store, catalogue, { format: 1, base: digest, files });
+      try {
+        const changed = await updateCatalogue(
+          store,
+          (newest) => {
+            catalogue = newest;
+            refuseCollected(newest, [manifest.key, ...files.map(({ key }) => key)]);
+            const name = options.name ?? newest.bases[digest]?.name ?? basename(dir);
+            return { ...newest, bases: { ...newest.bases, [digest]: { name, manifest } } };
           },
-        },
-      }),
-      options,
-    );
-    const entry = catalogue.bases[digest];
-    if (entry?.manifest === undefined)
-      throw new Problem(`${store.url}: the catalogue was changed meanwhile; try again`);
-    return {
-      digest,
-      name: entry.name,
-      manifest: entry.manifest,
-      files: files.length,
-      bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
-    };
+          options,
+        );
+        const name = changed.bases[digest]?.name ?? '';
+        return { digest, name, manifest, files: files.length, bytes };
+      } catch (error) {
+        if (!(error instanceof KeyCollected)) throw error;
+      }
+    }
+    throw new Problem(`${store.url}: garbage collection came in between ${MAX_ATTEMPTS} times; try again`);
   } finally {
     await Promise.all(sources.map((source) => source.close()));
   }
+}
+
+interface HashedFile {
+  readonly name: string;
+  readonly source: ByteSource;
+  readonly sha256: Digest;
+  readonly chunks: Digest[];
+  /** Bytes of progress before it is sent. */
+  readonly sentAt: number;
+}
+
+async function writeManifest(
+  store: ObjectStore,
+  catalogue: Catalogue,
+  manifest: BaseManifest,
+): Promise<PublishedBase['manifest']> {
+  const text = new TextEncoder().encode(`${JSON.stringify(manifest)}\n`);
+  const digest = await sha256(text);
+  const key = freeKey(catalogue, (suffix) => `${BASES_PREFIX}${digest}${suffix}.json`);
+  await writeOnce(store, { key, digest, bytes: text.byteLength }, () => text);
+  return { key, bytes: text.byteLength, digest };
 }
 
 function splitDigests(joined: string): Digest[] {

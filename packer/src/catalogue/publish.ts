@@ -28,11 +28,10 @@ import {
 } from '@signpost/store';
 import { withVersion } from './changes.ts';
 import { readDeltaLayout } from './delta-source.ts';
+import { freeKey, KeyCollected, MAX_ATTEMPTS, refuseCollected } from './free-key.ts';
 import { writeOnce } from './write-once.ts';
 
 export const EXPERTS_PREFIX = 'experts/';
-/** Times that garbage collection may come in between. */
-const MAX_ATTEMPTS = 5;
 
 export interface PublishOptions extends CatalogueKeys {
   /** Expert name; the one in the delta file when left out. */
@@ -91,7 +90,7 @@ export async function publish(store: ObjectStore, path: string, options: Publish
       const version: ExpertVersion = {
         digest,
         base: metadata.base,
-        key: freeKey(catalogue, digest),
+        key: freeKey(catalogue, (suffix) => `${EXPERTS_PREFIX}${digest}${suffix}.delta.safetensors`),
         bytes: file.bytes,
         method: metadata.method,
         ...tokenizer,
@@ -106,7 +105,7 @@ export async function publish(store: ObjectStore, path: string, options: Publish
           store,
           (newest) => {
             catalogue = newest;
-            if (version.key in (newest.tombstones ?? {})) throw new KeyCollected();
+            refuseCollected(newest, [version.key]);
             return withVersion(newest, name, version, channel, baseName);
           },
           options,
@@ -134,19 +133,8 @@ async function headerOf(file: ByteSource): Promise<NonNullable<ExpertVersion['to
   return { headerBytes, headerDigest: await sha256(await file.read(0, headerBytes)) };
 }
 
-/** Garbage collection decided to remove the object before the catalogue named it. */
-class KeyCollected extends Error {}
-
 function publishedVersion({ experts }: Catalogue, name: string, digest: Digest): ExpertVersion | undefined {
   return Object.hasOwn(experts, name)
     ? experts[name]?.versions.find((version) => version.digest === digest)
     : undefined;
-}
-
-/** The first key for a digest that garbage collection isn't about to remove. */
-function freeKey({ tombstones = {} }: Catalogue, digest: Digest): string {
-  for (let i = 0; ; i++) {
-    const key = `${EXPERTS_PREFIX}${digest}${i === 0 ? '' : `.${i}`}.delta.safetensors`;
-    if (!(key in tombstones)) return key;
-  }
 }

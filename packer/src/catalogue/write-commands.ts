@@ -200,7 +200,12 @@ async function changeChannel(
 function gcCommand(): Command {
   const command = new Command('gc')
     .description('remove versions and objects that no channel, rollback or grace period needs')
-    .option('--grace <duration>', 'keep versions younger than this: 30m, 12h, 7d', duration, GC_DEFAULTS.graceMs)
+    .option(
+      '--grace <duration>',
+      'keep versions, and objects of bases, younger than this: 30m, 12h, 7d',
+      duration,
+      GC_DEFAULTS.graceMs,
+    )
     .option('--dry-run', 'say what would be removed, and remove nothing', false);
   interface GcFlags extends WriterFlags {
     readonly grace: number;

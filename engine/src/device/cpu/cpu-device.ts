@@ -10,6 +10,7 @@ import type {
   ParamDelta,
   ParamDtype,
   ParamFormat,
+  ParamSource,
   RopeTable,
   StepBatch,
 } from '../device.ts';
@@ -41,6 +42,14 @@ export class CpuDevice implements Device<CpuActivations> {
 
   loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void {
     this.#native.loadParam(param, NATIVE_DTYPE[dtype], aligned(data, dtype === 'F32' ? 4 : 2), NATIVE_FORMAT[format]);
+  }
+
+  mapParam(param: number, dtype: ParamDtype, { path, offset }: ParamSource): void {
+    this.#native.mapParam(param, NATIVE_DTYPE[dtype], path, offset);
+  }
+
+  settle(): Promise<number> {
+    return this.#native.settle();
   }
 
   get paramBytes(): number {
