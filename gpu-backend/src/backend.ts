@@ -223,6 +223,7 @@ async function startEngine(
         observer,
         onLoading: (bytes, totalBytes) =>
           log.info({ bytes, totalBytes, percent: Math.round((100 * bytes) / totalBytes), weights }, 'loading the base'),
+        onCompiling: (compiled, total) => log.info({ compiled, total }, 'compiling kernels'),
         onResidency,
         onProblem: (problem) => log.error({ problem }, 'something went wrong that no request was failed for'),
         onDeath: (error) => log.fatal({ err: error }, 'the engine thread is gone; restart this region'),

@@ -33,9 +33,9 @@ export async function startBackend(options: BackendOptions): Promise<BackendHand
   try {
     const backend = await openBackend(settings, { keys, log, upkeep: 'timed' });
     http.serve((request) => backend.fetch(request, Date.now()));
-    const { base, weightBytes, loadMs } = backend.facts;
+    const { base, weightBytes, deviceBytes, loadMs } = backend.facts;
     const startMs = Math.round(performance.now() - started);
-    log.info({ url, base, weights: settings.weights, weightBytes, loadMs, startMs }, 'ready');
+    log.info({ url, base, weights: settings.weights, weightBytes, deviceBytes, loadMs, startMs }, 'ready');
     async function stop(limitMs: number): Promise<void> {
       log.info({ limitMs }, 'draining');
       backend.drain();

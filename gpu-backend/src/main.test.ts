@@ -67,6 +67,7 @@ describe('signpost-backend', () => {
       [['--port', '0'], { SIGNPOST_REGION_SECRET: 'short' }, /SIGNPOST_REGION_SECRET: .* at least 32 bytes/],
       [['--port', '0', '--store', 'ftp://x'], {}, /scheme "ftp" is not known/],
       [['--port', '0', '--max-step-tokens', '0'], {}, /maxStepTokens is 0/],
+      [['--port', '0', '--decode-steps', '33'], {}, /decodeSteps is 33; at most 32 .* lower --decode-steps/],
       [['--port', 'x'], {}, /expected a whole number/],
       [['--port', '0'], { SIGNPOST_KV_TOKENS: 'many' }, /SIGNPOST_KV_TOKENS.*expected a whole number/],
     ];

@@ -180,6 +180,6 @@ export function checkSizes(settings: RegionSettings): void {
   }
   if (settings.decodeSteps > MOST_STEPS)
     throw new Problem(
-      `decodeSteps is ${settings.decodeSteps}; at most ${MOST_STEPS} tokens are chosen before they are read back`,
+      `decodeSteps is ${settings.decodeSteps}; at most ${MOST_STEPS} tokens are chosen before they are read back: lower --decode-steps`,
     );
 }

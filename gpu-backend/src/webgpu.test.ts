@@ -2,7 +2,7 @@
  * The container on a GPU: the answers of the cpu, and what becomes of it when the GPU is lost. Where this machine has none, SwiftShader stands in.
  */
 import type { ChildProcess } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openCheckpoint } from '@signpost/engine';
@@ -83,31 +83,91 @@ describe.skipIf(gpu === undefined)('a container on a GPU', () => {
     expect(stderr).toMatch(/signpost-backend: the only adapter is .* or allow it with --allow-software-gpu\n/);
   });
 
-  it('fails what is in flight and its liveness when the GPU is lost', async () => {
-    const sign = join(dir, 'lose');
-    const preload = join(dir, 'preload.mjs');
-    await writeFile(preload, losesGpuAt(sign));
-    const flags = ['--port', '0', '--device', 'webgpu', '--allow-software-gpu', '--slots', '1', '--kv-tokens', '1024'];
-    const { child, lines, exit } = run(flags, { NODE_OPTIONS: `--import ${preload}` });
-    const url = await readyAt(lines);
-    const body = JSON.stringify({ model: 'base', prompt: 'Once upon a time', max_tokens: 900, ignore_eos: true });
-    const pending = fetch(`${url}/v1/completions`, { method: 'POST', body });
-    const running = async () => ((await (await fetch(`${url}/heartbeat`)).json()) as { running: number }).running;
-    await expect.poll(running, { interval: 20, timeout: 30_000 }).toBe(1);
-    const liveness = async () => (await fetch(`${url}/health/live`)).status;
-    expect(await liveness()).toBe(200);
-    await writeFile(sign, '');
-    expect(await (await pending).json()).toMatchObject({ error: { code: 'engine_gone' } });
-    await expect.poll(liveness, { interval: 20, timeout: 10_000 }).toBe(500);
-    child.kill('SIGTERM');
-    expect(await exit).toMatchObject({ code: 0, signal: null });
-  }, 120_000);
+  describe('of its own process', () => {
+    let sign: string;
+    let made: string;
+    let container: ContainerProcess;
+    let url: string;
+    const logged: string[] = [];
+    beforeAll(async () => {
+      sign = join(dir, 'lose');
+      made = join(dir, 'made');
+      const preload = join(dir, 'preload.mjs');
+      await writeFile(preload, watched(made, sign));
+      const flags = ['--device', 'webgpu', '--allow-software-gpu', '--slots', '2', '--kv-tokens', '1024'];
+      container = run(['--port', '0', ...flags], { NODE_OPTIONS: `--import ${preload}` });
+      url = await readyAt(heard(container.lines, logged));
+    }, 120_000);
+
+    const makings = async () => (await readFile(made, 'utf8')).trim().split('\n');
+
+    it('compiles all of its kernels before it is ready, and none for any request', async () => {
+      const compiling = logged.flatMap((line) =>
+        JSON.parse(line).msg === 'compiling kernels' ? JSON.parse(line) : [],
+      );
+      expect(compiling.length).toBeGreaterThan(1);
+      expect(compiling.at(-1)).toMatchObject({ compiled: compiling.at(-1).total });
+      const before = await makings();
+      expect(before.filter((name) => /Pipeline/.test(name)).length).toBeGreaterThanOrEqual(compiling.at(-1).total);
+      await Promise.all(
+        REQUESTS.map(async (request) => {
+          const body = JSON.stringify({
+            prompt: 'Once upon a time there was',
+            max_tokens: 5,
+            ignore_eos: true,
+            ...request,
+          });
+          const response = await fetch(`${url}/v1/completions`, { method: 'POST', body });
+          expect(response.status, await response.text()).toBe(200);
+        }),
+      );
+      const after = await makings();
+      expect(after.slice(before.length).filter((name) => /Pipeline|Shader/.test(name))).toEqual([]);
+    }, 120_000);
+
+    it('fails what is in flight and its liveness when the GPU is lost', async () => {
+      const body = JSON.stringify({ model: 'base', prompt: 'Once upon a time', max_tokens: 900, ignore_eos: true });
+      const pending = fetch(`${url}/v1/completions`, { method: 'POST', body });
+      const running = async () => ((await (await fetch(`${url}/heartbeat`)).json()) as { running: number }).running;
+      await expect.poll(running, { interval: 20, timeout: 30_000 }).toBe(1);
+      const liveness = async () => (await fetch(`${url}/health/live`)).status;
+      expect(await liveness()).toBe(200);
+      await writeFile(sign, '');
+      expect(await (await pending).json()).toMatchObject({ error: { code: 'engine_gone' } });
+      await expect.poll(liveness, { interval: 20, timeout: 10_000 }).toBe(500);
+      container.child.kill('SIGTERM');
+      expect(await container.exit).toMatchObject({ code: 0, signal: null });
+    }, 120_000);
+  });
 });
 
-/** A module that destroys each GPU that is opened once a file is there: what a driver's reset looks like from inside. */
-function losesGpuAt(sign: string): string {
+/** Of all kinds: prompts short and long, experts and the base, each way of choosing, and formats and scores that need logits. */
+const REQUESTS: readonly Record<string, unknown>[] = [
+  { model: 'base', temperature: 0 },
+  { model: 'math', temperature: 1, seed: 1 },
+  { model: 'code', top_k: 20, seed: 2 },
+  { model: 'math', top_p: 0.8, repetition_penalty: 1.2, seed: 3 },
+  { model: 'base', prompt: 'One two three four five. '.repeat(20), frequency_penalty: 0.5, logit_bias: { 5: 2 } },
+  { model: 'code', prompt: 'a', logprobs: 3 },
+  { model: 'base', prompt: 'a b c', logprobs: 2, echo: true, max_tokens: 2 },
+  { model: 'base', guided_choice: ['yes', 'no'], ignore_eos: false },
+];
+
+/** The same lines, kept in `list` too. */
+async function* heard(lines: ContainerProcess['lines'], list: string[]) {
+  for await (const line of lines) {
+    list.push(line);
+    yield line;
+  }
+}
+
+/**
+ * A module that puts a line into file `made` for each thing that is made on a GPU, and destroys each one once file `sign` is there: what a driver's reset
+ * looks like from inside.
+ */
+function watched(made: string, sign: string): string {
   return `
-    import { existsSync } from 'node:fs';
+    import { appendFileSync, existsSync } from 'node:fs';
     import { isMainThread } from 'node:worker_threads';
     if (!isMainThread) {
       const { globals } = await import(${JSON.stringify(dawnUrl)});
@@ -117,6 +177,14 @@ function losesGpuAt(sign: string): string {
         setInterval(() => existsSync(${JSON.stringify(sign)}) && device.destroy(), 20).unref();
         return device;
       };
+      const { prototype } = globals.GPUDevice;
+      for (const name of ['createComputePipeline', 'createComputePipelineAsync', 'createShaderModule']) {
+        const create = prototype[name];
+        prototype[name] = function (...args) {
+          appendFileSync(${JSON.stringify(made)}, name + '\\n');
+          return create.apply(this, args);
+        };
+      }
     }
   `;
 }

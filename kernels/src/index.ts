@@ -116,6 +116,15 @@ interface Addon extends CalibrationKernels {
     absolute: Float64Array, // (planes, out)
     squared: Float64Array, // (planes + 1, out)
   ): void;
+  /** See `groupPack` below. */
+  groupPack(
+    values: Uint8Array,
+    scales: Uint16Array,
+    format: number,
+    data: Uint8Array,
+    dtype: number,
+    inDim: number,
+  ): void;
   subtract(out: Float32Array, base: Uint8Array, baseDtype: number, tuned: Uint8Array, tunedDtype: number): void;
   /**
    * counts[h] += how many magnitudes of `values` have the bits h: their upper halves with `upper` -1, else the lower halves of those with that upper half.
@@ -209,6 +218,22 @@ export function subtract(base: RawMatrix, tuned: RawMatrix): Float32Array {
   const out = new Float32Array(tuned.data.byteLength / (tuned.dtype === 'F32' ? 4 : 2));
   addon.subtract(out, base.data, NATIVE_DTYPE[base.dtype], tuned.data, NATIVE_DTYPE[tuned.dtype]);
   return out;
+}
+
+/** What a matrix is quantised into: rows in whole groups of 32 columns, zeros beyond the last one. */
+export interface GroupBuffers {
+  readonly values: Uint8Array; // (out, groups, 32) in q8, signed; (out, groups, 16) in q4, of each two the first in the low half, and 8 more than it means
+  readonly scales: Uint16Array; // (out, groups) F16
+}
+
+/** Quantises a matrix of rows of `inDim` values, by all threads. @throws RangeError when a buffer doesn't fit the shape or isn't aligned. */
+export function groupPack(
+  { values, scales }: GroupBuffers,
+  format: 'q8' | 'q4',
+  matrix: RawMatrix,
+  inDim: number,
+): void {
+  addon.groupPack(values, scales, NATIVE_FORMAT[format], matrix.data, NATIVE_DTYPE[matrix.dtype], inDim);
 }
 
 /** Where parts of a mapped file may begin: a multiple of every page size there is. */

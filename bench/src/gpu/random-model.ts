@@ -8,7 +8,13 @@ import type { WebGpuActivations } from '../../../engine/src/device/webgpu/ops.ts
 import { matrixBytes, matrixFormat } from '../../../engine/src/device/webgpu/pack.ts';
 import type { Measured } from '../../../engine/src/device/webgpu/tuning.ts';
 import { WebGpuDevice } from '../../../engine/src/device/webgpu/webgpu-device.ts';
-import { createWorkspace, forward, groupsOf, type Workspace } from '../../../engine/src/model/forward.ts';
+import {
+  createWorkspace,
+  forward,
+  groupsOf,
+  type Workspace,
+  workspaceShapes,
+} from '../../../engine/src/model/forward.ts';
 import {
   type ModelParams,
   modelParams,
@@ -17,6 +23,7 @@ import {
   type WeightFormat,
 } from '../../../engine/src/model/params.ts';
 import { ropeTable } from '../../../engine/src/model/rope.ts';
+import { type SamplingParams, samplingParams } from '../../../engine/src/sampling/params.ts';
 
 const BLOCK_TOKENS = 16;
 
@@ -31,8 +38,19 @@ interface Sizes {
   readonly tiedHead: boolean;
 }
 
-/** Llama 3.2 1B and 3B, Llama 3.1 8B. */
+/** Llama 3.2 1B and 3B, Llama 3.1 8B; SmolLM2 360M; and one for many steps on a GPU in software. */
 export const SHAPES = {
+  '360M': {
+    hidden: 960,
+    ffn: 2560,
+    layers: 32,
+    heads: 15,
+    kvHeads: 5,
+    headDim: 64,
+    vocabSize: 49_152,
+    tiedHead: true,
+  },
+  tiny: { hidden: 64, ffn: 128, layers: 2, heads: 4, kvHeads: 2, headDim: 16, vocabSize: 512, tiedHead: true },
   '1B': { hidden: 2048, ffn: 8192, layers: 16, heads: 32, kvHeads: 8, headDim: 64, vocabSize: 128_256, tiedHead: true },
   '3B': {
     hidden: 3072,
@@ -76,6 +94,7 @@ export class RandomModel {
   readonly #rope: ReturnType<typeof ropeTable>;
   readonly #blocks: number;
   readonly #weights: WeightFormat;
+  #start = { loadSeconds: 0, compileSeconds: 0 };
 
   private constructor(config: ModelConfig, params: ModelParams, device: WebGpuDevice, options: RandomModelOptions) {
     this.config = config;
@@ -97,6 +116,7 @@ export class RandomModel {
     const blocks = Math.ceil(options.positions / BLOCK_TOKENS) * options.sequences;
     const { layers, kvHeads, headDim } = config;
     const kv = { layers, blocks, blockTokens: BLOCK_TOKENS, kvHeads, headDim };
+    const shapes = workspaceShapes(config, options.rows, options.sequences);
     const device = await WebGpuDevice.open(
       { ...gpu, close() {} },
       { params: params.specs, slots: options.slots, kv },
@@ -107,17 +127,32 @@ export class RandomModel {
         rows: options.rows,
         heads: config.heads,
         measured: options.measured,
+        scratch: {
+          activations: Object.values(shapes),
+          logits: shapes.logits,
+          positions: config.maxPositions,
+        },
       },
     );
     const largest = Math.max(...params.specs.map(({ shape: [out, inDim = 1] }) => out * inDim));
     const values = randomBrains(largest);
+    const begun = performance.now();
     for (const [param, { shape: dims }] of params.specs.entries()) {
       const [out, inDim = 1] = dims;
       const data = new Uint8Array(values.buffer, 0, out * inDim * 2);
       device.loadParam(param, 'BF16', data, dims.length === 1 ? 'stored' : (storage[param]?.format ?? 'stored'));
       await device.loaded();
     }
-    return new RandomModel(config, params, device, options);
+    const loaded = performance.now();
+    const model = new RandomModel(config, params, device, options);
+    await model.#forward(model.batch(1, 1, 0, 'base'), (logits) => device.warmUp(logits));
+    model.#start = { loadSeconds: (loaded - begun) / 1e3, compileSeconds: (performance.now() - loaded) / 1e3 };
+    return model;
+  }
+
+  /** What it took to bring the base to the device, packed as it is held there, and to compile its kernels. */
+  get start(): { readonly loadSeconds: number; readonly compileSeconds: number } {
+    return this.#start;
   }
 
   /** One plane of every matrix of the layers into a slot. Gives its bytes. */
@@ -152,9 +187,20 @@ export class RandomModel {
     };
   }
 
+  /** Up to its logits, read back. */
   async step(batch: StepBatch): Promise<void> {
-    const { device, config, params } = this;
-    await forward(device, config, params, this.#rope, [{ batch, space: this.#space }], (logits) => device.read(logits));
+    await this.#forward(batch, (logits) => this.device.read(logits));
+  }
+
+  /** Up to the tokens that are chosen of its logits, those of `steps` steps. */
+  async choose(batch: StepBatch, params: Partial<SamplingParams>, steps: number): Promise<void> {
+    const choice = { params: samplingParams({ seed: 1, ...params }), place: 0, edits: [], alternatives: undefined };
+    const choices = Array.from(batch.logitRows, () => choice);
+    await this.#forward({ ...batch, ahead: steps - 1 }, (logits) => this.device.choose(logits, choices, steps));
+  }
+
+  async #forward<T>(batch: StepBatch, take: (logits: WebGpuActivations) => Promise<T>): Promise<void> {
+    await forward(this.device, this.config, this.params, this.#rope, [{ batch, space: this.#space }], take);
   }
 
   /** Bytes of matrices that a decode step reads: all but the embedding's, of which it reads a row, unless it is the head. */

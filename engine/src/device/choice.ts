@@ -37,3 +37,6 @@ export const MOST_STEPS = 32;
 
 /** As many as the API lets a request ask for. */
 export const MOST_ALTERNATIVES = 20;
+
+/** Tokens of a row that a request may have something done to beside those of its text, as the API has it: 4,096 biases, and stop tokens. */
+export const MOST_ASKED_EDITS = 4_096 + 128;

@@ -140,6 +140,8 @@ export interface Device<A extends Activations = Activations> {
   clearSlot(slot: number): void;
 
   activations(capacity: number, cols: number): A;
+  /** Others of as many rows in place of `x`, which is gone. */
+  resized(x: A, cols: number): A;
 
   /** Starts a step: checks every index of the batch against the device's sizes (throws RangeError), then uploads it. */
   begin(batch: StepBatch): void;
@@ -186,6 +188,16 @@ export interface Device<A extends Activations = Activations> {
    * all of them in `logitRows`, and `ahead` is `steps` - 1 or more. Gives tokens by row, in order. @throws RangeError for a batch that isn't.
    */
   choose?(logits: A, rows: readonly TokenChoice[], steps: number): Promise<ChosenToken[][]>;
+
+  /**
+   * Of a device that compiles: makes all that steps with the ops since `begin` can need, of however many rows, and to choose from these logits. Until it is
+   * fulfilled nothing else may be asked for.
+   *
+   * @param onProgress told after each kernel how many are compiled.
+   */
+  warmUp?(logits: A, onProgress?: (compiled: number, total: number) => void): Promise<void>;
+  /** Bytes that were set aside at the start, of a device with memory of its own. */
+  readonly memoryBytes?: number;
 
   /** Fulfilled once what was loaded so far needs no room on its way any more: to be awaited now and then by who loads much. */
   loaded(): Promise<void>;

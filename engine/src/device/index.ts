@@ -27,7 +27,7 @@ export interface GpuSettings {
 }
 
 /** What the model knows of itself that a device can make use of. */
-export type DeviceLayout = Pick<WebGpuOptions, 'storage' | 'groups' | 'sections' | 'rows' | 'heads'>;
+export type DeviceLayout = Pick<WebGpuOptions, 'storage' | 'groups' | 'sections' | 'rows' | 'heads' | 'scratch'>;
 
 /** @throws Problem where there is no such device, or it has too little memory. */
 export async function openDevice(

@@ -29,7 +29,7 @@ function quantizedGroup(group: Float32Array, format: 'q8' | 'q4'): Float32Array 
 }
 
 /** The values of up to 32 columns, into `steps`. Gives their scale, which an F16 holds. */
-export function quantizedSteps(group: Float32Array, format: 'q8' | 'q4', steps: Int8Array): number {
+function quantizedSteps(group: Float32Array, format: 'q8' | 'q4', steps: Int8Array): number {
   let furthest = 0;
   for (const value of group) if (Math.abs(value) > Math.abs(furthest)) furthest = value;
   const [least, most] = format === 'q8' ? [-127, 127] : [-8, 7];

@@ -22,25 +22,48 @@ export interface Workspace<A extends Activations> {
   readonly logits: A; // (logit rows, vocab and the most rows that an expert adds to it)
 }
 
+/** What a workspace is made of. */
+export function workspaceShapes(
+  { hidden, ffn, heads, kvHeads, headDim, vocabSize }: ModelConfig,
+  maxRows: number,
+  maxLogitRows: number,
+): Record<keyof Workspace<Activations>, Activations> {
+  const of = (cols: number) => ({ capacity: maxRows, cols });
+  return {
+    x: of(hidden),
+    normed: of(hidden),
+    q: of(heads * headDim),
+    k: of(kvHeads * headDim),
+    v: of(kvHeads * headDim),
+    attended: of(heads * headDim),
+    projected: of(hidden),
+    gate: of(ffn),
+    up: of(ffn),
+    last: { capacity: maxLogitRows, cols: hidden },
+    logits: { capacity: maxLogitRows, cols: vocabSize },
+  };
+}
+
 export function createWorkspace<A extends Activations>(
   device: Device<A>,
   config: ModelConfig,
   maxRows: number,
   maxLogitRows: number,
 ): Workspace<A> {
-  const { hidden, ffn, heads, kvHeads, headDim, vocabSize } = config;
+  const shapes = workspaceShapes(config, maxRows, maxLogitRows);
+  const made = ({ capacity, cols }: Activations) => device.activations(capacity, cols);
   return {
-    x: device.activations(maxRows, hidden),
-    normed: device.activations(maxRows, hidden),
-    q: device.activations(maxRows, heads * headDim),
-    k: device.activations(maxRows, kvHeads * headDim),
-    v: device.activations(maxRows, kvHeads * headDim),
-    attended: device.activations(maxRows, heads * headDim),
-    projected: device.activations(maxRows, hidden),
-    gate: device.activations(maxRows, ffn),
-    up: device.activations(maxRows, ffn),
-    last: device.activations(maxLogitRows, hidden),
-    logits: device.activations(maxLogitRows, vocabSize),
+    x: made(shapes.x),
+    normed: made(shapes.normed),
+    q: made(shapes.q),
+    k: made(shapes.k),
+    v: made(shapes.v),
+    attended: made(shapes.attended),
+    projected: made(shapes.projected),
+    gate: made(shapes.gate),
+    up: made(shapes.up),
+    last: made(shapes.last),
+    logits: made(shapes.logits),
   };
 }
 

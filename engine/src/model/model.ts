@@ -8,9 +8,10 @@ import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { ModelConfig } from '../checkpoint/config.ts';
 import type { DeltaFile } from '../delta-file.ts';
 import type { ChosenToken, TokenChoice } from '../device/choice.ts';
-import type { Device, ParamSpec, RopeTable, StepBatch } from '../device/device.ts';
+import type { Activations, Device, ParamSpec, RopeTable, StepBatch } from '../device/device.ts';
 import { type DeviceLayout, type DeviceName, type GpuSettings, openDevice } from '../device/index.ts';
-import { createWorkspace, forward, groupsOf, type Workspace } from './forward.ts';
+import { samplingParams } from '../sampling/params.ts';
+import { createWorkspace, forward, groupsOf, type Workspace, workspaceShapes } from './forward.ts';
 import { type ModelParams, modelParams, paramFormat, sectionsOf, type WeightFormat } from './params.ts';
 import { ropeTable } from './rope.ts';
 import { SlotFilling, stageCount, stageOf } from './slot-filling.ts';
@@ -34,12 +35,33 @@ export interface ModelOptions {
   readonly maxRows: number;
   /** Most rows of one step that logits may be asked for. */
   readonly maxLogitRows: number;
+  /** Steps that may wait for experts at once (`forwardArriving`); a device has room for as many from the start. None when left out. */
+  readonly maxArriving?: number;
   /** Of device `webgpu`. */
   readonly gpu?: GpuSettings;
 }
 
 /** How long a step computes before others have their turn: while its experts come in, and once they are in, when it is a step like any other. */
 const SLICE_MS = { arriving: 8, whole: 64 };
+
+/** One row of one sequence, on the base. */
+const FIRST_STEP: StepBatch = {
+  tokens: Int32Array.of(0),
+  positions: Int32Array.of(0),
+  sequenceStart: Int32Array.of(0, 1),
+  blockTable: Int32Array.of(0),
+  blocksPerSequence: 1,
+  mixtureStart: Int32Array.of(0, 0),
+  mixtureSlots: new Int32Array(0),
+  mixtureWeights: new Float32Array(0),
+  logitRows: Int32Array.of(0),
+};
+const FIRST_CHOICE: TokenChoice = {
+  params: samplingParams({ temperature: 0 }),
+  place: 0,
+  edits: [],
+  alternatives: undefined,
+};
 
 type Space = Workspace<ReturnType<Device['activations']>>;
 
@@ -51,7 +73,6 @@ export class Model {
   readonly #paramOfStem: ReadonlyMap<string, number>;
   readonly #rope: RopeTable;
   readonly #maxRows: number;
-  readonly #maxLogitRows: number;
   /** Slots being filled. */
   readonly #fillings = new Map<number, SlotFilling>();
   /** Residual streams of chunks that wait for experts, and of those that did. */
@@ -68,7 +89,6 @@ export class Model {
     this.#rope = ropeTable(config, config.maxPositions);
     this.#device = device;
     this.#maxRows = options.maxRows;
-    this.#maxLogitRows = options.maxLogitRows;
     this.#added = new Array<number>(options.slots).fill(0);
     this.#space = createWorkspace(this.#device, config, options.maxRows, options.maxLogitRows);
   }
@@ -108,6 +128,25 @@ export class Model {
   /** Fulfilled with why, should the device be lost. */
   get lost(): Promise<string> | undefined {
     return this.#device.lost;
+  }
+
+  /** Bytes that a device with memory of its own has set aside; undefined on one without. */
+  get deviceBytes(): number | undefined {
+    return this.#device.memoryBytes;
+  }
+
+  /**
+   * Has the device make all that steps can need, so that none waits for a compiler, and runs a first one: before anything is in the cache.
+   *
+   * @param onProgress told after each kernel how many are compiled; never by a device that compiles none.
+   */
+  async warmUp(onProgress?: (compiled: number, total: number) => void): Promise<void> {
+    const { warmUp, choose } = this.#device;
+    if (warmUp === undefined) return;
+    await this.#step(FIRST_STEP, async (logits) => {
+      await warmUp.call(this.#device, logits, onProgress);
+      await choose?.call(this.#device, logits, [FIRST_CHOICE], 1);
+    });
   }
 
   /** In execution order. */
@@ -260,21 +299,29 @@ export class Model {
     this.#added[slot] = rows;
     const width = this.config.vocabSize + Math.max(0, ...this.#added);
     if (width === this.#space.logits.cols) return;
-    this.#space = { ...this.#space, logits: this.#device.activations(this.#maxLogitRows, width) };
+    this.#space = { ...this.#space, logits: this.#device.resized(this.#space.logits, width) };
   }
 }
 
 function layoutOf(
   checkpoint: Checkpoint,
   params: ModelParams,
-  { weights = 'bf16', maxRows }: ModelOptions,
+  { weights = 'bf16', maxRows, maxLogitRows, maxArriving = 0 }: ModelOptions,
 ): DeviceLayout {
+  const { config } = checkpoint;
+  const shapes = workspaceShapes(config, maxRows, maxLogitRows);
+  const residuals = new Array<Activations>(maxArriving).fill(shapes.x);
   return {
     storage: params.specs.map((spec) => ({ dtype: checkpoint.param(spec).dtype, format: paramFormat(spec, weights) })),
     groups: params.layers.flatMap(groupsOf),
     sections: sectionsOf(params),
     rows: maxRows,
-    heads: checkpoint.config.heads,
+    heads: config.heads,
+    scratch: {
+      activations: [...Object.values(shapes), ...residuals],
+      logits: shapes.logits,
+      positions: config.maxPositions,
+    },
   };
 }
 

@@ -12,7 +12,7 @@ import type { Chunk } from '../schedule/step-budget.ts';
 import type { StepModel } from './engine-loop.ts';
 
 /** Chunks under way at once, of all prompts: each has a residual stream of its own. The scheduler computes the rest of a longer prompt. */
-const MAX_CHUNKS = 16;
+export const MAX_CHUNKS = 16;
 
 /** What was computed of a sequence; it holds blocks for all of its tokens, with `computed` of them filled, but not in the prefix cache yet. */
 export interface EarlyRows {

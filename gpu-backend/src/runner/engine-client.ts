@@ -34,6 +34,8 @@ export interface EngineClientOptions extends AdmissionLimits {
   readonly observer?: EngineObserver;
   /** Told now and then how much of the base is in. */
   readonly onLoading?: (bytes: number, totalBytes: number) => void;
+  /** Told now and then how many of the device's kernels are compiled. */
+  readonly onCompiling?: (compiled: number, total: number) => void;
   /** Told what went wrong without harm to a request. */
   readonly onProblem?: (problem: string) => void;
   /** Told when an expert has come to a slot, gone, or is on its way. */
@@ -91,6 +93,7 @@ export class EngineClient {
       );
       worker.on('message', function onMessage(first: FromWorker) {
         if (first.kind === 'loading') return options.onLoading?.(first.bytes, first.totalBytes);
+        if (first.kind === 'compiling') return options.onCompiling?.(first.compiled, first.total);
         worker.off('message', onMessage);
         resolve(first);
       });
@@ -254,6 +257,7 @@ export class EngineClient {
         this.#options.onProblem?.(message.problem);
         return;
       case 'loading':
+      case 'compiling':
       case 'ready':
         return;
       default:

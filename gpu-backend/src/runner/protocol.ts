@@ -127,6 +127,8 @@ export interface EngineFacts {
   readonly base: Digest;
   /** What the base's weights take in memory, and how long they took to get there. */
   readonly weightBytes: number;
+  /** What a device with memory of its own has set aside, the weights included; undefined on one without. */
+  readonly deviceBytes: number | undefined;
   readonly loadMs: number;
   readonly vocabSize: number;
   readonly maxPositions: number;
@@ -182,6 +184,8 @@ export interface RequestEvent {
 export type FromWorker =
   /** So much of the base's checkpoint is in. */
   | { readonly kind: 'loading'; readonly bytes: number; readonly totalBytes: number }
+  /** So many of the device's kernels are compiled. */
+  | { readonly kind: 'compiling'; readonly compiled: number; readonly total: number }
   | { readonly kind: 'ready'; readonly facts: EngineFacts }
   /** What has happened since the last message; `step` where it comes of a step. */
   | { readonly kind: 'events'; readonly events: readonly RequestEvent[]; readonly step?: StepStats }

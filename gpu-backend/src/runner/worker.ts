@@ -10,6 +10,7 @@ import { FetchThread } from '../experts/fetch-thread.ts';
 import { Paging } from '../experts/paging.ts';
 import { BlockManager } from '../schedule/block-manager.ts';
 import { Scheduler } from '../schedule/scheduler.ts';
+import { MAX_CHUNKS } from './early-prefill.ts';
 import { EngineLoop } from './engine-loop.ts';
 import { serialise } from './errors.ts';
 import type { EngineCall, EngineCalls, EngineOptions, FromWorker, ToWorker } from './protocol.ts';
@@ -63,6 +64,12 @@ const model = await Model.load(await openCheckpoint(options.base, digest), {
   blockTokens,
   maxRows: options.maxStepTokens,
   maxLogitRows,
+  maxArriving: MAX_CHUNKS,
+});
+// Before anyone is let in: no request waits for a compiler.
+await model.warmUp((compiled, total) => {
+  if (compiled === total || Math.floor((4 * compiled) / total) > Math.floor((4 * (compiled - 1)) / total))
+    send({ kind: 'compiling', compiled, total });
 });
 // A thread without its device has nothing to live for: its end fails what is in flight, and liveness.
 void model.lost?.then(async (why) => {
@@ -140,6 +147,7 @@ send({
   facts: {
     base: model.base,
     weightBytes: model.weightBytes,
+    deviceBytes: model.deviceBytes,
     loadMs: Math.round(performance.now() - started),
     vocabSize: model.config.vocabSize,
     maxPositions: model.config.maxPositions,

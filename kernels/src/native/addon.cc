@@ -17,6 +17,7 @@
 #include "arguments.h"
 #include "calibrate_wrap.h"
 #include "device_wrap.h"
+#include "group_pack.h"
 #include "mapped_file.h"
 #include "memory.h"
 #include "merge_wrap.h"
@@ -170,6 +171,27 @@ Napi::Value sign_pack_matrix(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
+// values (out · groups · 32 or 16), scales (out · groups), format (3 Q8, 4 Q4), data, dtype, in: see GroupPackJob
+Napi::Value group_pack_matrix(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  GroupPackJob job = {};
+  job.format = static_cast<Dtype>(integer(env, info[2], static_cast<int>(Dtype::Q8), static_cast<int>(Dtype::Q4), "format"));
+  const auto bytes = view<uint8_t>(env, info[3], "data");
+  job.dtype = static_cast<Dtype>(integer(env, info[4], 0, 2, "dtype"));
+  job.in = integer(env, info[5], 1, 1 << 30, "in");
+  const size_t size = job.dtype == Dtype::F32 ? 4 : 2;
+  const size_t rows = bytes.length / size / job.in;
+  require(env, rows * job.in * size == bytes.length && rows < (1u << 30), "data is no whole number of rows");
+  require(env, reinterpret_cast<uintptr_t>(bytes.data) % size == 0, "data is not aligned to its elements");
+  job.data = bytes.data;
+  job.out = static_cast<int>(rows);
+  const size_t groups = rows * groups_of(job.in);
+  job.values = elements<uint8_t>(env, info[0], groups * kGroupColumns / (job.format == Dtype::Q8 ? 1 : 2), "values");
+  job.scales = elements<uint16_t>(env, info[1], groups, "scales");
+  group_pack(default_table(env), job);
+  return env.Undefined();
+}
+
 // logits, top, temperature, cut logit, cut index, weights or undefined: their sum
 Napi::Value softmax_weights(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -281,6 +303,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("mapFile", Napi::Function::New(env, map_file));
   exports.Set("readAhead", Napi::Function::New(env, read_files_ahead));
   exports.Set("releaseMapped", Napi::Function::New(env, release_mapped));
+  exports.Set("groupPack", Napi::Function::New(env, group_pack_matrix));
   exports.Set("signPack", Napi::Function::New(env, sign_pack_matrix));
   exports.Set("softmaxWeights", Napi::Function::New(env, softmax_weights));
   exports.Set("softmaxEdge", Napi::Function::New(env, softmax_edge));

@@ -31,7 +31,7 @@ namespace signpost {
 
 extern const KernelTable TABLE;
 const KernelTable TABLE = {
-    TABLE_NAME, kLanes, kLeastLaneRows, linear, lane_signs, integers, sign_tables, sign_columns, attention, dot, scale_by, add, swiglu, rotate, widen, quantize, apply_term, difference,
+    TABLE_NAME, kLanes, kLeastLaneRows, linear, lane_signs, integers, sign_tables, sign_columns, attention, dot, scale_by, add, swiglu, rotate, widen, quantize, pack_groups, apply_term, difference,
     pack_row, subtract_plane, sum_squares, add_products, add_scaled, exponentials, gather_edge, gumbel_argmax, sum_words, sha256,
 };
 

@@ -135,6 +135,8 @@ struct KernelTable {
   void (*widen)(float* out, const void* data, Dtype dtype, size_t j, int n);
   // Row j of a matrix in tiles, from n values of BF16, F16 or F32, or zeros where `data` is null.
   void (*quantize)(void* matrix, Dtype format, size_t j, const void* data, Dtype dtype, int n);
+  // One row of n such values in groups one after the other; see GroupPackJob.
+  void (*pack_groups)(uint8_t* values, uint16_t* scales, Dtype format, const void* data, Dtype dtype, int n);
   // out += weight · difference, for row j of a matrix (or a whole vector, j = 0) of n columns.
   void (*apply_term)(float* out, const DeltaTerm& term, size_t j, int n);
   // d = tuned − base (float32) of one row.

@@ -44,6 +44,12 @@ template <typename F> inline void quantize_group(uint8_t* values, uint16_t* scal
   for (int i = 0; i < kGroupColumns; i++) values[i] = static_cast<uint8_t>(clamp(round_even(w[i] * inverse), kLeast, kMost) + F::kZero);
 }
 
+// The group-th 32 columns of n values, zeros after the last.
+inline void widen_group(float* w, const void* data, Dtype dtype, int group, int n) {
+  const int first = group * kGroupColumns;
+  for (int i = 0; i < kGroupColumns; i++) w[i] = first + i < n ? value_at(data, dtype, first + i) : 0;
+}
+
 template <typename F> inline void quantize_row(char* matrix, size_t j, const void* data, Dtype dtype, int n) {
   const int groups = groups_of(n);
   char* tile = matrix + j / kTileSigns * tile_bytes(F::kDtype, n);
@@ -51,8 +57,7 @@ template <typename F> inline void quantize_row(char* matrix, size_t j, const voi
   uint16_t* scales = reinterpret_cast<uint16_t*>(tile + static_cast<size_t>(groups) * F::kGroupBytes);
   for (int g = 0; g < groups; g++) {
     float w[kGroupColumns] = {};
-    const int count = n - g * kGroupColumns < kGroupColumns ? n - g * kGroupColumns : kGroupColumns;
-    for (int i = 0; data != nullptr && i < count; i++) w[i] = value_at(data, dtype, g * kGroupColumns + i);
+    if (data != nullptr) widen_group(w, data, dtype, g, n);
     uint8_t values[kGroupColumns];
     quantize_group<F>(values, scales + g * kTileSigns + o, w);
     char* group = tile + static_cast<size_t>(g) * F::kGroupBytes;
@@ -68,6 +73,27 @@ void quantize(void* matrix, Dtype format, size_t j, const void* data, Dtype dtyp
   char* tiles = static_cast<char*>(matrix);
   if (format == Dtype::Q8) quantize_row<Bytes>(tiles, j, data, dtype, n);
   else quantize_row<Nibbles>(tiles, j, data, dtype, n);
+}
+
+template <typename F> inline void pack_groups_of(uint8_t* values, uint16_t* scales, const void* data, Dtype dtype, int n) {
+  for (int g = 0; g < groups_of(n); g++) {
+    float w[kGroupColumns];
+    widen_group(w, data, dtype, g, n);
+    uint8_t steps[kGroupColumns];
+    quantize_group<F>(steps, scales + g, w);
+    if constexpr (F::kDtype == Dtype::Q8) {
+      // As signed bytes.
+      for (int i = 0; i < kGroupColumns; i++) values[g * kGroupColumns + i] = static_cast<uint8_t>(steps[i] - F::kZero);
+    } else {
+      for (int i = 0; i < kGroupColumns / 2; i++) values[g * kGroupColumns / 2 + i] = static_cast<uint8_t>(steps[2 * i] | steps[2 * i + 1] << 4);
+    }
+  }
+}
+
+// A row of n values, as GroupPackJob has it.
+void pack_groups(uint8_t* values, uint16_t* scales, Dtype format, const void* data, Dtype dtype, int n) {
+  if (format == Dtype::Q8) pack_groups_of<Bytes>(values, scales, data, dtype, n);
+  else pack_groups_of<Nibbles>(values, scales, data, dtype, n);
 }
 
 } // namespace

@@ -85,6 +85,10 @@ export class CpuDevice implements Device<CpuActivations> {
     return { capacity, cols, data: new Float32Array(capacity * activationStride(cols)) };
   }
 
+  resized({ capacity }: CpuActivations, cols: number): CpuActivations {
+    return this.activations(capacity, cols);
+  }
+
   begin(batch: StepBatch): void {
     this.#native.begin(
       batch.tokens,

@@ -109,6 +109,10 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
     return { capacity, cols, data: new Float32Array(capacity * cols) };
   }
 
+  resized({ capacity }: ReferenceActivations, cols: number): ReferenceActivations {
+    return this.activations(capacity, cols);
+  }
+
   begin(batch: StepBatch): void {
     checkBatch(batch, this.#config);
     this.#current = { batch, rows: Int32Array.from(batch.tokens.keys()) };

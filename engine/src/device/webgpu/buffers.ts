@@ -29,6 +29,8 @@ export class UnderWay {
 
 const STAGING_BYTES = 4 * 2 ** 20;
 const STAGING_BUFFERS = 8;
+/** Of all of them. */
+export const STAGED_BYTES = STAGING_BYTES * STAGING_BUFFERS;
 
 /**
  * Copies bytes into buffers through memory that both sides see, which is faster than `writeBuffer`. There is a fixed number of such buffers: while all of
@@ -36,6 +38,7 @@ const STAGING_BUFFERS = 8;
  */
 export class Uploads {
   readonly #gpu: Gpu;
+  readonly #all: readonly GPUBuffer[];
   readonly #free: GPUBuffer[];
   readonly #underWay: UnderWay;
   readonly #mappings = new Set<Promise<void>>();
@@ -43,7 +46,7 @@ export class Uploads {
   constructor(gpu: Gpu, underWay: UnderWay) {
     this.#gpu = gpu;
     this.#underWay = underWay;
-    this.#free = Array.from({ length: STAGING_BUFFERS }, () =>
+    this.#all = Array.from({ length: STAGING_BUFFERS }, () =>
       gpu.device.createBuffer({
         label: 'staging',
         size: STAGING_BYTES,
@@ -51,6 +54,7 @@ export class Uploads {
         mappedAtCreation: true,
       }),
     );
+    this.#free = [...this.#all];
   }
 
   /** @param data whole words; so is `offset`, in bytes. */
@@ -104,33 +108,59 @@ export class Uploads {
   async settled(): Promise<void> {
     await Promise.all([...this.#mappings, this.#underWay.track(this.#gpu.device.queue.onSubmittedWorkDone())]);
   }
+
+  close(): void {
+    for (const buffer of this.#all) buffer.destroy();
+  }
 }
 
-/** Buffers that results are read through, each as large as what it was made for. */
+/** What was copied to be read. */
+export interface Download {
+  /** Gives the values to `take`, once they have been computed. To be called after what copies them was submitted. */
+  read(take: (values: Float32Array) => void): Promise<void>;
+}
+
+/**
+ * Buffers that results are read through. Some are kept; where those are in use, or too small, one is made for the occasion.
+ */
 export class Downloads {
   readonly #device: GPUDevice;
   readonly #underWay: UnderWay;
-  /** By size. */
-  readonly #free = new Map<number, GPUBuffer[]>();
+  readonly #kept: readonly GPUBuffer[];
+  /** Those kept, the smallest first. */
+  readonly #free: GPUBuffer[];
 
-  constructor({ device }: Gpu, underWay: UnderWay) {
+  /** @param kept bytes of each buffer that is. */
+  constructor({ device }: Gpu, underWay: UnderWay, kept: readonly number[]) {
     this.#device = device;
     this.#underWay = underWay;
+    this.#kept = kept.toSorted((a, b) => a - b).map((bytes) => this.#create(bytes));
+    this.#free = [...this.#kept];
   }
 
-  /** Gives the first `bytes` of a buffer to `take`, once everything submitted so far has been computed. */
-  async read(source: GPUBuffer, bytes: number, take: (values: Float32Array) => void): Promise<void> {
-    const { size } = source;
-    const staging = this.#free.get(size)?.pop() ?? this.#create(size);
-    const encoder = this.#device.createCommandEncoder();
+  /** Has `encoder` copy a buffer's first bytes, after what it was told before. */
+  copy(encoder: GPUCommandEncoder, source: GPUBuffer, bytes: number): Download {
+    const fitting = this.#free.findIndex(({ size }) => size >= bytes);
+    const [kept] = fitting === -1 ? [] : this.#free.splice(fitting, 1);
+    const staging = kept ?? this.#create(bytes);
     encoder.copyBufferToBuffer(source, 0, staging, 0, bytes);
-    this.#device.queue.submit([encoder.finish()]);
-    await this.#underWay.track(staging.mapAsync(1, 0, bytes));
-    take(new Float32Array(staging.getMappedRange(0, bytes)));
-    staging.unmap();
-    const free = this.#free.get(size);
-    if (free === undefined) this.#free.set(size, [staging]);
-    else free.push(staging);
+    return {
+      read: async (take) => {
+        await this.#underWay.track(staging.mapAsync(1, 0, bytes));
+        take(new Float32Array(staging.getMappedRange(0, bytes)));
+        if (kept === undefined) {
+          staging.destroy();
+          return;
+        }
+        staging.unmap();
+        this.#free.push(kept);
+        this.#free.sort((a, b) => a.size - b.size);
+      },
+    };
+  }
+
+  close(): void {
+    for (const buffer of this.#kept) buffer.destroy();
   }
 
   #create(size: number): GPUBuffer {

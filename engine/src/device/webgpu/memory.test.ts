@@ -3,7 +3,7 @@
  */
 import { afterAll, describe, expect, it } from 'vitest';
 import type { DeviceConfig } from '../device.ts';
-import { memoryNeeds, type WebGpuOptions } from './memory.ts';
+import { Sizes, type WebGpuOptions } from './memory.ts';
 import { openTestGpu } from './testing.ts';
 import { WebGpuDevice } from './webgpu-device.ts';
 
@@ -31,29 +31,36 @@ const OPTIONS: WebGpuOptions = {
 };
 
 describe('memory', () => {
-  it('is the sum of weights as they are held, slots, and keys and values', () => {
-    const needs = memoryNeeds(CONFIG, OPTIONS, 'f32');
-    expect(needs.weightBytes).toBe(64 * 96 * 2 + 96 * 4);
-    expect(needs.slotsBytes).toBe(2 * 4096);
-    expect(needs.kvBytes).toBe(2 * 2 * 4 * 8 * 2 * 16 * 4);
-    expect(needs.totalBytes).toBe(needs.weightBytes + needs.slotsBytes + needs.kvBytes);
-    expect(memoryNeeds(CONFIG, OPTIONS, 'f16').kvBytes).toBe(needs.kvBytes / 2);
-    const quantised = {
-      ...OPTIONS,
-      storage: [{ dtype: 'BF16', format: 'q4' } as const, OPTIONS.storage[1] ?? { dtype: 'BF16', format: 'stored' }],
-    };
-    expect(memoryNeeds(CONFIG, quantised, 'f32').weightBytes).toBe(64 * 3 * (16 + 2) + 96 * 4);
+  it.skipIf(gpu === undefined)('is the sum of what is held, and of what is computed in', () => {
+    if (gpu === undefined) return;
+    const of = (options: Partial<WebGpuOptions>) => new Sizes(gpu, CONFIG, { ...OPTIONS, ...options }).needs;
+    const needs = of({ kvFormat: 'f32' });
+    expect(needs.weights).toBe(64 * 96 * 2 + 96 * 4);
+    expect(needs.slots).toBeGreaterThanOrEqual(2 * 4096);
+    expect(needs.slots).toBeLessThan(2 * 4096 + 64);
+    expect(needs.kv).toBe(2 * 2 * 4 * 8 * 2 * 16 * 4);
+    expect(of({ kvFormat: 'f16' }).kv).toBe(needs.kv / 2);
+    const { weights, slots, kv, scratch, sampling, transfers, total } = needs;
+    expect(total).toBe(weights + slots + kv + scratch + sampling + transfers);
+    const [, norm] = OPTIONS.storage;
+    const quantised = [{ dtype: 'BF16', format: 'q4' } as const, ...(norm === undefined ? [] : [norm])];
+    expect(of({ storage: quantised }).weights).toBe(64 * 3 * (16 + 2) + 96 * 4);
+    const logits = { capacity: 4, cols: 96 };
+    const more = of({ kvFormat: 'f32', scratch: { activations: [logits, logits], logits, positions: 32 } });
+    expect(more.scratch).toBe(scratch + 2 * 4 * 96 * 4 + 32 * 16 * 4);
+    expect(more.sampling).toBeGreaterThan(4 * 96 * 4);
+    expect(more.transfers).toBeGreaterThan(transfers + 4 * 96 * 4);
   });
 
   it.skipIf(gpu === undefined)('beyond the budget is refused at the start, with the sum', async () => {
     if (gpu === undefined) return;
     const open = (budgetBytes: number) =>
       WebGpuDevice.open({ ...gpu, close() {} }, CONFIG, { ...OPTIONS, kvFormat: 'f32', budgetBytes });
-    const { totalBytes } = memoryNeeds(CONFIG, OPTIONS, 'f32');
-    await expect(open(totalBytes - 1)).rejects.toThrow(
-      /--gpu-memory-bytes is .* MiB of weights \+ 2 slots · .* \+ 32 tokens of KV cache in f32 = .* come to .*; lower --slots/,
+    const { total } = new Sizes(gpu, CONFIG, { ...OPTIONS, kvFormat: 'f32' }).needs;
+    await expect(open(total - 1)).rejects.toThrow(
+      /--gpu-memory-bytes is .* MiB of weights \+ 2 slots · .* \+ 32 tokens of KV cache in f32 = .* \+ .* to compute 4 rows in \+ .* to choose tokens \+ .* of staging and readback come to .*; lower --slots/,
     );
-    await (await open(totalBytes)).close();
+    await (await open(total)).close();
   });
 
   it.skipIf(gpu === undefined)('of one slot is what an expert may take', async () => {

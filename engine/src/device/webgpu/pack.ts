@@ -2,9 +2,9 @@
  * Base parameters as kernels read them (shaders/matrix.wgsl): each row in whole groups of 32 columns, zeros beyond the last; quantised ones with an F16
  * scale a group behind all values. The values are those of ../quantize.ts.
  */
+import { groupPack } from '@signpost/kernels';
 import type { ParamDtype, ParamFormat } from '../device.ts';
-import { brainToFloat, floatToHalf, halfToFloat } from '../float.ts';
-import { quantizedSteps } from '../quantize.ts';
+import { brainToFloat, halfToFloat } from '../float.ts';
 
 export const GROUP_COLUMNS = 32;
 
@@ -39,7 +39,7 @@ export function matrixBytes(rows: number, columns: number, format: MatrixFormat)
 /** Packs rows into `target`, of `matrixBytes` and all zero. `data` has them as the checkpoint does. */
 export function packMatrix(target: Uint8Array, data: Uint8Array, columns: number, storage: ParamStorage): void {
   const format = matrixFormat(storage);
-  if (format === 'q8' || format === 'q4') packQuantized(target, decodeValues(storage.dtype, data), columns, format);
+  if (format === 'q8' || format === 'q4') packQuantized(target, data, columns, storage.dtype, format);
   else packStored(target, data, columns, format);
 }
 
@@ -54,35 +54,31 @@ function packStored(target: Uint8Array, data: Uint8Array, columns: number, forma
     target.set(data.subarray(row * rowBytes, (row + 1) * rowBytes), row * packedBytes);
 }
 
-function packQuantized(target: Uint8Array, values: Float32Array, columns: number, format: 'q8' | 'q4'): void {
-  const rows = values.length / columns;
-  const groups = groupsOf(columns);
-  const scales = new DataView(target.buffer, target.byteOffset + matrixBytes(rows, columns, format).scales);
-  const steps = new Int8Array(GROUP_COLUMNS);
-  let group = 0;
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column += GROUP_COLUMNS, group++) {
-      const end = Math.min(column + GROUP_COLUMNS, columns);
-      steps.fill(0);
-      const scale = quantizedSteps(values.subarray(row * columns + column, row * columns + end), format, steps);
-      scales.setUint16(group * 2, floatToHalf(scale), true);
-      const at = (row * groups + column / GROUP_COLUMNS) * GROUP_BYTES[format];
-      if (format === 'q8') {
-        for (let i = 0; i < GROUP_COLUMNS; i++) target[at + i] = steps[i] ?? 0;
-      } else {
-        // Eight to a word, the first in the lowest bits.
-        for (let i = 0; i < GROUP_COLUMNS; i += 2)
-          target[at + i / 2] = ((steps[i] ?? 0) + 8) | (((steps[i + 1] ?? 0) + 8) << 4);
-      }
-    }
-  }
+/** By all of the kernels' threads. */
+function packQuantized(
+  target: Uint8Array,
+  data: Uint8Array,
+  columns: number,
+  dtype: ParamDtype,
+  format: 'q8' | 'q4',
+): void {
+  const rows = data.byteLength / (dtype === 'F32' ? 4 : 2) / columns;
+  const { scales } = matrixBytes(rows, columns, format);
+  const groups = rows * groupsOf(columns);
+  groupPack(
+    {
+      values: target.subarray(0, groups * GROUP_BYTES[format]),
+      scales: new Uint16Array(target.buffer, target.byteOffset + scales, groups),
+    },
+    format,
+    { dtype, data: aligned(data) },
+    columns,
+  );
 }
 
 /** Values of a parameter in F32. */
 export function decodeValues(dtype: ParamDtype, data: Uint8Array): Float32Array {
-  // Writers other than ours may leave tensors at odd offsets.
-  const isAligned = data.byteOffset % 4 === 0;
-  const { buffer, byteOffset, byteLength } = isAligned ? data : data.slice();
+  const { buffer, byteOffset, byteLength } = aligned(data);
   switch (dtype) {
     case 'F32':
       return new Float32Array(buffer, byteOffset, byteLength / 4);
@@ -93,4 +89,9 @@ export function decodeValues(dtype: ParamDtype, data: Uint8Array): Float32Array 
     default:
       return dtype satisfies never;
   }
+}
+
+/** Writers other than ours may leave tensors at odd offsets. */
+function aligned(data: Uint8Array): Uint8Array {
+  return data.byteOffset % 4 === 0 ? data : data.slice();
 }

@@ -5,9 +5,10 @@
 import { noise } from '@signpost/kernels/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../checkpoint/config.ts';
-import { createWorkspace, forward, groupsOf } from '../../model/forward.ts';
+import { createWorkspace, forward, groupsOf, workspaceShapes } from '../../model/forward.ts';
 import { modelParams, sectionsOf } from '../../model/params.ts';
 import { ropeTable } from '../../model/rope.ts';
+import { type SamplingParams, samplingParams } from '../../sampling/params.ts';
 import type { Activations, Device, DeviceConfig, ParamDelta, StepBatch } from '../device.ts';
 import { floatToBrain } from '../float.ts';
 import { ReferenceDevice } from '../reference/reference-device.ts';
@@ -154,6 +155,7 @@ describe.skipIf(gpu === undefined)('a whole step on the GPU', () => {
   let space: ReturnType<typeof createWorkspace<ReturnType<WebGpuDevice['activations']>>>;
   beforeAll(async () => {
     if (gpu === undefined) return;
+    const shapes = workspaceShapes(CONFIG, ROWS, ROWS);
     device = await WebGpuDevice.open({ ...gpu, close() {} }, DEVICE, {
       storage: PARAMS.specs.map(() => ({ dtype: 'BF16', format: 'stored' })),
       groups: PARAMS.layers.flatMap(groupsOf),
@@ -161,9 +163,17 @@ describe.skipIf(gpu === undefined)('a whole step on the GPU', () => {
       rows: ROWS,
       heads: CONFIG.heads,
       kvFormat: 'f32',
+      measured: { matvec: {}, matmul: { bf16: { kernel: 'matmul', outLanes: 8, rowLanes: 16, groups: 2 } } },
+      scratch: {
+        activations: Object.values(shapes),
+        logits: shapes.logits,
+        positions: CONFIG.maxPositions,
+      },
     });
     fill(device);
     space = createWorkspace(device, CONFIG, ROWS, ROWS);
+    const batch = batchOf([one(0)], 'last');
+    await forward(device, CONFIG, PARAMS, ROPE, [{ batch, space }], (logits) => device.warmUp(logits));
   });
   afterAll(() => device?.close());
 
@@ -179,27 +189,42 @@ describe.skipIf(gpu === undefined)('a whole step on the GPU', () => {
     }
   }, 120_000);
 
-  it('is one submit, one pass, and at most nine dispatches a layer', async () => {
-    const counts = { passes: 0, dispatches: 0 };
+  it('is one submit, one pass, and at most nine dispatches a layer, its logits read back or tokens chosen', async () => {
+    const counts = { submits: 0, passes: 0, dispatches: 0 };
     const restore = await counting(counts);
-    for (const [name, batch] of STEPS) {
-      Object.assign(counts, { passes: 0, dispatches: 0 });
-      await step(device, space, batch);
-      expect(counts.passes, name).toBe(1);
-      // Embedding, gather, norm and logits come once.
-      expect(counts.dispatches, name).toBeLessThanOrEqual(9 * LAYERS + 4);
+    try {
+      for (const [name, batch] of STEPS) {
+        // Embedding, gather, norm and logits come once.
+        const most = 9 * LAYERS + 4;
+        Object.assign(counts, { submits: 0, passes: 0, dispatches: 0 });
+        await step(device, space, batch);
+        expect(counts, name).toMatchObject({ submits: 1, passes: 1 });
+        expect(counts.dispatches, name).toBeLessThanOrEqual(most);
+        for (const [params, dispatches] of WAYS) {
+          Object.assign(counts, { submits: 0, passes: 0, dispatches: 0 });
+          await choose(device, space, batch, params, 1);
+          expect(counts, name).toMatchObject({ submits: 1, passes: 1 });
+          expect(counts.dispatches, name).toBeLessThanOrEqual(most + dispatches);
+        }
+      }
+      Object.assign(counts, { submits: 0, passes: 0, dispatches: 0 });
+      const [, answers] = STEPS[3] ?? ['', batchOf([], 'last')];
+      await choose(device, space, { ...answers, ahead: 3 }, { topK: 3 }, 4);
+      expect(counts).toMatchObject({ submits: 4, passes: 4 });
+    } finally {
+      restore();
     }
-    restore();
   });
 
-  it('creates no buffer, bind group or pipeline once each kind of step has been seen', async () => {
+  it('creates no buffer, bind group or pipeline once the device is warm', async () => {
     const created: string[] = [];
     if (gpu === undefined) return;
     const restore = watchCreation(gpu.device, created);
     for (let i = 0; i < 40; i++) {
-      const [, batch] = STEPS[2 + (i % 4)] ?? STEPS[2] ?? ['', batchOf([], 'last')];
-      const moved = batch.positions.map((position) => position + Math.floor(i / 4));
-      await step(device, space, { ...batch, positions: moved });
+      const [, batch] = STEPS[i % STEPS.length] ?? ['', batchOf([], 'last')];
+      const moved = batch.positions.map((position) => position + Math.floor(i / STEPS.length));
+      if (i % 2 === 0) await step(device, space, { ...batch, positions: moved });
+      else await choose(device, space, { ...batch, positions: moved }, WAYS[i % WAYS.length]?.[0] ?? {}, 1);
     }
     const seen = [...created];
     device.activations(1, 32);
@@ -209,8 +234,27 @@ describe.skipIf(gpu === undefined)('a whole step on the GPU', () => {
   });
 });
 
-/** Counts passes and dispatches from now on, of all devices. */
-async function counting(counts: { passes: number; dispatches: number }): Promise<() => void> {
+/** How tokens are chosen, and what that takes in dispatches. */
+const WAYS: readonly (readonly [params: Partial<SamplingParams>, dispatches: number])[] = [
+  [{ temperature: 0 }, 2],
+  [{}, 3],
+  [{ topK: 5, topP: 0.9, frequencyPenalty: 0.5 }, 4],
+];
+
+async function choose(
+  device: WebGpuDevice,
+  space: ReturnType<typeof createWorkspace<ReturnType<WebGpuDevice['activations']>>>,
+  batch: StepBatch,
+  params: Partial<SamplingParams>,
+  steps: number,
+): Promise<void> {
+  const choice = { params: samplingParams({ seed: 1, ...params }), place: 0, edits: [], alternatives: 2 };
+  const choices = Array.from(batch.logitRows, () => choice);
+  await forward(device, CONFIG, PARAMS, ROPE, [{ batch, space }], (x) => device.choose(x, choices, steps));
+}
+
+/** Counts submits, passes and dispatches from now on, of all devices. */
+async function counting(counts: { submits: number; passes: number; dispatches: number }): Promise<() => void> {
   const encoder = gpu?.device.createCommandEncoder();
   const pass = encoder?.beginComputePass();
   if (encoder === undefined || pass === undefined) throw new Error('there is no GPU');
@@ -219,6 +263,12 @@ async function counting(counts: { passes: number; dispatches: number }): Promise
   const [encoders, passes] = [Object.getPrototypeOf(encoder), Object.getPrototypeOf(pass)];
   const { beginComputePass } = encoders;
   const { dispatchWorkgroups } = passes;
+  const queues = Object.getPrototypeOf(gpu?.device.queue);
+  const { submit } = queues;
+  queues.submit = function (...args: unknown[]) {
+    counts.submits++;
+    return submit.apply(this, args);
+  };
   encoders.beginComputePass = function (...args: unknown[]) {
     counts.passes++;
     return beginComputePass.apply(this, args);
@@ -230,12 +280,19 @@ async function counting(counts: { passes: number; dispatches: number }): Promise
   return () => {
     encoders.beginComputePass = beginComputePass;
     passes.dispatchWorkgroups = dispatchWorkgroups;
+    queues.submit = submit;
   };
 }
 
 /** Notes what is created from now on. */
 function watchCreation(device: GPUDevice, created: string[]): () => void {
-  const names = ['createBuffer', 'createBindGroup', 'createComputePipeline', 'createShaderModule'] as const;
+  const names = [
+    'createBuffer',
+    'createBindGroup',
+    'createComputePipeline',
+    'createComputePipelineAsync',
+    'createShaderModule',
+  ] as const;
   const prototype = Object.getPrototypeOf(device);
   const before = names.map((name) => prototype[name]);
   for (const [i, name] of names.entries())

@@ -1,88 +1,67 @@
 /**
  * A list of ops as dispatches: pipelines, bind groups and constants made once, replayed for every step that calls the same ops.
  */
-import type { DeviceConfig, RopeTable } from '../device.ts';
 import type { Gpu } from './adapter.ts';
 import { USAGE } from './buffers.ts';
-import type { KvCache } from './kv-cache.ts';
-import type {
-  AttentionOp,
-  Command,
-  EmbedOp,
-  HeadOp,
-  HeadsCommand,
-  LinearsCommand,
-  NormOp,
-  WebGpuActivations,
-} from './ops.ts';
-import { FORMAT_CODE, groupsOf } from './pack.ts';
-import type { Kernel, KernelName, Shaders, Specialisation } from './shader.ts';
-import type { Slots } from './slots.ts';
-import type { StepBuffer, View, ViewIndex } from './step.ts';
-import { TILE_OUTS, type Tuning } from './tuning.ts';
-import type { MatrixPart, Weights } from './weights.ts';
-
-/** What a dispatch's first dimension counts. */
-type Along =
-  | { readonly kind: 'rows'; readonly perGroup: number }
-  | { readonly kind: 'tiles' }
-  | { readonly kind: 'queries' };
+import type { Along, Draft } from './plan-builder.ts';
+import type { Shaders } from './shader.ts';
+import type { View } from './step.ts';
 
 interface Dispatch {
   readonly pipeline: GPUComputePipeline;
   readonly bindGroup: GPUBindGroup;
-  readonly view: ViewIndex;
   readonly along: Along;
   readonly y: number;
   readonly z: number;
 }
 
-/** What plans are made of. */
-export interface PlanParts {
+/** What plans are made with. */
+export interface PlanMakers {
   readonly gpu: Gpu;
-  readonly config: DeviceConfig;
   readonly shaders: Shaders;
-  readonly tuning: Tuning;
-  readonly weights: Weights;
-  readonly slots: Slots;
-  readonly kv: KvCache;
-  readonly step: StepBuffer;
-  /** Cosines, then sines. */
-  readonly angles: (table: RopeTable) => GPUBuffer;
-  /** Of attention's splits. */
-  readonly splits: GPUBuffer;
   /** Stands where a kernel binds what a dispatch doesn't use. */
   readonly unused: (binding: number) => GPUBuffer;
 }
 
-const UNIFORM_BYTES = 256;
-const NONE = 0xffffffff;
+/** Of one dispatch: its kernel's `params`. Offsets of uniforms are whole multiples. */
+export const CONSTANT_BYTES = 256;
 const MOST_Y = 65_535;
-const EPILOGUE = { store: 0, add: 1, swiglu: 2 } as const satisfies Record<LinearsCommand['epilogue']['kind'], number>;
-const ROWS_ALONG: Along = { kind: 'rows', perGroup: 1 };
 
-/** A constant of a kernel's `params`. */
-type Word = number | { readonly float: number };
+/** Where a plan's constants are. */
+interface ConstantsPlace {
+  readonly buffer: GPUBuffer;
+  /** Bytes. */
+  readonly offset: number;
+}
 
 export class Plan {
   readonly #dispatches: readonly Dispatch[];
-  readonly #uniforms: GPUBuffer;
 
-  private constructor(dispatches: readonly Dispatch[], uniforms: GPUBuffer) {
-    this.#dispatches = dispatches;
-    this.#uniforms = uniforms;
+  constructor(drafts: readonly Draft[], { buffer, offset }: ConstantsPlace, { gpu, shaders, unused }: PlanMakers) {
+    const { device } = gpu;
+    const data = new DataView(new ArrayBuffer(drafts.length * CONSTANT_BYTES));
+    this.#dispatches = drafts.map(({ kernel: [name, specialised], buffers, words, along, y, z }, index) => {
+      const { pipeline, layout, bindings } = shaders.kernel(name, specialised);
+      const begin = index * CONSTANT_BYTES;
+      for (const [i, word] of words.entries()) {
+        if (typeof word === 'number') data.setUint32(begin + i * 4, word, true);
+        else data.setFloat32(begin + i * 4, word.float, true);
+      }
+      const entries = bindings.map(({ binding, type }) => ({
+        binding,
+        resource:
+          type === 'uniform'
+            ? { buffer, offset: offset + begin, size: CONSTANT_BYTES }
+            : { buffer: buffers.get(binding) ?? unused(binding) },
+      }));
+      const bindGroup = device.createBindGroup({ layout, entries });
+      return { pipeline, bindGroup, along, y: Math.min(y, MOST_Y), z: z * Math.ceil(y / MOST_Y) };
+    });
+    device.queue.writeBuffer(buffer, offset, data.buffer);
   }
 
-  static of(commands: readonly Command[], parts: PlanParts): Plan {
-    const builder = new PlanBuilder(parts);
-    for (const command of commands) builder.add(command);
-    const { dispatches, uniforms } = builder.finish();
-    return new Plan(dispatches, uniforms);
-  }
-
-  /** All of it in one pass. */
-  encode(encoder: GPUCommandEncoder, views: readonly [View, View]): void {
-    const pass = encoder.beginComputePass();
+  /** @param view of the step, that the plan's ops act on. */
+  encode(pass: GPUComputePassEncoder, view: View): void {
     let pipeline: GPUComputePipeline | undefined;
     for (const dispatch of this.#dispatches) {
       if (dispatch.pipeline !== pipeline) {
@@ -90,13 +69,8 @@ export class Plan {
         pass.setPipeline(pipeline);
       }
       pass.setBindGroup(0, dispatch.bindGroup);
-      pass.dispatchWorkgroups(groupsAlong(dispatch.along, views[dispatch.view]), dispatch.y, dispatch.z);
+      pass.dispatchWorkgroups(groupsAlong(dispatch.along, view), dispatch.y, dispatch.z);
     }
-    pass.end();
-  }
-
-  close(): void {
-    this.#uniforms.destroy();
   }
 }
 
@@ -113,352 +87,72 @@ function groupsAlong(along: Along, view: View): number {
   }
 }
 
-interface Pending {
-  readonly kernel: Kernel;
-  readonly buffers: ReadonlyMap<number, GPUBuffer>;
-  readonly words: readonly Word[];
-  readonly view: ViewIndex;
-  readonly along: Along;
-  readonly y: number;
-  readonly z: number;
+/** Beyond so many, passing plans that were not used for longest go. */
+const MOST_PASSING = 256;
+
+interface PassingPlan {
+  readonly plan: Plan;
+  readonly constants: GPUBuffer;
 }
 
-class PlanBuilder {
-  readonly #parts: PlanParts;
-  readonly #pending: Pending[] = [];
+/**
+ * Plans by what they compute. Those made at the start are kept, their constants in one buffer of a size known before; others come and go: of steps that
+ * wait for an expert between two layers, and of logits that became wider.
+ */
+export class Plans {
+  readonly #makers: PlanMakers;
+  readonly #constants: GPUBuffer;
+  readonly #kept = new Map<string, Plan>();
+  readonly #passing = new Map<string, PassingPlan>();
+  #taken = 0;
 
-  constructor(parts: PlanParts) {
-    this.#parts = parts;
+  /** @param dispatches that there is room for, of plans that are kept. */
+  constructor(makers: PlanMakers, dispatches: number) {
+    this.#makers = makers;
+    this.#constants = this.#buffer(dispatches);
   }
 
-  add(command: Command): void {
-    switch (command.kind) {
-      case 'embed':
-        this.#embed(command);
-        break;
-      case 'norm':
-        this.#norm(command);
-        break;
-      case 'linears':
-        this.#linears(command);
-        break;
-      case 'head':
-        this.#head(command);
-        break;
-      case 'heads':
-        this.#heads(command);
-        break;
-      case 'attention':
-        this.#attention(command);
-        break;
-      case 'swiglu': {
-        const { view, out, gate, up } = command;
-        const [ofGate, ofUp] = [gate === out, up === out];
-        const operation = ofGate ? (ofUp ? 4 : 2) : ofUp ? 3 : 1;
-        this.#elementwise(view, operation, out, ofUp ? undefined : up, ofGate ? undefined : gate);
-        break;
-      }
-      case 'add': {
-        const { view, out, x } = command;
-        this.#elementwise(view, x === out ? 6 : 0, out, x === out ? undefined : x);
-        break;
-      }
-      case 'gather':
-        this.#elementwise(command.view, 5, command.out, command.x);
-        break;
-      default:
-        command satisfies never;
+  /** @param draft what the plan is made of where there is none yet. */
+  of(key: string, draft: () => readonly Draft[]): Plan {
+    const kept = this.#kept.get(key);
+    if (kept !== undefined) return kept;
+    const found = this.#passing.get(key) ?? this.#made(draft());
+    // The last in the map is the one used last.
+    this.#passing.delete(key);
+    this.#passing.set(key, found);
+    const [oldest] = this.#passing;
+    if (this.#passing.size > MOST_PASSING && oldest !== undefined) {
+      this.#passing.delete(oldest[0]);
+      oldest[1].constants.destroy();
     }
+    return found.plan;
   }
 
-  #norm({ view, x, out, param, eps }: NormOp): void {
-    const { weights, slots } = this.#parts;
-    const { length, begin } = weights.vector(param);
-    const { arena, table } = slots.tableOf(param);
-    const isInPlace = x === out;
-    this.#dispatch(
-      'norm',
-      { overrides: { WORKGROUP: this.#parts.tuning.lanes, IN_PLACE: Number(isInPlace) } },
-      view,
-      ROWS_ALONG,
-      {
-        y: x.cols / length,
-        words: [view, length, begin, table, x.stride, out.stride, { float: eps }],
-        buffers: { 1: arena, 5: isInPlace ? undefined : x.buffer, 6: out.buffer },
-      },
-    );
+  keep(key: string, drafts: readonly Draft[]): void {
+    const offset = this.#taken * CONSTANT_BYTES;
+    if (offset + drafts.length * CONSTANT_BYTES > this.#constants.size)
+      throw new RangeError(`there is no room for the constants of ${drafts.length} more dispatches`);
+    this.#taken += drafts.length;
+    this.#kept.set(key, new Plan(drafts, { buffer: this.#constants, offset }, this.#makers));
   }
 
-  #elementwise(
-    view: ViewIndex,
-    operation: number,
-    out: WebGpuActivations,
-    x?: WebGpuActivations,
-    gate?: WebGpuActivations,
-  ): void {
-    this.#dispatch(
-      'elementwise',
-      { overrides: { WORKGROUP: this.#parts.tuning.lanes, OPERATION: operation } },
-      view,
-      ROWS_ALONG,
-      {
-        y: Math.ceil(out.cols / this.#parts.tuning.lanes),
-        words: [view, out.cols, (x ?? gate ?? out).stride, out.stride],
-        buffers: { 5: x?.buffer, 6: out.buffer, 7: gate?.buffer },
-      },
-    );
+  close(): void {
+    this.#constants.destroy();
+    for (const { constants } of this.#passing.values()) constants.destroy();
+    this.#passing.clear();
+    this.#kept.clear();
   }
 
-  #embed({ view, out, param }: EmbedOp): void {
-    const { weights, slots } = this.#parts;
-    const matrix = weights.matrix(param);
-    const { arena, table } = slots.tableOf(param);
-    for (const part of matrix.parts) {
-      this.#dispatch(
-        'embed',
-        { overrides: { WORKGROUP: this.#parts.tuning.lanes, FORMAT: FORMAT_CODE[matrix.format] } },
-        view,
-        ROWS_ALONG,
-        {
-          y: 1,
-          words: [
-            groupsOf(matrix.columns),
-            view,
-            part.firstRow,
-            part.rows,
-            matrix.rows,
-            part.weights,
-            part.scales,
-            table,
-            out.stride,
-            out.cols,
-          ],
-          buffers: { 1: arena, 3: part.buffer, 5: out.buffer },
-        },
-      );
-    }
+  #made(drafts: readonly Draft[]): PassingPlan {
+    const constants = this.#buffer(Math.max(1, drafts.length));
+    return { constants, plan: new Plan(drafts, { buffer: constants, offset: 0 }, this.#makers) };
   }
 
-  #linears({ view, x, layers, epilogue }: LinearsCommand): void {
-    const { weights } = this.#parts;
-    const matrices = layers.map(({ param }) => weights.matrix(param));
-    const parts = matrices[0]?.parts ?? [];
-    // Only a matrix alone has several.
-    for (const [index, first] of parts.entries()) {
-      const segments = layers.map((layer, i) => ({ ...layer, part: i === 0 ? first : matrices[i]?.parts[index] }));
-      this.#matrices(view, x, segments, epilogue);
-    }
-  }
-
-  /** One dispatch of up to three matrices in one buffer. */
-  #matrices(
-    view: ViewIndex,
-    x: WebGpuActivations,
-    segments: readonly {
-      readonly out: WebGpuActivations;
-      readonly param: number;
-      readonly bias?: number | undefined;
-      readonly part: MatrixPart | undefined;
-    }[],
-    epilogue: LinearsCommand['epilogue'],
-  ): void {
-    const { weights, slots, step, tuning } = this.#parts;
-    const [lead] = segments;
-    if (lead?.part === undefined) throw new Error('a linear layer without a matrix');
-    const { format, columns } = weights.matrix(lead.param);
-    const { arena } = slots.tableOf(lead.param);
-    const { rowClass } = step.views[view];
-    const isPair = epilogue.kind === 'swiglu';
-    const overrides = { FORMAT: FORMAT_CODE[format] };
-    const rows = rowClass === 'many' ? 8 : rowClass;
-    const shape = rows === 'tiles' ? undefined : tuning.matvec(format, rows);
-    const tileOuts = (shape === undefined ? TILE_OUTS : 4 * shape.passes) / (isPair ? 2 : 1);
-    let tiles = 0;
-    const words: Word[] = [groupsOf(columns), view, segments.length, EPILOGUE[epilogue.kind]];
-    words.push(epilogue.kind === 'add' ? epilogue.to.stride : 0, 0, 0, 0);
-    const buffers: Record<number, GPUBuffer | undefined> = { 1: arena, 3: lead.part.buffer, 5: x.buffer };
-    for (const [index, { out, param, bias, part }] of segments.entries()) {
-      if (part === undefined) throw new Error('matrices of one dispatch are held in as many parts');
-      words.push(part.rows, part.weights, part.scales, part.firstRow, slots.tableOf(param).table);
-      words.push(bias === undefined ? NONE : weights.vector(bias).begin);
-      words.push(bias === undefined ? 0 : slots.tableOf(bias).table);
-      words.push(out.stride, isPair ? 0 : tiles, 0, 0, 0);
-      buffers[6 + index] = out.buffer;
-      if (!isPair || index === 0) tiles += Math.ceil(part.rows / tileOuts);
-    }
-    if (epilogue.kind === 'add') buffers[7] = epilogue.to.buffer;
-    if (shape === undefined) {
-      const { kernel, sizes } = tuning.matmul;
-      this.#dispatch(kernel, { overrides, sizes }, view, { kind: 'tiles' }, { y: tiles, words, buffers });
-    } else {
-      const specialised = {
-        overrides: { ...overrides, WORKGROUP: shape.workgroup, ROWS: Number(rows), PASSES: shape.passes },
-      };
-      this.#dispatch(
-        'matvec',
-        specialised,
-        view,
-        { kind: 'rows', perGroup: Number(rows) },
-        { y: tiles, words, buffers },
-      );
-    }
-  }
-
-  #head({ view, x, out, param }: HeadOp): void {
-    const matrix = this.#parts.weights.matrix(param);
-    for (const part of matrix.parts) this.#matrices(view, x, [{ out, param, part }], { kind: 'store' });
-    if (out.cols === matrix.rows) return;
-    const { arena, table } = this.#parts.slots.tableOf(param);
-    this.#dispatch('added_rows', { overrides: { WORKGROUP: this.#parts.tuning.lanes } }, view, ROWS_ALONG, {
-      y: out.cols - matrix.rows,
-      words: [
-        groupsOf(matrix.columns),
-        view,
-        matrix.rows,
-        out.cols,
-        table,
-        out.stride,
-        { float: Number.NEGATIVE_INFINITY },
-      ],
-      buffers: { 1: arena, 5: x.buffer, 6: out.buffer },
-    });
-  }
-
-  #heads({ view, parts, table, layer }: HeadsCommand): void {
-    const { config, kv, weights, slots, angles } = this.#parts;
-    const { headDim } = config.kv;
-    const place = layer === undefined ? undefined : kv.layer(layer);
-    const words: Word[] = [view, parts.length, table === undefined ? 0 : table.cos.length, 0];
-    let first = 0;
-    let arena: GPUBuffer | undefined;
-    for (const { x, norm, isRotated, kept } of parts) {
-      const normTable = norm === undefined ? undefined : slots.tableOf(norm.param);
-      arena ??= normTable?.arena;
-      words.push(x.cols / headDim, x.stride);
-      words.push(norm === undefined ? NONE : weights.vector(norm.param).begin, normTable?.table ?? 0);
-      words.push({ float: norm?.eps ?? 0 }, isRotated === true ? 1 : 0);
-      words.push(kept === undefined || place === undefined ? NONE : place[kept], first);
-      first += x.cols / headDim;
-    }
-    const [a, b, c] = parts;
-    this.#dispatch(
-      'heads',
-      { overrides: { WORKGROUP: this.#parts.tuning.lanes, ...this.#cacheSizes() } },
-      view,
-      ROWS_ALONG,
-      {
-        y: first,
-        words,
-        buffers: {
-          1: arena,
-          3: place?.buffer,
-          5: table === undefined ? undefined : angles(table),
-          6: a?.x.buffer,
-          7: b?.x.buffer,
-          8: c?.x.buffer,
-        },
-      },
-    );
-  }
-
-  #attention({ view, out, queries, layer, scale, window }: AttentionOp): void {
-    const { config, kv, step, splits, tuning } = this.#parts;
-    const { headDim, kvHeads } = config.kv;
-    const heads = queries.cols / headDim;
-    const place = kv.layer(layer);
-    const { queries: most, positions, workgroup, groupHeads } = tuning.attention(heads, step.views[view].kind);
-    const split = step.views[view].rowClass === 'tiles' ? 1 : tuning.splits(step.views[view].rowClass);
-    const specialised = {
-      overrides: {
-        WORKGROUP: workgroup,
-        SPLITS: split,
-        QUERIES: most,
-        POSITIONS: positions,
-        GROUP_HEADS: groupHeads,
-        ...this.#cacheSizes(),
-      },
-      sizes: { MOST_QUADS: Math.ceil((most * Math.ceil(headDim / 4)) / workgroup) },
-    };
-    this.#dispatch(
-      'attention',
-      specialised,
-      view,
-      { kind: 'queries' },
-      {
-        y: kvHeads * Math.ceil(heads / kvHeads / groupHeads),
-        z: split,
-        words: [view, place.keys, place.values, heads, queries.stride, out.stride, window, { float: scale }],
-        buffers: { 3: place.buffer, 5: queries.buffer, 6: out.buffer, 7: split === 1 ? undefined : splits },
-      },
-    );
-    if (split === 1) return;
-    this.#dispatch(
-      'attention_join',
-      { overrides: { WORKGROUP: this.#parts.tuning.lanes, SPLITS: split, HEAD_DIM: headDim } },
-      view,
-      ROWS_ALONG,
-      { y: heads, words: [heads, out.stride], buffers: { 5: splits, 6: out.buffer } },
-    );
-  }
-
-  #cacheSizes() {
-    const { headDim, blockTokens, kvHeads } = this.#parts.config.kv;
-    return { HEAD_DIM: headDim, BLOCK_TOKENS: blockTokens, KV_HEADS: kvHeads };
-  }
-
-  #dispatch(
-    name: KernelName,
-    specialised: Specialisation,
-    view: ViewIndex,
-    along: Along,
-    {
-      y,
-      z = 1,
-      words,
-      buffers,
-    }: { y: number; z?: number; words: readonly Word[]; buffers: Readonly<Record<number, GPUBuffer | undefined>> },
-  ): void {
-    const kernel = this.#parts.shaders.kernel(name, specialised);
-    const { step, weights, slots } = this.#parts;
-    const given = { 0: step.buffer, 1: slots.tableOf(0).arena, 2: weights.vectors };
-    const bound = new Map<number, GPUBuffer>();
-    for (const [binding, buffer] of [...Object.entries(given), ...Object.entries(buffers)])
-      if (buffer !== undefined) bound.set(Number(binding), buffer);
-    this.#pending.push({ kernel, buffers: bound, words, view, along, y, z });
-  }
-
-  finish(): { dispatches: Dispatch[]; uniforms: GPUBuffer } {
-    const { device } = this.#parts.gpu;
-    const uniforms = device.createBuffer({
-      label: 'constants of a plan',
-      size: Math.max(1, this.#pending.length) * UNIFORM_BYTES,
+  #buffer(dispatches: number): GPUBuffer {
+    return this.#makers.gpu.device.createBuffer({
+      label: 'constants of plans',
+      size: dispatches * CONSTANT_BYTES,
       usage: USAGE.uniform | USAGE.copyTarget,
-      mappedAtCreation: true,
     });
-    const data = new DataView(uniforms.getMappedRange());
-    const dispatches = this.#pending.map(({ kernel, buffers, words, view, along, y, z }, index): Dispatch => {
-      const offset = index * UNIFORM_BYTES;
-      for (const [i, word] of words.entries()) {
-        if (typeof word === 'number') data.setUint32(offset + i * 4, word, true);
-        else data.setFloat32(offset + i * 4, word.float, true);
-      }
-      const entries = kernel.bindings.map(({ binding, type }) => ({
-        binding,
-        resource:
-          type === 'uniform'
-            ? { buffer: uniforms, offset, size: UNIFORM_BYTES }
-            : { buffer: buffers.get(binding) ?? this.#parts.unused(binding) },
-      }));
-      return {
-        pipeline: kernel.pipeline,
-        bindGroup: device.createBindGroup({ layout: kernel.layout, entries }),
-        view,
-        along,
-        y: Math.min(y, MOST_Y),
-        z: z * Math.ceil(y / MOST_Y),
-      };
-    });
-    uniforms.unmap();
-    return { dispatches, uniforms };
   }
 }

@@ -12,7 +12,8 @@ const KERNELS = {
   embed: ['step', 'matrix', 'embed'],
   norm: ['step', 'vectors', 'reduce', 'norm'],
   matvec: ['step', 'vectors', 'matrix', 'linear', 'reduce', 'matvec'],
-  matmul: ['step', 'vectors', 'matrix', 'linear', 'tile', 'matmul'],
+  matmul: ['step', 'vectors', 'matrix', 'linear', 'tile', 'element_f32', 'matmul'],
+  matmul_f16: ['step', 'vectors', 'matrix', 'linear', 'tile', 'element_f16', 'matmul'],
   matmul_matrices: ['step', 'vectors', 'matrix', 'linear', 'tile', 'matmul_matrices'],
   heads: ['step', 'vectors', 'kv', 'cache', 'reduce', 'heads'],
   attention: ['step', 'kv', 'cache', 'attention'],
@@ -40,6 +41,9 @@ export interface Specialisation {
   readonly sizes?: Readonly<Record<string, number>>;
 }
 
+/** A kernel by name, and what it is specialised by. */
+export type SpecialisedKernel = readonly [name: KernelName, specialised: Specialisation];
+
 export interface Kernel {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
@@ -59,13 +63,13 @@ export class Shaders {
   readonly #kernels = new Map<string, Kernel>();
   readonly #modules = new Map<string, GPUShaderModule>();
 
-  private constructor({ device }: Gpu, variants: Variants) {
+  private constructor({ device }: Pick<Gpu, 'device'>, variants: Variants) {
     this.#device = device;
     this.#variants = variants;
   }
 
   /** Compiled kernels are shared by all who use a GPU. */
-  static of(gpu: Gpu, variants: Variants): Shaders {
+  static of(gpu: Pick<Gpu, 'device'>, variants: Variants): Shaders {
     const all = ofDevices.get(gpu.device) ?? new Map<string, Shaders>();
     ofDevices.set(gpu.device, all);
     const key = `${variants.reduce} ${variants.kv}`;
@@ -74,10 +78,40 @@ export class Shaders {
     return shaders;
   }
 
-  kernel(name: KernelName, { overrides = {}, sizes = {} }: Specialisation): Kernel {
-    const key = `${name} ${JSON.stringify(overrides)} ${JSON.stringify(sizes)}`;
+  /** Compiled by now, where `compile` wasn't told of it. */
+  kernel(...[name, specialised]: SpecialisedKernel): Kernel {
+    const key = keyOf(name, specialised);
     const found = this.#kernels.get(key);
     if (found !== undefined) return found;
+    const { descriptor, layout, bindings } = this.#prepared(key, name, specialised);
+    const kernel = { pipeline: this.#device.createComputePipeline(descriptor), layout, bindings };
+    this.#kernels.set(key, kernel);
+    return kernel;
+  }
+
+  /**
+   * Compiles kernels side by side, in Dawn's own threads.
+   *
+   * @param onProgress told after each how many of those that weren't there before are.
+   */
+  async compile(
+    kernels: readonly SpecialisedKernel[],
+    onProgress?: (compiled: number, total: number) => void,
+  ): Promise<void> {
+    const missing = new Map(kernels.map((kernel) => [keyOf(...kernel), kernel]));
+    for (const key of this.#kernels.keys()) missing.delete(key);
+    let compiled = 0;
+    await Promise.all(
+      Array.from(missing, async ([key, [name, specialised]]) => {
+        const { descriptor, layout, bindings } = this.#prepared(key, name, specialised);
+        const pipeline = await this.#device.createComputePipelineAsync(descriptor);
+        this.#kernels.set(key, { pipeline, layout, bindings });
+        onProgress?.(++compiled, missing.size);
+      }),
+    );
+  }
+
+  #prepared(key: string, name: KernelName, { overrides = {}, sizes = {} }: Specialisation) {
     const code = shaderSource(name, this.#variants, sizes);
     let module = this.#modules.get(code);
     if (module === undefined) {
@@ -88,21 +122,27 @@ export class Shaders {
     const layout = this.#device.createBindGroupLayout({
       entries: bindings.map(({ binding, type }) => ({ binding, visibility: COMPUTE_STAGE, buffer: { type } })),
     });
-    const pipeline = this.#device.createComputePipeline({
+    const descriptor: GPUComputePipelineDescriptor = {
       label: key,
       layout: this.#device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module, entryPoint: 'main', constants: overrides },
-    });
-    const kernel = { pipeline, layout, bindings };
-    this.#kernels.set(key, kernel);
-    return kernel;
+    };
+    return { descriptor, layout, bindings };
   }
+}
+
+function keyOf(...[name, { overrides = {}, sizes = {} }]: SpecialisedKernel): string {
+  return `${name} ${JSON.stringify(overrides)} ${JSON.stringify(sizes)}`;
 }
 
 /** `GPUShaderStage.COMPUTE`. */
 const COMPUTE_STAGE = 4;
 
-const MATRIX_ENABLES = 'enable f16;\nenable subgroups;\nenable chromium_experimental_subgroup_matrix;\n';
+/** Of kernels that don't do without. */
+const ENABLES: Partial<Record<KernelName, string>> = {
+  matmul_f16: 'enable f16;\n',
+  matmul_matrices: 'enable f16;\nenable subgroups;\nenable chromium_experimental_subgroup_matrix;\n',
+};
 
 /** A kernel's whole WGSL. */
 export function shaderSource(
@@ -112,7 +152,7 @@ export function shaderSource(
 ): string {
   const parts: readonly string[] = KERNELS[name];
   const usesSubgroups = parts.some((part) => part === 'reduce' || part === 'lanes') && variants.reduce === 'subgroups';
-  const enables = name === 'matmul_matrices' ? MATRIX_ENABLES : usesSubgroups ? 'enable subgroups;\n' : '';
+  const enables = ENABLES[name] ?? (usesSubgroups ? 'enable subgroups;\n' : '');
   const files = parts.map((part) => {
     if (part === 'lanes') return `lanes_${variants.reduce}`;
     return part === 'reduce' || part === 'kv' ? `${part}_${variants[part]}` : part;

@@ -58,7 +58,7 @@ export class Slots {
       used: new Array<number>(layout.slots).fill(0),
       buffer: gpu.device.createBuffer({
         label: `slots from parameter ${arena.firstParam}`,
-        size: Math.max(4, arena.tableWords + arena.regionWords * layout.slots) * 4,
+        size: arenaBytes(arena, layout),
         usage: USAGE.storage | USAGE.copyTarget,
       }),
     }));
@@ -140,6 +140,15 @@ export function defaultSlotBytes(specs: readonly ParamSpec[]): number {
     if (columns === undefined) return sum + header + Math.ceil(rows / 2) * 4;
     return sum + header + 2 * (rows * groupsOf(columns) + rows + groupsOf(columns) * 32) * 4;
   }, 2 ** 20);
+}
+
+/** Of all arenas. */
+export function slotsBytes(layout: SlotsLayout, limits: GPUSupportedLimits): number {
+  return arenasOf(layout, limits).reduce((sum, arena) => sum + arenaBytes(arena, layout), 0);
+}
+
+function arenaBytes({ tableWords, regionWords }: Omit<Arena, 'buffer' | 'used'>, { slots }: SlotsLayout): number {
+  return Math.max(4, tableWords + regionWords * slots) * 4;
 }
 
 /** Sections into arenas: as few as the limit allows, each with its share of a slot. */

@@ -8,8 +8,6 @@ import type { Gpu } from './adapter.ts';
 import { USAGE } from './buffers.ts';
 
 const VIEW_WORDS = 16;
-/** Rows of a tile of matmul.wgsl. */
-const TILE_ROWS = 32;
 /** Up to so many rows are one tile of matvec.wgsl. */
 const MATVEC_ROWS = 8;
 /** Tiles of rows with one mixture must be filled to a quarter for matmul.wgsl to be worth it. */
@@ -31,8 +29,29 @@ export interface View {
 
 export type ViewIndex = 0 | 1;
 
+/** Classes that steps of up to so many rows have. */
+export function rowClassesOf(mostRows: number): RowClass[] {
+  const classes: readonly (readonly [least: number, RowClass])[] = [
+    [1, 1],
+    [2, 2],
+    [3, 4],
+    [5, 8],
+    [MATVEC_ROWS + 1, 'many'],
+    [MATVEC_ROWS + 1, 'tiles'],
+  ];
+  return classes.flatMap(([least, rowClass]) => (least <= mostRows ? rowClass : []));
+}
+
 /** Rows of the largest step, and block-table entries that the buffer has room for. */
 const MOST_TABLE_WORDS = 2 ** 22;
+
+/** Of what is computed in tiles. */
+interface RowsTogether {
+  /** Of one sequence, that attend together. */
+  readonly queryRows: number;
+  /** Of one mixture, in a tile of matmul.wgsl. */
+  readonly tileRows: number;
+}
 
 export class StepBuffer {
   readonly buffer: GPUBuffer;
@@ -43,23 +62,19 @@ export class StepBuffer {
   readonly #floats: Float32Array;
   readonly #rows: number;
   readonly #blockTokens: number;
-  /** Rows of one sequence that attend together. */
-  readonly #queryRows: number;
+  readonly #rowsTogether: RowsTogether;
   #end = 0;
 
-  constructor({ device }: Gpu, { slots, kv }: DeviceConfig, rows: number, queryRows: number) {
-    const terms = rows * Math.max(1, slots);
-    const perView = rows * 12 + terms * 2 + 16;
-    const tables = Math.min(rows * kv.blocks, MOST_TABLE_WORDS);
-    const words = 2 * VIEW_WORDS + 2 * perView + tables;
-    this.#words = new Uint32Array(words);
+  constructor({ device }: Gpu, config: DeviceConfig, rows: number, rowsTogether: RowsTogether) {
+    const bytes = stepBytes(config, rows);
+    this.#words = new Uint32Array(bytes / 4);
     this.#ints = new Int32Array(this.#words.buffer);
     this.#floats = new Float32Array(this.#words.buffer);
     this.#queue = device.queue;
     this.#rows = rows;
-    this.#blockTokens = kv.blockTokens;
-    this.#queryRows = queryRows;
-    this.buffer = device.createBuffer({ label: 'step', size: words * 4, usage: USAGE.storage | USAGE.copyTarget });
+    this.#blockTokens = config.kv.blockTokens;
+    this.#rowsTogether = rowsTogether;
+    this.buffer = device.createBuffer({ label: 'step', size: bytes, usage: USAGE.storage | USAGE.copyTarget });
   }
 
   /** @param batch that ../check-batch.ts has passed. @throws RangeError for one larger than there is room for. */
@@ -78,11 +93,12 @@ export class StepBuffer {
     }
     const all = Int32Array.from(tokens.keys());
     this.#writeView(0, batch, all, tables);
+    const { queryRows } = this.#rowsTogether;
     const queries: number[] = [];
     for (let sequence = 0; sequence + 1 < sequenceStart.length; sequence++) {
       const end = sequenceStart[sequence + 1] ?? 0;
-      for (let row = sequenceStart[sequence] ?? 0; row < end; row += this.#queryRows)
-        queries.push(row, Math.min(this.#queryRows, end - row));
+      for (let row = sequenceStart[sequence] ?? 0; row < end; row += queryRows)
+        queries.push(row, Math.min(queryRows, end - row));
     }
     this.#words[9] = this.#put(queries);
     this.views[0].queryTiles = queries.length / 2;
@@ -118,17 +134,22 @@ export class StepBuffer {
     own.rows = rows.length;
     own.tiles = 0;
     const groups = rows.length <= MATVEC_ROWS ? [] : rowsByMixture(starts, slots, weights);
+    const { tileRows } = this.#rowsTogether;
     const tiles: number[] = [];
     let first = 0;
     for (const group of groups) {
-      for (let from = 0; from < group.length; from += TILE_ROWS)
-        tiles.push(first + from, Math.min(TILE_ROWS, group.length - from));
+      for (let from = 0; from < group.length; from += tileRows)
+        tiles.push(first + from, Math.min(tileRows, group.length - from));
       first += group.length;
     }
     own.tiles = tiles.length / 2;
-    own.rowClass = rowClassOf(rows.length, own.tiles);
+    own.rowClass = rowClassOf(rows.length, own.tiles * tileRows);
     words[header + 7] = this.#put(tiles);
     words[header + 8] = this.#put(groups.flat());
+  }
+
+  close(): void {
+    this.buffer.destroy();
   }
 
   /** Gives where the values begin. */
@@ -155,12 +176,20 @@ export class StepBuffer {
   }
 }
 
+export function stepBytes({ slots, kv }: DeviceConfig, rows: number): number {
+  const terms = rows * Math.max(1, slots);
+  const perView = rows * 12 + terms * 2 + 16;
+  const tables = Math.min(rows * kv.blocks, MOST_TABLE_WORDS);
+  return (2 * VIEW_WORDS + 2 * perView + tables) * 4;
+}
+
 function emptyView(): View {
   return { kind: 'decode', rows: 0, rowClass: 1, tiles: 0, queryTiles: 0 };
 }
 
-function rowClassOf(rows: number, tiles: number): RowClass {
-  if (rows > MATVEC_ROWS) return rows >= tiles * TILE_ROWS * LEAST_FILL ? 'tiles' : 'many';
+/** @param room for rows in tiles. */
+function rowClassOf(rows: number, room: number): RowClass {
+  if (rows > MATVEC_ROWS) return rows >= room * LEAST_FILL ? 'tiles' : 'many';
   if (rows > 4) return 8;
   if (rows > 2) return 4;
   return rows === 2 ? 2 : 1;

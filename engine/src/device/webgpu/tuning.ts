@@ -16,13 +16,44 @@ export interface MatvecShape {
 /** By format and rows, such as `q4 8`. */
 type MatvecShapes = Readonly<Record<string, MatvecShape>>;
 
-/** Which kernel multiplies many rows. */
-export type MatmulKernel = 'matmul' | 'matmul_matrices';
+/** Which kernel multiplies many rows: in F32, in F16, or on matrix units. */
+type MatmulKernel = 'matmul' | 'matmul_f16' | 'matmul_matrices';
+
+/** Of shaders/tile.wgsl and matmul.wgsl. */
+export interface MatmulShape {
+  readonly kernel: MatmulKernel;
+  /** Lanes of a workgroup, side by side: each has four outputs. */
+  readonly outLanes: number;
+  /** One above the other: each has four rows. */
+  readonly rowLanes: number;
+  /** Groups of 32 columns brought at once. */
+  readonly groups: number;
+}
 
 /** What was measured (autotune.ts). */
 export interface Measured {
   readonly matvec: MatvecShapes;
-  readonly matmul: MatmulKernel;
+  /** By format. */
+  readonly matmul: Readonly<Record<string, MatmulShape>>;
+}
+
+export const NOTHING_MEASURED: Measured = { matvec: {}, matmul: {} };
+/** What is used before anything was measured, and what matrix units need. */
+export const DEFAULT_MATMUL: MatmulShape = { kernel: 'matmul', outLanes: 16, rowLanes: 8, groups: 1 };
+
+/** Of a workgroup's memory. */
+export function matmulBytes({ kernel, outLanes, rowLanes, groups }: MatmulShape): number {
+  return (outLanes + rowLanes) * 4 * (groups * 8 + 1) * (kernel === 'matmul_f16' ? 8 : 16);
+}
+
+/** What a matmul is specialised by. */
+interface MatmulSizes {
+  readonly kernel: MatmulKernel;
+  /** Of a tile. */
+  readonly rows: number;
+  readonly outs: number;
+  readonly overrides: Readonly<Record<string, number>>;
+  readonly sizes: Readonly<Record<string, number>>;
 }
 
 interface AttentionShape {
@@ -34,11 +65,6 @@ interface AttentionShape {
   /** Heads of a kv head that attend together. */
   readonly groupHeads: number;
 }
-
-/** Of shaders/tile.wgsl. */
-const TILE_ROWS = 32;
-export const TILE_OUTS = 64;
-const MATMUL_LANES = 128;
 
 /** What is used before anything was measured. In software each lane of a workgroup that has barriers costs microseconds. */
 const DEFAULTS = {
@@ -54,17 +80,23 @@ const ATTENTION_TILES = [
   [4, 4],
 ] as const;
 
+/** What of an adapter sizes follow from. */
+export type TunedGpu = Pick<Gpu, 'features' | 'identity'> & { readonly device: Pick<GPUDevice, 'limits'> };
+
 export class Tuning {
   readonly #measured: Measured;
-  readonly #gpu: Gpu;
+  readonly #gpu: TunedGpu;
   readonly #kv: DeviceConfig['kv'];
+  readonly #matmul: MatmulShape;
   readonly #tile: readonly [number, number];
   readonly #defaults: (typeof DEFAULTS)[keyof typeof DEFAULTS];
 
-  constructor(gpu: Gpu, { kv }: DeviceConfig, measured: Measured) {
+  /** @param format of most of the matrices: rows are put into the tiles that are best for it. */
+  constructor(gpu: TunedGpu, { kv }: DeviceConfig, measured: Measured, format: MatrixFormat | undefined) {
     const { device, identity } = gpu;
     this.#gpu = gpu;
     this.#measured = measured;
+    this.#matmul = (format && measured.matmul[format]) ?? DEFAULT_MATMUL;
     this.#kv = kv;
     this.#defaults = DEFAULTS[identity.isSoftware ? 'software' : 'hardware'];
     const rowBytes = (Math.ceil(kv.headDim / 4) + 1) * 16;
@@ -87,15 +119,17 @@ export class Tuning {
   }
 
   /** Of many rows. */
-  get matmul(): { readonly kernel: MatmulKernel; readonly sizes: Readonly<Record<string, number>> } {
+  get matmul(): MatmulSizes {
     const { matrixUnit, subgroups } = this.#gpu.features;
-    if (this.#measured.matmul === 'matmul' || matrixUnit === undefined || subgroups === undefined)
-      return { kernel: 'matmul', sizes: {} };
+    const { kernel, outLanes, rowLanes, groups } = this.#matmul;
+    const tile = { rows: rowLanes * 4, outs: outLanes * 4 };
+    if (kernel !== 'matmul_matrices' || matrixUnit === undefined || subgroups === undefined)
+      return { ...tile, kernel, overrides: { OUT_LANES: outLanes, ROW_LANES: rowLanes, GROUPS: groups }, sizes: {} };
     const { m, n, k } = matrixUnit;
-    const leastSubgroups = Math.max(1, Math.floor(MATMUL_LANES / subgroups.max));
-    const matrices = (TILE_ROWS / m) * (TILE_OUTS / n);
+    const leastSubgroups = Math.max(1, Math.floor((outLanes * rowLanes) / subgroups.max));
+    const matrices = (tile.rows / m) * (tile.outs / n);
     const sizes = { M: m, N: n, K: k, MOST_MATRICES: Math.ceil(matrices / leastSubgroups) };
-    return { kernel: 'matmul_matrices', sizes };
+    return { ...tile, kernel, overrides: {}, sizes };
   }
 
   /** @param step whether each sequence has one row, or some have more. */

@@ -8,13 +8,14 @@ import { ReferenceDevice } from '../reference/reference-device.ts';
 import { expectNear, runOps } from '../run-ops.ts';
 import type { Gpu } from './adapter.ts';
 import type { WebGpuOptions } from './memory.ts';
+import { FORMAT_CODE } from './pack.ts';
 import { openTestGpu } from './testing.ts';
 import { WebGpuDevice } from './webgpu-device.ts';
 
 const gpu = await openTestGpu();
 afterAll(() => gpu?.close());
 
-type Variant = Pick<WebGpuOptions, 'reduce' | 'kvFormat'>;
+type Variant = Pick<WebGpuOptions, 'reduce' | 'kvFormat' | 'measured'>;
 
 function open(of: Shape, on: Gpu, variant: Variant): Promise<WebGpuDevice> {
   return WebGpuDevice.open({ ...on, close() {} }, configOf(of), {
@@ -28,17 +29,23 @@ function open(of: Shape, on: Gpu, variant: Variant): Promise<WebGpuDevice> {
 }
 
 describe.skipIf(gpu === undefined).each([
-  ['subgroups', 'f32', 3e-5, 8],
-  ['workgroup', 'f32', 3e-5, 3],
-  ['subgroups', 'f16', 2e-3, 3],
-] as const)('the GPU (sums through %s, cache in %s)', (reduce, kvFormat, tolerance, numRuns) => {
+  ['subgroups', 'f32', '16 8 1', 3e-5, 8],
+  ['workgroup', 'f32', '8 16 2', 3e-5, 3],
+  ['subgroups', 'f16', '32 8 3', 2e-3, 3],
+] as const)('the GPU (sums through %s, cache in %s, tiles of %s)', (reduce, kvFormat, tile, tolerance, numRuns) => {
+  const [outLanes = 0, rowLanes = 0, groups = 0] = tile.split(' ').map(Number);
+  const matmul = { kernel: 'matmul', outLanes, rowLanes, groups } as const;
+  const measured = {
+    matvec: {},
+    matmul: Object.fromEntries(Object.keys(FORMAT_CODE).map((format) => [format, matmul])),
+  };
   it.skipIf(reduce === 'subgroups' && gpu?.features.subgroups === undefined)(
     'computes what the reference computes, over any shapes',
     async () => {
       if (gpu === undefined) return;
       await fc.assert(
         fc.asyncProperty(shape, async (of) => {
-          const device = await open(of, gpu, { reduce, kvFormat });
+          const device = await open(of, gpu, { reduce, kvFormat, measured });
           const reference = new ReferenceDevice(configOf(of));
           for (const each of [device, reference]) fill(each, of);
           const [got, want] = [await runOps(device, of), await runOps(reference, of)];

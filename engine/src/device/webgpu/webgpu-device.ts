@@ -16,28 +16,33 @@ import {
   type StepBatch,
 } from '../device.ts';
 import type { Gpu } from './adapter.ts';
-import { Downloads, UnderWay, Uploads, USAGE } from './buffers.ts';
+import { type Download, Downloads, UnderWay, Uploads } from './buffers.ts';
 import { KvCache } from './kv-cache.ts';
-import { memoryNeeds, type WebGpuOptions, withMemory } from './memory.ts';
+import { type MemoryNeeds, type Sizes, type WebGpuOptions, withMemory } from './memory.ts';
 import { codesOf, fuse, type Op, type WebGpuActivations } from './ops.ts';
-import { GROUP_COLUMNS } from './pack.ts';
-import { Plan, type PlanParts } from './plan.ts';
-import { DeviceSampler } from './sampling/device-sampler.ts';
+import { type Plan, Plans } from './plan.ts';
+import { addedRowsKernel, type Draft, draftsOf, type PlanParts, type PlanShape } from './plan-builder.ts';
+import { DeviceSampler, type SamplerRun } from './sampling/device-sampler.ts';
+import { Scratch, strideOf } from './scratch.ts';
 import { Shaders } from './shader.ts';
 import { Slots } from './slots.ts';
-import { StepBuffer, type ViewIndex } from './step.ts';
-import { Tuning } from './tuning.ts';
+import { rowClassesOf, StepBuffer, type ViewIndex } from './step.ts';
 import { Weights } from './weights.ts';
 
 type A = WebGpuActivations;
 
-/** Beyond so many, plans that were not used for longest go: logits that became wider leave some behind. */
-const MOST_PLANS = 256;
+interface ViewPlan {
+  readonly plan: Plan;
+  readonly view: ViewIndex;
+}
 
 export class WebGpuDevice implements Device<A> {
   readonly name = 'webgpu';
+  /** What was announced of memory, and taken. */
+  readonly memory: MemoryNeeds;
   readonly #gpu: Gpu;
   readonly #config: DeviceConfig;
+  readonly #rows: number;
   readonly #underWay = new UnderWay();
   readonly #uploads: Uploads;
   readonly #downloads: Downloads;
@@ -45,54 +50,48 @@ export class WebGpuDevice implements Device<A> {
   readonly #slots: Slots;
   readonly #kv: KvCache;
   readonly #step: StepBuffer;
+  readonly #scratch: Scratch;
   readonly #sampler: DeviceSampler;
+  readonly #shaders: Shaders;
   readonly #parts: PlanParts;
-  readonly #tables = new Map<Float32Array, { readonly id: number; readonly buffer: GPUBuffer }>();
-  readonly #unused = new Map<number, GPUBuffer>();
-  /** By the ops' codes. */
-  readonly #plans = new Map<string, Plan>();
+  readonly #plans: Plans;
   #ops: Op[] = [];
   #batch: StepBatch | undefined;
   #view: ViewIndex = 0;
   #activations = 0;
   #fault: string | undefined;
 
-  private constructor(gpu: Gpu, config: DeviceConfig, options: WebGpuOptions) {
+  private constructor(gpu: Gpu, config: DeviceConfig, options: WebGpuOptions, sizes: Sizes) {
+    this.memory = sizes.needs;
     this.#gpu = gpu;
     this.#config = config;
-    const { device } = gpu;
-    const kvFormat = options.kvFormat ?? (gpu.features.f16 ? 'f16' : 'f32');
-    const tuning = new Tuning(gpu, config, options.measured ?? { matvec: {}, matmul: 'matmul' });
+    this.#rows = options.rows;
+    const { tuning, kvFormat } = sizes;
     this.#uploads = new Uploads(gpu, this.#underWay);
-    this.#downloads = new Downloads(gpu, this.#underWay);
+    this.#downloads = new Downloads(gpu, this.#underWay, sizes.downloads);
     this.#weights = new Weights(gpu, { specs: config.params, ...options }, this.#uploads);
-    const slots = {
-      specs: config.params,
-      slots: config.slots,
-      slotBytes: memoryNeeds(config, options, kvFormat).slotBytes,
-    };
-    this.#slots = new Slots(gpu, { ...slots, sections: options.sections }, this.#uploads);
+    this.#slots = new Slots(gpu, sizes.slots, this.#uploads);
     this.#kv = new KvCache(gpu, config.kv, kvFormat);
-    this.#step = new StepBuffer(gpu, config, options.rows, tuning.queryRows(options.heads));
+    this.#step = new StepBuffer(gpu, config, options.rows, {
+      queryRows: tuning.queryRows(options.heads),
+      tileRows: tuning.matmul.rows,
+    });
+    this.#scratch = new Scratch(gpu, sizes.scratch, config, sizes.splitFloats);
     const reduce = options.reduce ?? (gpu.features.subgroups === undefined ? 'workgroup' : 'subgroups');
+    this.#shaders = Shaders.of(gpu, { reduce, kv: kvFormat });
     this.#parts = {
-      gpu,
       config,
-      shaders: Shaders.of(gpu, { reduce, kv: kvFormat }),
       tuning,
       weights: this.#weights,
       slots: this.#slots,
       kv: this.#kv,
       step: this.#step,
-      angles: (table) => this.#table(table).buffer,
-      splits: device.createBuffer({
-        label: 'splits of attention',
-        size: tuning.splitFloats(options.heads) * 4,
-        usage: USAGE.storage,
-      }),
-      unused: (binding) => this.#standIn(binding),
+      angles: (table) => this.#angles(table).buffer,
+      splits: this.#scratch.splits,
     };
-    this.#sampler = new DeviceSampler(gpu, this.#parts.shaders, this.#step.buffer);
+    const makers = { gpu, shaders: this.#shaders, unused: (binding: number) => this.#scratch.unused(binding) };
+    this.#plans = new Plans(makers, sizes.dispatches);
+    this.#sampler = new DeviceSampler(gpu, this.#shaders, this.#step.buffer, sizes.sampler);
     void gpu.lost.then((fault) => {
       this.#fault = fault;
     });
@@ -100,7 +99,7 @@ export class WebGpuDevice implements Device<A> {
 
   /** The GPU is the device's from now on, to be closed with it. @throws Problem when what the sizes need is more than the budget, or than the GPU has; with the arithmetic. */
   static async open(gpu: Gpu, config: DeviceConfig, options: WebGpuOptions): Promise<WebGpuDevice> {
-    return withMemory(gpu, config, options, () => new WebGpuDevice(gpu, config, options));
+    return withMemory(gpu, config, options, (sizes) => new WebGpuDevice(gpu, config, options, sizes));
   }
 
   loadParam(param: number, dtype: ParamDtype, data: Uint8Array, format: ParamFormat): void {
@@ -110,6 +109,10 @@ export class WebGpuDevice implements Device<A> {
 
   get lost(): Promise<string> {
     return this.#gpu.lost;
+  }
+
+  get memoryBytes(): number {
+    return this.memory.total;
   }
 
   get paramBytes(): number {
@@ -131,13 +134,14 @@ export class WebGpuDevice implements Device<A> {
   }
 
   activations(capacity: number, cols: number): A {
-    const stride = Math.ceil(cols / GROUP_COLUMNS) * GROUP_COLUMNS;
-    const buffer = this.#gpu.device.createBuffer({
-      label: `activations (${capacity}, ${cols})`,
-      size: Math.max(capacity, 1) * stride * 4,
-      usage: USAGE.storage | USAGE.copySource | USAGE.copyTarget,
-    });
-    return { id: this.#activations++, capacity, cols, buffer, stride };
+    const buffer = this.#scratch.activations({ capacity, cols });
+    return { id: this.#activations++, capacity, cols, buffer, stride: strideOf(cols) };
+  }
+
+  resized(x: A, cols: number): A {
+    this.#flush();
+    this.#scratch.release(x.buffer);
+    return this.activations(x.capacity, cols);
   }
 
   begin(batch: StepBatch): void {
@@ -202,7 +206,7 @@ export class WebGpuDevice implements Device<A> {
       if (position >= positions)
         throw new RangeError(`row ${row}: position ${position}, there are angles for ${positions}`);
     });
-    this.#record({ kind: 'rope', view: this.#view, out: x, table, tableId: this.#table(table).id }, x);
+    this.#record({ kind: 'rope', view: this.#view, out: x, table, tableId: this.#angles(table).id }, x);
   }
 
   storeKv(layer: number, keys: A, values: A): void {
@@ -237,7 +241,6 @@ export class WebGpuDevice implements Device<A> {
   }
 
   async read(x: A, into?: Float32Array): Promise<Float32Array> {
-    this.#flush();
     const { rows } = this.#step.views[this.#view];
     const size = rows * x.cols;
     if (into !== undefined && into.length < size)
@@ -247,7 +250,14 @@ export class WebGpuDevice implements Device<A> {
       for (let row = 0; row < rows; row++)
         out.set(values.subarray(row * x.stride, row * x.stride + x.cols), row * x.cols);
     };
-    if (rows > 0) await this.#readable(this.#downloads.read(x.buffer, rows * x.stride * 4, take));
+    if (rows > 0) {
+      const plans = this.#takePlans();
+      const encoder = this.#gpu.device.createCommandEncoder();
+      this.#encode(encoder, plans);
+      const download = this.#downloads.copy(encoder, x.buffer, rows * x.stride * 4);
+      this.#gpu.device.queue.submit([encoder.finish()]);
+      await this.#readable(download.read(take));
+    }
     this.#checkFault();
     return out;
   }
@@ -269,32 +279,49 @@ export class WebGpuDevice implements Device<A> {
       throw new RangeError(
         'several steps at once need a batch of one row of each sequence, with logits and room ahead',
       );
-    const plan = this.#takePlan();
-    if (plan === undefined && steps > 1) throw new Error('the ops of the step were submitted before');
+    const plans = this.#takePlans();
+    if (plans.length === 0 && steps > 1) throw new Error('the ops of the step were submitted before');
     const run = this.#sampler.begin(logits, rows, steps);
     const { device } = this.#gpu;
+    let download: Download | undefined;
     // Each on its own, so that the first is computed while the next is put together.
-    for (let step = 0; step < steps; step++) {
+    for (let step = 1; step <= steps; step++) {
       const encoder = device.createCommandEncoder();
-      plan?.encode(encoder, this.#step.views);
-      run.encode(encoder);
+      this.#encode(encoder, plans, run);
+      if (step === steps) download = run.copy(encoder, this.#downloads);
       device.queue.submit([encoder.finish()]);
     }
-    const chosen = await this.#readable(run.read(this.#downloads));
+    const chosen = download === undefined ? [] : await this.#readable(run.read(download));
     this.#checkFault();
     return chosen;
+  }
+
+  async warmUp(logits: A, onProgress?: (compiled: number, total: number) => void): Promise<void> {
+    const ofView = [0, 1].map((view) => this.#ops.filter((op) => op.view === view));
+    const shapes = rowClassesOf(this.#rows).flatMap((rowClass) => [
+      { view: 0, rowClass, kind: 'decode' } as const,
+      // One row alone is one sequence's.
+      ...(rowClass === 1 ? [] : [{ view: 0, rowClass, kind: 'mixed' } as const]),
+    ]);
+    const ofLogits = rowClassesOf(logits.capacity).map((rowClass) => ({ view: 1, rowClass, kind: 'decode' }) as const);
+    const all = [...shapes, ...ofLogits].map(({ view, ...shape }) => {
+      const ops = ofView[view] ?? [];
+      return { key: planKey(shape, ops), drafts: this.#drafts(shape, ops) };
+    });
+    const ofSteps = all.flatMap(({ drafts }) => drafts.map(({ kernel }) => kernel));
+    const kernels = [...ofSteps, addedRowsKernel(this.#parts.tuning), ...this.#sampler.kernels];
+    await this.#underWay.track(this.#shaders.compile(kernels, onProgress));
+    this.#checkFault();
+    for (const { key, drafts } of all) this.#plans.keep(key, drafts);
+    this.#sampler.prepare(logits);
   }
 
   /** What is being read from it fails. */
   async close(): Promise<void> {
     this.#fault ??= 'the device is closed';
     this.#ops = [];
-    for (const plan of this.#plans.values()) plan.close();
-    this.#plans.clear();
-    this.#weights.close();
-    this.#slots.close();
-    this.#kv.close();
-    this.#sampler.close();
+    for (const part of [this.#plans, this.#weights, this.#slots, this.#kv, this.#step, this.#sampler]) part.close();
+    for (const part of [this.#scratch, this.#uploads, this.#downloads]) part.close();
     this.#gpu.close();
     await this.#underWay.settled();
   }
@@ -321,37 +348,40 @@ export class WebGpuDevice implements Device<A> {
 
   /** Submits what was recorded. */
   #flush(): void {
-    const plan = this.#takePlan();
-    if (plan === undefined) return;
+    const plans = this.#takePlans();
+    if (plans.length === 0) return;
     const { device } = this.#gpu;
     const encoder = device.createCommandEncoder();
-    plan.encode(encoder, this.#step.views);
+    this.#encode(encoder, plans);
     device.queue.submit([encoder.finish()]);
   }
 
-  /** The plan of what was recorded, which is then forgotten; undefined where there is nothing to compute. */
-  #takePlan(): Plan | undefined {
-    if (this.#ops.length === 0) return undefined;
+  /** In one pass: what a dispatch has written the next one reads. */
+  #encode(encoder: GPUCommandEncoder, plans: readonly ViewPlan[], run?: SamplerRun): void {
+    if (plans.length === 0 && run === undefined) return;
+    const pass = encoder.beginComputePass();
+    for (const { plan, view } of plans) plan.encode(pass, this.#step.views[view]);
+    run?.encode(pass);
+    pass.end();
+  }
+
+  /** Plans of what was recorded, which is then forgotten; none where there is nothing to compute. */
+  #takePlans(): ViewPlan[] {
+    if (this.#ops.length === 0) return [];
     const ops = this.#ops;
     this.#ops = [];
     this.#checkFault();
-    const [all, last] = this.#step.views;
-    if (all.rows === 0) return undefined;
-    const kept = last.rows === 0 ? ops.filter(({ view }) => view === 0) : ops;
-    const key = `${all.kind} ${all.rowClass} ${last.rowClass} ${kept.flatMap(codesOf).join(' ')}`;
-    const found = this.#plans.get(key);
-    if (found !== undefined) return found;
-    const plan = Plan.of(
-      fuse(kept, (params) => this.#weights.areTogether(params)),
-      this.#parts,
-    );
-    const [oldest] = this.#plans;
-    if (this.#plans.size >= MOST_PLANS && oldest !== undefined) {
-      this.#plans.delete(oldest[0]);
-      oldest[1].close();
-    }
-    this.#plans.set(key, plan);
-    return plan;
+    return ([0, 1] as const).flatMap((view) => {
+      const shape = this.#step.views[view];
+      const own = ops.filter((op) => op.view === view);
+      if (shape.rows === 0 || own.length === 0) return [];
+      return { view, plan: this.#plans.of(planKey(shape, own), () => this.#drafts(shape, own)) };
+    });
+  }
+
+  #drafts(shape: PlanShape, ops: readonly Op[]): readonly Draft[] {
+    const commands = fuse(ops, (params) => this.#weights.areTogether(params));
+    return draftsOf(commands, shape, this.#parts);
   }
 
   #shape(param: number): readonly number[] {
@@ -381,27 +411,20 @@ export class WebGpuDevice implements Device<A> {
     return rows;
   }
 
-  #table({ cos, sin }: RopeTable): { readonly id: number; readonly buffer: GPUBuffer } {
-    const found = this.#tables.get(cos);
-    if (found !== undefined) return found;
-    const { device } = this.#gpu;
-    const size = cos.byteLength + sin.byteLength;
-    const buffer = device.createBuffer({ label: 'angles', size, usage: USAGE.storage | USAGE.copyTarget });
-    this.#uploads.writeLarge(buffer, 0, size, (data) => {
-      data.set(new Uint8Array(cos.buffer, cos.byteOffset, cos.byteLength));
-      data.set(new Uint8Array(sin.buffer, sin.byteOffset, sin.byteLength), cos.byteLength);
+  #angles(table: RopeTable): { readonly id: number; readonly buffer: GPUBuffer } {
+    return this.#scratch.angles(table, (buffer, parts) => {
+      this.#uploads.writeLarge(buffer, 0, buffer.size, (data) => {
+        let end = 0;
+        for (const { buffer: source, byteOffset, byteLength } of parts) {
+          data.set(new Uint8Array(source, byteOffset, byteLength), end);
+          end += byteLength;
+        }
+      });
     });
-    const table = { id: this.#tables.size, buffer };
-    this.#tables.set(cos, table);
-    return table;
   }
+}
 
-  #standIn(binding: number): GPUBuffer {
-    let buffer = this.#unused.get(binding);
-    if (buffer === undefined) {
-      buffer = this.#gpu.device.createBuffer({ label: `unused ${binding}`, size: 256, usage: USAGE.storage });
-      this.#unused.set(binding, buffer);
-    }
-    return buffer;
-  }
+/** What two lists of ops have in common when one plan does for both. */
+function planKey({ kind, rowClass }: PlanShape, ops: readonly Op[]): string {
+  return `${kind} ${rowClass} ${ops.flatMap(codesOf).join(' ')}`;
 }

@@ -62,8 +62,8 @@ export class Weights {
       this.#params[param] = { kind: 'vector', length, begin: vectorFloats };
       vectorFloats += length;
     }
-    this.vectors = create('vectors', Math.max(vectorFloats, 4) * 4);
-    for (const group of bufferGroups(layout, limitOf(gpu))) {
+    this.vectors = create('vectors', vectorBytes(layout));
+    for (const group of bufferGroups(layout, limitOf(device.limits))) {
       const size = group.reduce((sum, part) => sum + part.bytes, 0);
       const buffer = create(group.map(({ param }) => layout.specs[param]?.name).join(' '), size);
       let begin = 0;
@@ -152,7 +152,7 @@ export class Weights {
   }
 }
 
-function limitOf({ device: { limits } }: Gpu): number {
+function limitOf(limits: GPUSupportedLimits): number {
   return Math.floor(Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize) / 256) * 256;
 }
 
@@ -204,7 +204,19 @@ function paramBytes(layout: WeightsLayout, param: number): number {
   return columns === undefined ? rows * 4 : matrixBytes(rows, columns, matrixOf(layout, param).format).bytes;
 }
 
-/** Bytes of all of them. */
-export function weightBytes(layout: WeightsLayout): number {
-  return [...layout.specs.keys()].reduce((sum, param) => sum + paramBytes(layout, param), 0);
+/** Of all buffers. */
+export function weightBytes(layout: WeightsLayout, limits: GPUSupportedLimits): number {
+  const parts = bufferGroups(layout, limitOf(limits)).flat();
+  return parts.reduce((sum, { bytes }) => sum + bytes, 0) + vectorBytes(layout);
+}
+
+/** Parts that matrices have beyond one each. */
+export function extraParts(layout: WeightsLayout, limits: GPUSupportedLimits): number {
+  const parts = bufferGroups(layout, limitOf(limits)).flat();
+  return parts.length - new Set(parts.map(({ param }) => param)).size;
+}
+
+function vectorBytes({ specs }: WeightsLayout): number {
+  const floats = specs.reduce((sum, { shape: [length, columns] }) => sum + (columns === undefined ? length : 0), 0);
+  return Math.max(floats, 4) * 4;
 }

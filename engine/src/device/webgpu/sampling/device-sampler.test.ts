@@ -38,8 +38,8 @@ class Bench {
     const usage = USAGE.storage | USAGE.copyTarget | USAGE.copySource;
     this.#logits = on.device.createBuffer({ size: ROWS * this.#stride * 4, usage });
     this.step = on.device.createBuffer({ size: 1024, usage });
-    this.#downloads = new Downloads(on, new UnderWay());
-    this.sampler = new DeviceSampler(on, Shaders.of(on, { reduce, kv: 'f32' }), this.step, lanes);
+    this.#downloads = new Downloads(on, new UnderWay(), []);
+    this.sampler = new DeviceSampler(on, Shaders.of(on, { reduce, kv: 'f32' }), this.step, undefined, lanes);
   }
 
   async choose(
@@ -60,18 +60,22 @@ class Bench {
     queue.writeBuffer(this.step, 0, words);
     const x = { id: 0, buffer: this.#logits, cols: this.#cols, stride: this.#stride, capacity: ROWS };
     const run = this.sampler.begin(x, choices, steps);
-    for (let step = 0; step < steps; step++) {
-      const encoder = this.#gpu.device.createCommandEncoder();
-      run.encode(encoder);
-      queue.submit([encoder.finish()]);
-    }
-    return run.read(this.#downloads);
+    const encoder = this.#gpu.device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (let step = 0; step < steps; step++) run.encode(pass);
+    pass.end();
+    const download = run.copy(encoder, this.#downloads);
+    queue.submit([encoder.finish()]);
+    return run.read(download);
   }
 
   /** Tokens or positions of a view as they are by now. */
   async stepWords(view: number, place: keyof typeof PLACES): Promise<number[]> {
     let words: number[] = [];
-    await this.#downloads.read(this.step, 1024, (floats) => {
+    const encoder = this.#gpu.device.createCommandEncoder();
+    const download = this.#downloads.copy(encoder, this.step, 1024);
+    this.#gpu.device.queue.submit([encoder.finish()]);
+    await download.read((floats) => {
       const all = new Uint32Array(floats.buffer, floats.byteOffset, floats.length);
       const begin = all[view * VIEW_WORDS + PLACES[place]] ?? 0;
       words = [...all.subarray(begin, begin + ROWS)];

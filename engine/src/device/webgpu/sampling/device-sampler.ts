@@ -5,10 +5,11 @@
  */
 import { type ChosenToken, MOST_ALTERNATIVES, MOST_STEPS, type TokenChoice } from '../../choice.ts';
 import type { Gpu } from '../adapter.ts';
-import { type Downloads, USAGE } from '../buffers.ts';
+import { type Download, type Downloads, USAGE } from '../buffers.ts';
 import type { WebGpuActivations } from '../ops.ts';
-import type { Kernel, KernelName, Shaders } from '../shader.ts';
-import { needsCut, tableWords, writeTable } from './row-table.ts';
+import { type ActivationShape, activationBytes, strideOf } from '../scratch.ts';
+import type { Kernel, KernelName, Shaders, SpecialisedKernel } from '../shader.ts';
+import { mostTableWords, needsCut, roomFor, tableWords, writeTable } from './row-table.ts';
 
 /** Tokens that one workgroup goes through (shaders/sample.wgsl). */
 const CHUNK = 2048;
@@ -19,7 +20,8 @@ const UNIFORM_BYTES = 16;
 const LANES = { hardware: 256, software: 16 } as const;
 
 /** Which kernels a run of steps needs. */
-type Kind = 'largest' | 'drawn' | 'cut';
+const KINDS = ['largest', 'drawn', 'cut'] as const;
+type Kind = (typeof KINDS)[number];
 
 interface Dispatch {
   readonly kernel: Kernel;
@@ -28,14 +30,71 @@ interface Dispatch {
   readonly groups: 'chunks' | 'one';
 }
 
-/** What belongs to logits of one size, made once. */
-interface Place {
-  readonly x: WebGpuActivations;
-  readonly chunks: number;
-  readonly buffers: ReadonlyMap<number, GPUBuffer>;
+/** Logits that tokens are chosen from, and how many tokens a row may have something done to. */
+export interface SamplerShape {
+  readonly logits: ActivationShape;
+  /** Of all rows together. */
+  readonly edits: number;
+}
+
+/** By binding: bytes of what belongs to logits of one shape. */
+function placeBytes({ capacity, cols }: ActivationShape) {
+  const chunks = Math.ceil(cols / CHUNK);
+  return {
+    params: UNIFORM_BYTES,
+    adjusted: activationBytes({ capacity, cols }),
+    peaks: capacity * chunks * 16,
+    cuts: capacity * 8,
+    draws: capacity * chunks * 8,
+    chosen: chosenBytes(capacity),
+  };
+}
+
+/** Of what is read back of the longest run. */
+export function chosenBytes(capacity: number): number {
+  return MOST_STEPS * capacity * CHOSEN_WORDS * 4;
+}
+
+/** Of everything that is made at the start. */
+export function samplerBytes({ logits, edits }: SamplerShape): number {
+  const ofPlace = Object.values(placeBytes(logits)).reduce((sum, bytes) => sum + bytes, 0);
+  return ofPlace + mostTableWords(logits.capacity, edits) * 4;
+}
+
+/** What belongs to logits of one shape. */
+class Place {
   readonly chosen: GPUBuffer;
-  /** By kernel and its constants, for the table that they were made for. */
-  readonly dispatches: Map<string, Dispatch>;
+  readonly chunks: number;
+  /** By binding. */
+  readonly buffers: ReadonlyMap<number, GPUBuffer>;
+  readonly #shape: ActivationShape;
+
+  constructor({ device }: Gpu, shape: ActivationShape) {
+    this.#shape = shape;
+    this.chunks = Math.ceil(shape.cols / CHUNK);
+    const bytes = placeBytes(shape);
+    const buffer = (label: string, size: number, usage: number = USAGE.storage) =>
+      device.createBuffer({ label, size, usage });
+    const params = buffer('sizes of sampling', bytes.params, USAGE.uniform | USAGE.copyTarget);
+    device.queue.writeBuffer(params, 0, Uint32Array.of(shape.cols, strideOf(shape.cols), this.chunks, shape.capacity));
+    this.chosen = buffer('tokens chosen', bytes.chosen, USAGE.storage | USAGE.copySource);
+    this.buffers = new Map([
+      [0, params],
+      [3, buffer('adjusted logits', bytes.adjusted)],
+      [4, buffer('peaks of logits', bytes.peaks)],
+      [5, buffer('cuts of logits', bytes.cuts)],
+      [6, buffer('draws', bytes.draws)],
+      [7, this.chosen],
+    ]);
+  }
+
+  isFor({ capacity, cols }: ActivationShape): boolean {
+    return this.#shape.capacity === capacity && this.#shape.cols === cols;
+  }
+
+  close(): void {
+    for (const buffer of this.buffers.values()) buffer.destroy();
+  }
 }
 
 export class DeviceSampler {
@@ -43,178 +102,179 @@ export class DeviceSampler {
   readonly #shaders: Shaders;
   readonly #step: GPUBuffer;
   readonly #lanes: number;
-  readonly #places = new Map<number, Place>();
+  /** By kernel and its constants, for the logits, place and table that they were made for. */
+  readonly #dispatches = new Map<string, Dispatch>();
+  #logits: WebGpuActivations | undefined;
+  #place: Place | undefined;
   #table: GPUBuffer | undefined;
   #words = new Uint32Array(0);
 
   /**
    * @param step what tokens and positions of a step are in (../step.ts).
+   * @param shape what to make buffers for now; where it is left out, they are made with the first run.
    * @param lanes of a workgroup, a power of two.
    */
   constructor(
     gpu: Gpu,
     shaders: Shaders,
     step: GPUBuffer,
+    shape?: SamplerShape,
     lanes: number = LANES[gpu.identity.isSoftware ? 'software' : 'hardware'],
   ) {
     this.#gpu = gpu;
     this.#shaders = shaders;
     this.#step = step;
     this.#lanes = lanes;
+    if (shape === undefined) return;
+    this.#place = new Place(gpu, shape.logits);
+    this.#makeTable(mostTableWords(shape.logits.capacity, shape.edits));
+  }
+
+  /** All that any run needs. */
+  get kernels(): readonly SpecialisedKernel[] {
+    const runs = KINDS.flatMap((kind) => [true, false].map((isFollowed) => this.#kernelsOf(kind, isFollowed)));
+    return runs.flat().map(({ kernel }) => kernel);
+  }
+
+  /** Makes what runs over these logits bind, where it isn't there. */
+  prepare(x: WebGpuActivations): void {
+    this.#turnTo(x);
+    for (const kind of KINDS) for (const isFollowed of [true, false]) this.#dispatchesOf(kind, isFollowed);
   }
 
   /** Takes in how rows' tokens are to be chosen in the next `steps`. @throws RangeError for more than there is room for. */
   begin(x: WebGpuActivations, rows: readonly TokenChoice[], steps: number): SamplerRun {
     if (rows.length > x.capacity) throw new RangeError(`${rows.length} rows, there are logits for ${x.capacity}`);
     if (steps > MOST_STEPS) throw new RangeError(`${steps} steps at once, there is room for ${MOST_STEPS}`);
+    const place = this.#turnTo(x);
     const count = tableWords(rows, steps);
-    const table = this.#tableOf(count);
+    if (this.#table === undefined || count > this.#words.length) this.#makeTable(roomFor(count));
     writeTable(this.#words, rows, steps, x.cols);
-    this.#gpu.device.queue.writeBuffer(table, 0, this.#words, 0, count);
-    const place = this.#placeOf(x);
+    if (this.#table !== undefined) this.#gpu.device.queue.writeBuffer(this.#table, 0, this.#words, 0, count);
     const isGreedy = rows.every(({ params }) => params.temperature === 0);
     const kind = isGreedy ? 'largest' : needsCut(rows, x.cols) ? 'cut' : 'drawn';
-    const [followed, last] = [true, false].map((isFollowed) => this.#dispatches(place, kind, isFollowed));
-    if (followed === undefined || last === undefined) throw new Error('a run has two lists of dispatches');
-    return new SamplerRun(place, rows, steps, { followed, last });
+    const [followed, last] = [this.#dispatchesOf(kind, true), this.#dispatchesOf(kind, false)];
+    return new SamplerRun({ place, logits: x, rows, steps, followed, last });
   }
 
-  /** Buffers of what the largest run so far needed; those that were made for a smaller one go. */
-  #tableOf(words: number): GPUBuffer {
-    if (this.#table !== undefined && words <= this.#words.length) return this.#table;
-    const size = 2 ** Math.ceil(Math.log2(Math.max(words, 1024)));
+  /** In place of one that is too small. */
+  #makeTable(words: number): void {
     this.#table?.destroy();
     this.#table = this.#gpu.device.createBuffer({
       label: 'how tokens are chosen',
-      size: size * 4,
+      size: words * 4,
       usage: USAGE.storage | USAGE.copyTarget,
     });
-    this.#words = new Uint32Array(size);
-    for (const { dispatches } of this.#places.values()) dispatches.clear();
-    return this.#table;
+    this.#words = new Uint32Array(words);
+    this.#dispatches.clear();
   }
 
-  #placeOf(x: WebGpuActivations): Place {
-    const found = this.#places.get(x.id);
-    if (found !== undefined) return found;
-    // Logits that became wider take the place of those before.
-    for (const place of this.#places.values()) close(place);
-    this.#places.clear();
-    const { device } = this.#gpu;
-    const chunks = Math.ceil(x.cols / CHUNK);
-    const params = device.createBuffer({
-      label: 'sizes of sampling',
-      size: UNIFORM_BYTES,
-      usage: USAGE.uniform | USAGE.copyTarget,
+  /** Logits that became wider take the place of those before. */
+  #turnTo(x: WebGpuActivations): Place {
+    if (this.#place === undefined || !this.#place.isFor(x)) {
+      this.#place?.close();
+      this.#place = new Place(this.#gpu, x);
+      this.#logits = undefined;
+    }
+    if (this.#logits?.id !== x.id) this.#dispatches.clear();
+    this.#logits = x;
+    return this.#place;
+  }
+
+  #kernelsOf(kind: Kind, isFollowed: boolean): readonly { kernel: SpecialisedKernel; groups: Dispatch['groups'] }[] {
+    const of = (name: KernelName, groups: Dispatch['groups'], overrides: Record<string, number> = {}) => ({
+      kernel: [name, { overrides: { ...overrides, WORKGROUP: this.#lanes } }] as const,
+      groups,
     });
-    device.queue.writeBuffer(params, 0, Uint32Array.of(x.cols, x.stride, chunks, x.capacity));
-    const buffer = (label: string, bytes: number, more = 0) =>
-      device.createBuffer({ label, size: bytes, usage: USAGE.storage | more });
-    const chosen = buffer('tokens chosen', MOST_STEPS * x.capacity * CHOSEN_WORDS * 4, USAGE.copySource);
-    const place: Place = {
-      x,
-      chunks,
-      chosen,
-      buffers: new Map([
-        [0, params],
-        [1, x.buffer],
-        [3, buffer('adjusted logits', x.capacity * x.stride * 4)],
-        [4, buffer('peaks of logits', x.capacity * chunks * 16)],
-        [5, buffer('cuts of logits', x.capacity * 8)],
-        [6, buffer('draws', x.capacity * chunks * 8)],
-        [7, chosen],
-        [8, this.#step],
-      ]),
-      dispatches: new Map(),
-    };
-    this.#places.set(x.id, place);
-    return place;
+    return [
+      of('sample_adjust', 'chunks'),
+      ...(kind === 'cut' ? [of('sample_cut', 'one')] : []),
+      ...(kind === 'largest' ? [] : [of('sample_draw', 'chunks', { IS_CUT: Number(kind === 'cut') })]),
+      of('sample_choose', 'one', { IS_FOLLOWED: Number(isFollowed) }),
+    ];
   }
 
-  #dispatches(place: Place, kind: Kind, isFollowed: boolean): readonly Dispatch[] {
-    const list = [this.#dispatch(place, 'sample_adjust', 'chunks', {})];
-    if (kind === 'cut') list.push(this.#dispatch(place, 'sample_cut', 'one', {}));
-    if (kind !== 'largest')
-      list.push(this.#dispatch(place, 'sample_draw', 'chunks', { IS_CUT: Number(kind === 'cut') }));
-    list.push(this.#dispatch(place, 'sample_choose', 'one', { IS_FOLLOWED: Number(isFollowed) }));
-    return list;
+  #dispatchesOf(kind: Kind, isFollowed: boolean): readonly Dispatch[] {
+    return this.#kernelsOf(kind, isFollowed).map(({ kernel, groups }) => {
+      const key = JSON.stringify(kernel);
+      const dispatch = this.#dispatches.get(key) ?? { ...this.#bound(key, kernel), groups };
+      this.#dispatches.set(key, dispatch);
+      return dispatch;
+    });
   }
 
-  #dispatch(place: Place, name: KernelName, groups: Dispatch['groups'], overrides: Record<string, number>): Dispatch {
-    const key = `${name} ${Object.values(overrides)}`;
-    const found = place.dispatches.get(key);
-    if (found !== undefined) return found;
-    const kernel = this.#shaders.kernel(name, { overrides: { ...overrides, WORKGROUP: this.#lanes } });
+  #bound(label: string, specialised: SpecialisedKernel): Omit<Dispatch, 'groups'> {
+    const kernel = this.#shaders.kernel(...specialised);
+    const others = new Map([
+      [1, this.#logits?.buffer],
+      [2, this.#table],
+      [8, this.#step],
+    ]);
     const entries = kernel.bindings.map(({ binding }) => {
-      const buffer = binding === 2 ? this.#table : place.buffers.get(binding);
-      if (buffer === undefined) throw new Error(`${name} binds ${binding}, which nothing was made for`);
+      const buffer = this.#place?.buffers.get(binding) ?? others.get(binding);
+      if (buffer === undefined) throw new Error(`${specialised[0]} binds ${binding}, which nothing was made for`);
       return { binding, resource: { buffer } };
     });
-    const bindGroup = this.#gpu.device.createBindGroup({ label: key, layout: kernel.layout, entries });
-    const dispatch = { kernel, bindGroup, groups };
-    place.dispatches.set(key, dispatch);
-    return dispatch;
+    return { kernel, bindGroup: this.#gpu.device.createBindGroup({ label, layout: kernel.layout, entries }) };
   }
 
+  /** All but the logits and the step, which are others'. */
   close(): void {
     this.#table?.destroy();
-    for (const place of this.#places.values()) close(place);
-    this.#places.clear();
+    this.#place?.close();
+    this.#dispatches.clear();
   }
 }
 
-/** All but the logits and the step, which are others'. */
-function close({ buffers }: Place): void {
-  for (const [binding, buffer] of buffers) if (binding !== 1 && binding !== 8) buffer.destroy();
+interface SamplerRunParts {
+  readonly place: Place;
+  readonly logits: WebGpuActivations;
+  readonly rows: readonly TokenChoice[];
+  readonly steps: number;
+  readonly followed: readonly Dispatch[];
+  readonly last: readonly Dispatch[];
 }
 
 /** Steps whose tokens are read back together. */
-class SamplerRun {
-  readonly #place: Place;
-  readonly #rows: readonly TokenChoice[];
-  readonly #steps: number;
-  readonly #dispatches: { readonly followed: readonly Dispatch[]; readonly last: readonly Dispatch[] };
+export class SamplerRun {
+  readonly #parts: SamplerRunParts;
   #encoded = 0;
 
-  constructor(
-    place: Place,
-    rows: readonly TokenChoice[],
-    steps: number,
-    dispatches: { readonly followed: readonly Dispatch[]; readonly last: readonly Dispatch[] },
-  ) {
-    this.#place = place;
-    this.#rows = rows;
-    this.#steps = steps;
-    this.#dispatches = dispatches;
+  constructor(parts: SamplerRunParts) {
+    this.#parts = parts;
   }
 
   /** Chooses the next step's tokens from the logits as they are by then. But for the last step's they are put where the next one finds them. */
-  encode(encoder: GPUCommandEncoder): void {
+  encode(pass: GPUComputePassEncoder): void {
     this.#encoded++;
-    const pass = encoder.beginComputePass();
-    const { followed, last } = this.#dispatches;
-    for (const { kernel, bindGroup, groups } of this.#encoded === this.#steps ? last : followed) {
+    const { place, rows, steps, followed, last } = this.#parts;
+    for (const { kernel, bindGroup, groups } of this.#encoded === steps ? last : followed) {
       pass.setPipeline(kernel.pipeline);
       pass.setBindGroup(0, bindGroup);
-      pass.dispatchWorkgroups(groups === 'chunks' ? this.#place.chunks : 1, this.#rows.length);
+      pass.dispatchWorkgroups(groups === 'chunks' ? place.chunks : 1, rows.length);
     }
-    pass.end();
+  }
+
+  /** Has what all steps chose copied; after the last one's `encode`, in its encoder. */
+  copy(encoder: GPUCommandEncoder, downloads: Downloads): Download {
+    const { place, logits, steps } = this.#parts;
+    return downloads.copy(encoder, place.chosen, steps * logits.capacity * CHOSEN_WORDS * 4);
   }
 
   /** By row, in order. */
-  async read(downloads: Downloads): Promise<ChosenToken[][]> {
-    const { chosen, x } = this.#place;
-    const perStep = x.capacity * CHOSEN_WORDS;
-    const tokens: ChosenToken[][] = this.#rows.map(() => []);
-    await downloads.read(chosen, this.#steps * perStep * 4, (floats) => {
+  async read(download: Download): Promise<ChosenToken[][]> {
+    const { logits, rows, steps } = this.#parts;
+    const perStep = logits.capacity * CHOSEN_WORDS;
+    const tokens: ChosenToken[][] = rows.map(() => []);
+    await download.read((floats) => {
       const words = new Uint32Array(floats.buffer, floats.byteOffset, floats.length);
-      for (const [row, { alternatives }] of this.#rows.entries()) {
-        for (let step = 0; step < this.#steps; step++) {
+      for (const [row, { alternatives }] of rows.entries()) {
+        for (let step = 0; step < steps; step++) {
           const at = step * perStep + row * CHOSEN_WORDS;
           const token = words[at] ?? 0;
           if (alternatives === undefined) tokens[row]?.push({ token });
           else {
-            const top = Array.from({ length: Math.min(alternatives, x.cols) }, (_, i) => ({
+            const top = Array.from({ length: Math.min(alternatives, logits.cols) }, (_, i) => ({
               id: words[at + 2 + 2 * i] ?? 0,
               logprob: floats[at + 3 + 2 * i] ?? Number.NEGATIVE_INFINITY,
             }));

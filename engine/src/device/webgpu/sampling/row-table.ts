@@ -2,7 +2,7 @@
  * Rows' parameters and edits as shaders/sample.wgsl reads them: rows, then edits, in one buffer.
  */
 import { drawKey } from '../../../sampling/philox.ts';
-import { MOST_ALTERNATIVES, type TokenChoice } from '../../choice.ts';
+import { MOST_ALTERNATIVES, MOST_STEPS, type TokenChoice } from '../../choice.ts';
 
 const ROW_WORDS = 20;
 const EDIT_WORDS = 4;
@@ -15,6 +15,16 @@ const MOST_REACH = 3.4e38;
 /** Words that these rows take: each has room for the tokens that it may choose in `steps`. */
 export function tableWords(rows: readonly TokenChoice[], steps: number): number {
   return rows.reduce((sum, { edits }) => sum + ROW_WORDS + (edits.length + steps) * EDIT_WORDS, 0);
+}
+
+/** The same of so many rows in the longest run, with `edits` of all of them together. */
+export function mostTableWords(rows: number, edits: number): number {
+  return rows * (ROW_WORDS + MOST_STEPS * EDIT_WORDS) + edits * EDIT_WORDS;
+}
+
+/** With some to spare, so that a table that grows does so seldom. */
+export function roomFor(words: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(words, 1024)));
 }
 
 /** Whether any of them needs a cut by top_k or top_p. */

@@ -8,13 +8,14 @@ const K = 16u; // set by ../shader.ts
 const MOST_MATRICES = 8u; // set by ../shader.ts
 
 const GROUP_COLUMNS = 32u;
-// TILE_OUTS with OUT_LANES as they are by default: the units load from arrays of known size only.
+// TILE_OUTS and TILE_ROWS as they are by default: the units load from arrays of known size only.
 const OUTS = 64u;
+const ROWS = 32u;
 const LARGEST_HALF = vec4<f32>(65504.0);
 
-var<workgroup> x_half: array<f16, TILE_ROWS * GROUP_COLUMNS>;
+var<workgroup> x_half: array<f16, ROWS * GROUP_COLUMNS>;
 var<workgroup> w_half: array<f16, OUTS * GROUP_COLUMNS>;
-var<workgroup> tile_sums: array<f32, TILE_ROWS * OUTS>;
+var<workgroup> tile_sums: array<f32, ROWS * OUTS>;
 
 fn put_x(at: u32, values: vec4<f32>) {
   let halves = vec4<f16>(clamp(values, -LARGEST_HALF, LARGEST_HALF));
@@ -41,7 +42,7 @@ fn main(
   @builtin(num_subgroups) subgroups: u32,
 ) {
   let tile_at = view_of(params.view, VIEW_TILES) + group_id.x * 2u;
-  let first = view_of(params.view, VIEW_TILE_ROWS) + step[tile_at];
+  let first = view_of(params.view, VIEW_ROWS) + step[tile_at];
   let count = step[tile_at + 1u];
   let terms = terms_of(params.view, step[first]);
   let out_tile = group_id.y + group_id.z * group_count.y;
@@ -52,11 +53,11 @@ fn main(
   let own = segment_of(segment, brought);
   let out = out_of(own, first_out, brought);
   let across = OUTS / N;
-  let matrices = TILE_ROWS / M * across;
+  let matrices = ROWS / M * across;
 
   var sums: array<subgroup_matrix_result<f32, N, M>, MOST_MATRICES>;
   for (var group = 0u; group < params.groups; group++) {
-    for (var i = lane; i < TILE_ROWS * QUADS; i += LANES) {
+    for (var i = lane; i < ROWS * QUADS; i += LANES) {
       let r = i / QUADS;
       var values = vec4<f32>();
       if (r < count) { values = x[(step[first + r] * params.groups + group) * QUADS + i % QUADS]; }
@@ -88,7 +89,7 @@ fn main(
     }
   }
   workgroupBarrier();
-  for (var below = 0u; below < TILE_ROWS; below += 8u) {
+  for (var below = 0u; below < ROWS; below += 8u) {
     let at = (lane / OUT_LANES + below) * OUTS + lane % OUT_LANES;
     let four = vec4<f32>(tile_sums[at], tile_sums[at + OUT_LANES], tile_sums[at + 2u * OUT_LANES], tile_sums[at + 3u * OUT_LANES]);
     store(four, below, segment, first_out, first, count, lane);

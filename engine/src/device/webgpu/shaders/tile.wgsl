@@ -1,12 +1,12 @@
 // What both kernels for many rows share: tiles of rows with one mixture, what a lane brings of the matrix, changed by that mixture, and where its sums go.
 
-const TILE_ROWS = 32u; // as ../step.ts has it
-// Lanes side by side, each with four outputs of four rows; eight of them one above the other.
+// Lanes side by side, each with four outputs; and one above the other, each with four rows.
 override OUT_LANES: u32 = 16u;
-override LANES: u32 = OUT_LANES * 8u;
+override ROW_LANES: u32 = 8u;
+override LANES: u32 = OUT_LANES * ROW_LANES;
 override TILE_OUTS: u32 = OUT_LANES * 4u;
+override TILE_ROWS: u32 = ROW_LANES * 4u; // as ../step.ts has it
 const QUADS = 8u; // of a group of 32 columns
-const STEP = QUADS + 1u; // between rows in the workgroup's memory, so that lanes meet different banks
 
 // First output of a tile.
 fn first_of(out_tile: u32, segment: u32) -> u32 {
