@@ -1,7 +1,7 @@
 /**
- * Where an image's region starts: the disk is set to work on the base before anything else, since it takes longest, and the modules are read beside it.
+ * Where an image's region starts: the disk and a thread that hashes are set to work on the base before anything else, since they take longest, and the modules are read beside it.
  */
-import { readCheckpointAhead } from '@signpost/engine/read-ahead';
+import { readCheckpointAhead } from '@signpost/engine/ahead';
 import { likelyBase } from './base/likely-base.ts';
 
 const base = likelyBase(process.argv.slice(2), process.env);

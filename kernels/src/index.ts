@@ -10,6 +10,8 @@ import { createRequire } from 'node:module';
 import type { CalibrationKernels } from './calibration.ts';
 import { type FileRange, type NativeSha256, sha256With } from './sha256.ts';
 
+export type { FileRange } from './sha256.ts';
+
 export type InstructionSet = 'avx512-vnni' | 'avx512' | 'avx2' | 'neon' | 'portable';
 
 /** How elements of a raw buffer are to be read. */

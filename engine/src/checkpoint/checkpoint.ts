@@ -17,10 +17,11 @@ import {
   sha256,
   type TensorInfo,
 } from '@signpost/contracts';
-import { MAP_GRANULE, mapFile, releaseMapped, sha256Ranges } from '@signpost/kernels';
+import { MAP_GRANULE, mapFile, releaseMapped } from '@signpost/kernels';
 import { z } from 'zod';
 import type { ParamDtype, ParamSource, ParamSpec } from '../device/device.ts';
 import { readJson } from '../read-json.ts';
+import { hashedAhead, THREAD_BYTES } from './ahead.ts';
 import { type ModelConfig, parseModelConfig } from './config.ts';
 
 const SINGLE_FILE = 'model.safetensors';
@@ -28,9 +29,6 @@ const INDEX_FILE = 'model.safetensors.index.json';
 const indexSchema = z.looseObject({
   weight_map: z.record(z.string(), z.string().regex(/^[\w.-]+\.safetensors$/, 'expected a file name')),
 });
-
-/** Less than this is hashed sooner than a thread has started. */
-const THREAD_BYTES = 256 * 1024 * 1024;
 
 /** A tensor with its bytes: mapped from the file when they are first asked for, or of a tensor that is computed, computed anew at each access. */
 export interface CheckpointTensor {
@@ -204,7 +202,7 @@ async function tensorDigests(tensors: readonly CheckpointTensor[]): Promise<Dige
   const parts = tensors.flatMap(({ path, info: { offset, bytes } }) =>
     path === undefined ? [] : [{ path, offset, bytes }],
   );
-  if (total >= THREAD_BYTES && parts.length === tensors.length) return (await sha256Ranges(parts)) as Digest[];
+  if (total >= THREAD_BYTES && parts.length === tensors.length) return (await hashedAhead(parts)) as Digest[];
   const digests: Digest[] = [];
   for (const tensor of tensors)
     digests.push(tensor.pieces === undefined ? await sha256(tensor.data) : await digestOfPieces(tensor.pieces()));

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readCheckpointAhead } from '@signpost/engine/read-ahead';
+import { readCheckpointAhead } from '@signpost/engine/ahead';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { likelyBase } from './likely-base.ts';
 import { WHOLE_FILE } from './whole-file.ts';

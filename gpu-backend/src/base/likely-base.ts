@@ -1,5 +1,5 @@
 /**
- * Which folder a region will load, as far as can be told before its flags are parsed and its catalogue is read. A guess: a wrong one costs the disk's time, and nothing else.
+ * Which folder a region will load, as far as can be told before its flags are parsed and its catalogue is read. A guess: a wrong one costs the disk's time and a core's, and nothing else.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
