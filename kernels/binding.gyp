@@ -26,6 +26,7 @@
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],
       "sources": [
         "src/native/addon.cc",
+        "src/native/beside.cc",
         "src/native/calibrate.cc",
         "src/native/calibrate_wrap.cc",
         "src/native/mapped_file.cc",

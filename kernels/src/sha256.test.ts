@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { instructionSets } from './index.ts';
@@ -77,4 +79,18 @@ it('the addon refuses arguments of the wrong kind instead of crashing', () => {
   expect(() => native(['x'], new Float64Array(2), new Float64Array(1))).toThrow(/offsets doesn't fit/);
   expect(() => native(['x'], Float64Array.of(-1), Float64Array.of(1))).toThrow(/whole numbers from 0/);
   expect(() => Reflect.apply(native, undefined, [[5], Float64Array.of(0), Float64Array.of(1)])).toThrow(/a path/);
+});
+
+it('ends before the thread that asked for it does', async () => {
+  const addon = join(import.meta.dirname, '../build/Release/kernels.node');
+  const code = `
+    const { sha256Ranges } = require(${JSON.stringify(addon)});
+    const { parentPort, workerData: path } = require('node:worker_threads');
+    for (let i = 0; i < 50; i++) sha256Ranges?.([path], Float64Array.of(0), Float64Array.of(${FILE_BYTES}));
+    parentPort.postMessage('begun');`;
+  for (let round = 0; round < 10; round++) {
+    const worker = new Worker(code, { eval: true, workerData: path });
+    await once(worker, 'message');
+    expect(await worker.terminate()).toBe(1);
+  }
 });

@@ -60,7 +60,7 @@ describe.each(instructionSets())('the cpu device (%s)', (instructionSet) => {
         for (const device of [used, fresh]) fill(device, of);
         expect(await runOps(used, of)).toEqual(await runOps(fresh, of));
       }),
-      { numRuns: 50 },
+      { numRuns: 20 },
     );
   });
 

@@ -21,8 +21,8 @@ const NEGLIGIBLE_MS = 30;
 const FORGETTING = 1.005;
 /** How much faster reads begin than the link was seen to carry them, so that it is seen when it carries more. */
 const PACE_GAIN = 1.25;
-/** Pauses that a timer can't make. */
-const SHORTEST_PAUSE_MS = 1;
+/** Between two reads: shorter ones a timer can't make, and longer ones would be a bad time's, such as a store's that answers at the sixth try. */
+const PAUSE_MS = { shortest: 1, longest: 250 };
 
 export interface Clock {
   /** Milliseconds; doesn't go back. */
@@ -63,8 +63,8 @@ export class FairLink {
   readonly #shortest = new Map<number, number>();
   /** What all reads together got at best of late; 0 before the first. */
   #bytesPerMs = 0;
-  /** When the next read may begin. */
-  #dueMs = 0;
+  /** The read begun last: when it was due, and its bytes. */
+  #last = { dueMs: 0, bytes: 0 };
   #isPausing = false;
 
   /** @param most reads at once. */
@@ -136,16 +136,25 @@ export class FairLink {
 
   /** A read of so many bytes begins. */
   #pace(bytes: number): void {
-    const pauseMs = this.#bytesPerMs === 0 ? 0 : bytes / (PACE_GAIN * this.#bytesPerMs);
     const now = this.#clock.now();
     // Timers are late: the next read makes up for it, but not for when there was nothing to read.
-    this.#dueMs = Math.max(this.#dueMs, this.#open === 0 ? now : now - pauseMs) + pauseMs;
+    const earliest = this.#open === 0 ? now : now - this.#pauseMs(bytes);
+    this.#last = { dueMs: Math.max(this.#nextMs, earliest), bytes };
+  }
+
+  /** When the next read may begin, as far as is known now. */
+  get #nextMs(): number {
+    return this.#last.dueMs + this.#pauseMs(this.#last.bytes);
+  }
+
+  #pauseMs(bytes: number): number {
+    return this.#bytesPerMs === 0 ? 0 : Math.min(PAUSE_MS.longest, bytes / (PACE_GAIN * this.#bytesPerMs));
   }
 
   /** Whether the next read must wait, though the limit has room for it; it is seen to when it needn't. */
   #isTooSoon(): boolean {
-    const pauseMs = this.#dueMs - this.#clock.now();
-    if (pauseMs < SHORTEST_PAUSE_MS) return false;
+    const pauseMs = this.#nextMs - this.#clock.now();
+    if (pauseMs < PAUSE_MS.shortest) return false;
     if (!this.#isPausing) {
       this.#isPausing = true;
       this.#clock.after(pauseMs, () => {

@@ -10,7 +10,7 @@ import { Problem } from '@signpost/contracts';
 export type FetchHandler = (request: Request) => Response | Promise<Response>;
 
 /** What answers that are already written may take to leave. */
-const FLUSH_LIMIT_MS = 500;
+const FLUSH_LIMIT_MS = 2_000;
 /**
  * How long a connection is kept that asks for nothing: longer than those in front keep it (cloudflared 90 s, an AWS load balancer 60 s), so that it is never closed
  * under a request that is on its way, as Node's own 5 s would. Nobody could tell whether to ask again.

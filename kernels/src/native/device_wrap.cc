@@ -151,7 +151,7 @@ private:
     for (const Param& param : device().params)
       if (param.file != nullptr) list.push_back({index_of(param), param.file, param.offset, param.bytes()});
     const auto take = [this](int param, Memory memory) { device().settle(device().params[param], std::move(memory)); };
-    return settle_all(info.This().As<Napi::Object>(), std::move(list), stopped_, take);
+    return settle_all(info.This().As<Napi::Object>(), std::move(list), closed_, take);
   }
 
   Napi::Value param_bytes(const Napi::CallbackInfo& info) {
@@ -220,7 +220,7 @@ private:
 
   // Frees everything; whatever is called afterwards throws.
   void close(const Napi::CallbackInfo&) {
-    *stopped_ = true;
+    *closed_ = true;
     device_.reset();
   }
 
@@ -355,7 +355,7 @@ private:
   }
 
   std::map<std::string, std::weak_ptr<MappedFile>> files_; // which parameters have
-  std::shared_ptr<std::atomic<bool>> stopped_ = std::make_shared<std::atomic<bool>>(false);
+  std::shared_ptr<std::atomic<bool>> closed_ = std::make_shared<std::atomic<bool>>(false);
   std::vector<Linear> layers_; // of the call under way
   std::unique_ptr<Device> device_; // null once closed
 };

@@ -21,8 +21,8 @@ struct Unsettled {
 
 // Copies one after the other onto huge pages, in a thread that gives way to all others; `settled` takes each copy, on the environment's thread, while `owner`
 // is kept alive. The promise is of the bytes that there was no memory for; it is rejected when a file was written to, which nobody can have meant. Ends early once
-// `stopped`.
-Napi::Promise settle_all(Napi::Object owner, std::vector<Unsettled> list, std::shared_ptr<std::atomic<bool>> stopped,
+// `closed`, or where the environment ends.
+Napi::Promise settle_all(Napi::Object owner, std::vector<Unsettled> list, std::shared_ptr<std::atomic<bool>> closed,
                          std::function<void(int param, Memory memory)> settled);
 
 } // namespace signpost

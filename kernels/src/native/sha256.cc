@@ -180,6 +180,7 @@ private:
 struct Queue {
   const std::vector<FileRange>& ranges;
   const Sha256Unit& unit;
+  const std::atomic<bool>& stopped;
   std::vector<size_t> order;
   std::atomic<size_t> next{0};
   std::vector<std::string> digests;
@@ -214,7 +215,7 @@ void hash_some(Queue& queue) {
       blocks = std::min(blocks, stream.blocks());
       ready[count++] = &stream;
     }
-    if (count == 0) return;
+    if (count == 0 || queue.stopped) return;
     unit.compress(states.data(), data.data(), static_cast<int>(count), blocks);
     for (size_t s = 0; s < count; s++) ready[s]->advance(blocks);
   }
@@ -241,8 +242,8 @@ Sha256Unit sha256_extensions() {
   return {0, nullptr};
 }
 
-std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit, int threads) {
-  Queue queue{ranges, unit, std::vector<size_t>(ranges.size()), {0}, std::vector<std::string>(ranges.size()), {}, nullptr};
+std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit, int threads, const std::atomic<bool>& stopped) {
+  Queue queue{ranges, unit, stopped, std::vector<size_t>(ranges.size()), {0}, std::vector<std::string>(ranges.size()), {}, nullptr};
   // In their order, since others read the file beside this; but the longest first: one that began last would be hashed alone.
   std::vector<size_t>& order = queue.order;
   std::iota(order.begin(), order.end(), size_t{0});

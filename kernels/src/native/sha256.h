@@ -1,5 +1,6 @@
 // SHA-256 of parts of files, faster than one message at a time allows.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -21,7 +22,7 @@ struct FileRange {
   uint64_t bytes;
 };
 
-// Lower-case hex digests, by so many threads at most. Throws std::runtime_error with the path when one can't be read to its end.
-std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit, int threads);
+// Lower-case hex digests, by so many threads at most; not all of them once `stopped`. Throws std::runtime_error with the path when one can't be read to its end.
+std::vector<std::string> sha256_ranges(const std::vector<FileRange>& ranges, const Sha256Unit& unit, int threads, const std::atomic<bool>& stopped);
 
 } // namespace signpost
