@@ -20,13 +20,17 @@ interface Begun {
 /** By the part of a file as it is on the disk: written to since, it is another. */
 const begun = new Map<string, Begun>();
 
-/** Has the system read a folder's weights, and hashes them, beside whatever else is done. */
-export function readCheckpointAhead(dir: string): void {
+/**
+ * Has the system read a folder's weights, and hashes them, beside whatever else is done.
+ *
+ * @param sooner files that are needed sooner: piece by piece, as they are asked for, they would wait behind all of the weights.
+ */
+export function readCheckpointAhead(dir: string, sooner: readonly string[] = []): void {
   const paths = filesOf(dir)
     .filter((name) => name.endsWith('.safetensors'))
     .sort()
     .map((name) => join(dir, name));
-  readAhead(paths);
+  readAhead([...sooner, ...paths]);
   let ranges: readonly FileRange[];
   try {
     ranges = paths.flatMap(tensorRanges);
