@@ -7,7 +7,8 @@ import { readCheckpointAhead } from '@signpost/engine/ahead';
 import { likelyBase } from './base/likely-base.ts';
 
 const base = likelyBase(process.argv.slice(2), process.env);
-const modules = readdirSync(import.meta.dirname).filter((name) => name.endsWith('.mjs'));
-if (base !== undefined)
+if (base !== undefined) {
+  const modules = readdirSync(import.meta.dirname).filter((name) => name.endsWith('.mjs'));
   readCheckpointAhead(base, [process.execPath, ...modules.map((name) => join(import.meta.dirname, name))]);
+}
 await import('./main.ts');

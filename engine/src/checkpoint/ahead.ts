@@ -38,7 +38,7 @@ export function readCheckpointAhead(dir: string, sooner: readonly string[] = [])
     return;
   }
   if (ranges.reduce((sum, { bytes }) => sum + bytes, 0) < THREAD_BYTES) return;
-  const keys = ranges.map(keyOf);
+  const keys = keysOf(ranges);
   const digests = sha256Ranges(ranges);
   // Whoever asks for them hashes anew, and is told what is wrong.
   digests.catch(() => undefined);
@@ -47,16 +47,21 @@ export function readCheckpointAhead(dir: string, sooner: readonly string[] = [])
 
 /** SHA-256 of parts of files in lower-case hex, by what was begun where all of them were. @throws as `sha256Ranges`. */
 export async function hashedAhead(ranges: readonly FileRange[]): Promise<readonly string[]> {
-  const found = begun.size === 0 ? [] : ranges.flatMap((range) => begun.get(keyOf(range)) ?? []);
+  const found = begun.size === 0 ? [] : keysOf(ranges).flatMap((key) => begun.get(key) ?? []);
   if (found.length < ranges.length || ranges.length === 0) return sha256Ranges(ranges);
   const digests = await Promise.all(found.map(async (one) => (await one.digests.catch(() => []))[one.index]));
   const whole = digests.filter((digest) => digest !== undefined);
   return whole.length === ranges.length ? whole : sha256Ranges(ranges);
 }
 
-function keyOf({ path, offset, bytes }: FileRange): string {
+function keysOf(ranges: readonly FileRange[]): string[] {
+  const files = new Map(Array.from(new Set(ranges.map(({ path }) => path)), (path) => [path, identityOf(path)]));
+  return ranges.map(({ path, offset, bytes }) => `${files.get(path)} ${offset} ${bytes}`);
+}
+
+function identityOf(path: string): string {
   const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
-  return [dev, ino, size, mtimeNs, ctimeNs, offset, bytes].join(' ');
+  return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
 }
 
 /** Where a safetensors file's tensors stand. @throws where it isn't one. */

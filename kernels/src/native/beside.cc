@@ -30,9 +30,7 @@ void finished(Napi::Env env, Napi::Function, Running* done) {
 void Beside::start(Napi::Env env, const char* name, std::unique_ptr<Beside> job) {
   auto running = std::make_unique<Running>();
   running->job = std::move(job);
-  // Hooks run last first: the function's own, after which nobody may call it, comes after this one.
   running->environment = Napi::ThreadSafeFunction::New(env, Napi::Function(), name, 0, 1);
-  napi_add_env_cleanup_hook(env, end_with_environment, running.get());
   Running* const own = running.get();
   own->thread = std::thread([own] {
     own->job->work(own->environment);
@@ -41,7 +39,8 @@ void Beside::start(Napi::Env env, const char* name, std::unique_ptr<Beside> job)
     environment.BlockingCall(own, finished);
     environment.Release();
   });
-  running.release();
+  // `finished` is called in a later turn. Hooks run last first: the function's own, after which nobody may call it, comes after this one.
+  napi_add_env_cleanup_hook(env, end_with_environment, running.release());
 }
 
 } // namespace signpost

@@ -15,7 +15,6 @@ public:
   // On JavaScript's thread, once the work is done; not when it was stopped because the environment ends.
   virtual void finish(Napi::Env env) = 0;
 
-  bool is_stopped() const { return stopped_; }
   void stop() { stopped_ = true; }
 
   // An environment that ends stops it, and waits for its thread: what the thread uses is the environment's.

@@ -45,12 +45,12 @@ struct Delta {
     return memory.bytes() == bytes ? std::move(memory) : Memory(bytes);
   }
 
-  // Empties it. What isn't a plane's is given back.
+  // Empties it. What isn't a plane's is given back; what is spare of one that is empty already stays.
   void clear() {
-    spare.clear();
+    if (!terms.empty()) spare.clear();
     for (size_t t = 0; t < terms.size(); t++)
       if (terms[t].exact == nullptr) spare.push_back(std::move(memory[t]));
-    std::reverse(spare.begin(), spare.end());
+    if (!terms.empty()) std::reverse(spare.begin(), spare.end());
     terms.clear();
     memory.clear();
     added = {};

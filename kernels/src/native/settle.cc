@@ -70,7 +70,7 @@ private:
   // False when it was stopped.
   bool copy(char* to, const Unsettled& from) const {
     for (size_t at = 0; at < from.bytes; at += kPieceBytes) {
-      if (*closed_ || is_stopped()) return false;
+      if (*closed_ || stopped()) return false;
       std::memcpy(to + at, from.file->at(from.offset + at), std::min(kPieceBytes, from.bytes - at));
     }
     return true;

@@ -67,11 +67,12 @@ export async function verify(source: ByteSource, options: VerifyOptions): Promis
   const { base, tuned, digest: expected, chunks, onProgress = () => undefined, signal } = options;
   const { where, bytes } = source;
   const total = tuned === undefined ? bytes : 2 * bytes;
-  const hasher = new ChunkHasher(chunks?.bytes ?? bytes);
-  const digest = await sha256Stream(hasher.through(readAll(source, (read) => onProgress(read, total), signal)));
+  const content = readAll(source, (read) => onProgress(read, total), signal);
+  const hasher = chunks && new ChunkHasher(chunks.bytes);
+  const digest = await sha256Stream(hasher?.through(content) ?? content);
   if (expected !== undefined && digest !== expected)
     throw new Problem(`${where} has digest ${digest}, expected ${expected}: altered or truncated; publish it again`);
-  if (chunks !== undefined && hasher.digests() !== chunks.sha256)
+  if (hasher?.digests() !== chunks?.sha256)
     throw new Problem(`${where}: the catalogue has other hashes of its chunks; no region takes it: publish it again`);
   const layout = await readDeltaLayout(source);
   const baseDigest = await base.digest();
