@@ -3,7 +3,7 @@
 //   node gpu-backend/bundle.mjs OUT
 //
 // OUT/dist/backend.mjs, OUT/dist/lambda.mjs, their threads and the GPU's shaders, and OUT/build/Release/kernels.node, where the kernels look for it from dist/. What can't be
-// bundled is in OUT/node_modules.
+// bundled is in OUT/node_modules. OUT/dist/compile.mjs has Node compile it ahead.
 import { copyFile, cp, mkdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, relative, sep } from 'node:path';
@@ -26,6 +26,7 @@ await build({
     lambda: join(src, 'lambda.ts'),
     engine: join(src, 'runner/worker.ts'),
     fetch: join(src, 'experts/fetch-worker.ts'),
+    compile: join(src, 'compile.ts'),
   },
   outdir: join(out, 'dist'),
   outExtension: { '.js': '.mjs' },

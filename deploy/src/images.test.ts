@@ -4,6 +4,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import module from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -85,6 +86,23 @@ describe('what the last stage consists of', () => {
     expect(names.filter((name) => /test|safetensors|fixture/.test(name))).toEqual([]);
   });
 
+  // Node 22.1 is the first that can.
+  it('is compiled where the image has it', async () => {
+    const cache = join(out, 'compiled');
+    const compiled = execute(process.execPath, [join(out, 'dist/compile.mjs')], {
+      env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: cache },
+    });
+    if (!('enableCompileCache' in module)) return expect(compiled).rejects.toThrow(/kept nothing in/);
+    await compiled;
+    const kept = await readdir(cache, { recursive: true, withFileTypes: true });
+    const sizes = await Promise.all(
+      kept
+        .filter((entry) => entry.isFile())
+        .map(async ({ parentPath, name }) => (await stat(join(parentPath, name))).size),
+    );
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBeGreaterThan(500_000);
+  });
+
   it('answers requests without anything else of the repository, and with the environment of the Dockerfile', async () => {
     const text = await readFile(join(ROOT, 'gpu-backend/Dockerfile'), 'utf8');
     const env = Object.fromEntries(
@@ -100,6 +118,7 @@ describe('what the last stage consists of', () => {
       env: {
         ...env,
         PATH: process.env.PATH,
+        NODE_COMPILE_CACHE: join(out, 'compiled'),
         SIGNPOST_HOST: '127.0.0.1',
         SIGNPOST_PORT: '0',
         SIGNPOST_BASE: join(ROOT, 'models/demo/base'),

@@ -24,8 +24,8 @@ timespec written(const struct stat& status) { return status.st_mtim; }
 
 // What a thread waits for at a time.
 constexpr uint64_t kPieceBytes = 4 * 1024 * 1024;
-// What may be under way from the disk at once: what it gives in its latency, also where it is a fast one.
-constexpr off_t kAheadBytes = 64 * 1024 * 1024;
+// What may be under way from the disk at once: what it gives in its latency, also where it is a fast one, and no more, since what others ask for waits behind it.
+constexpr off_t kAheadBytes = 16 * 1024 * 1024;
 
 uint64_t page_bytes() {
   static const uint64_t bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));

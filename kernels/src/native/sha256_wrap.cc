@@ -1,6 +1,7 @@
 // SHA-256 of files for JavaScript: in a thread of its own, of which nothing is left behind when the process ends.
 #include "sha256_wrap.h"
 
+#include <algorithm>
 #include <exception>
 #include <memory>
 #include <utility>
@@ -20,7 +21,8 @@ public:
 
   void work(const Napi::ThreadSafeFunction&) override {
     try {
-      digests_ = sha256_ranges(ranges_, unit_, available_threads(), stopped());
+      // JavaScript's keeps its own: it reads modules meanwhile, and starts the threads that compute.
+      digests_ = sha256_ranges(ranges_, unit_, std::max(1, available_threads() - 1), stopped());
     } catch (const std::exception& error) {
       failure_ = error.what();
     }
