@@ -36,6 +36,19 @@ describe.each(FILES)('%s', (path) => {
   });
 });
 
+it('modules are compiled by the user that runs them', async () => {
+  const parsed = DockerfileParser.parse(await readFile(join(ROOT, 'gpu-backend/Dockerfile'), 'utf8'));
+  const last = (name: string) =>
+    parsed
+      .getInstructions()
+      .filter((one) => one.getKeyword() === name)
+      .map((one) => one.getArgumentsContent() ?? '');
+  const [uid, gid] = last('USER').at(-1)?.split(':') ?? [];
+  const compiling = last('RUN').find((text) => text.includes('dist/compile.mjs'));
+  expect(compiling).toContain(`--owner=${uid} compiled`);
+  expect(compiling).toContain(`setpriv --reuid=${uid} --regid=${gid} `);
+});
+
 it.each([
   ['FROM node:latest\nUSER 1000\nHEALTHCHECK NONE\nENTRYPOINT ["node"]\n', /base node:latest is not pinned/],
   ['FROM node:22\nUSER 1000\nHEALTHCHECK NONE\nENTRYPOINT ["node"]\n', /base node:22 is not pinned/],

@@ -1,14 +1,13 @@
 /**
  * Has Node compile an image's modules once, where the image has them, and keep what it made of them in NODE_COMPILE_CACHE: a start then takes a third less CPU time. Node 22.1 and
- * newer; what is kept is for that Node and these paths alone.
+ * newer; what is kept is for that Node, these paths and this user alone.
  */
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { filesIn } from './files-in.ts';
 import { startThread } from './threads.ts';
 
-for (const program of ['backend.mjs', 'lambda.mjs'])
-  execFileSync(process.execPath, [join(import.meta.dirname, program), '--help'], { stdio: 'ignore' });
+execFileSync(process.execPath, [join(import.meta.dirname, 'backend.mjs'), '--help'], { stdio: 'ignore' });
 // Its modules are compiled before it finds that it has been given nothing to do.
 for (const name of ['engine', 'fetch'] as const)
   await new Promise((resolve) => startThread(name, undefined).once('error', resolve));
