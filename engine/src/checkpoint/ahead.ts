@@ -30,14 +30,16 @@ export function readCheckpointAhead(dir: string, sooner: readonly string[] = [])
     .filter((name) => name.endsWith('.safetensors'))
     .sort()
     .map((name) => join(dir, name));
-  readAhead([...sooner, ...paths]);
-  let ranges: readonly FileRange[];
+  let ranges: readonly FileRange[] = [];
   try {
     ranges = paths.flatMap(tensorRanges);
   } catch {
-    return;
+    // Said by whoever opens it.
   }
-  if (ranges.reduce((sum, { bytes }) => sum + bytes, 0) < THREAD_BYTES) return;
+  // What is hashed comes from the disk for that; read in the file's order beside it, everybody else's pieces would wait behind both.
+  const isHashed = ranges.reduce((sum, { bytes }) => sum + bytes, 0) >= THREAD_BYTES;
+  readAhead(isHashed ? [...sooner] : [...sooner, ...paths]);
+  if (!isHashed) return;
   const keys = keysOf(ranges);
   const digests = sha256Ranges(ranges);
   // Whoever asks for them hashes anew, and is told what is wrong.

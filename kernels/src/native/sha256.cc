@@ -30,6 +30,8 @@ constexpr size_t kBlockBytes = 64;
 constexpr size_t kChunkBytes = 64 * 1024;
 // Not a power of two from one stream's buffer to the next: their lines would all have the same place in the first-level cache.
 constexpr size_t kBufferBytes = kChunkBytes + 3 * kBlockBytes;
+// What a thread has under way from the disk at once, of all of its streams.
+constexpr uint64_t kAheadBytes = 16 * 1024 * 1024;
 
 using State = std::array<uint32_t, 8>;
 constexpr State kInitial = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
@@ -104,8 +106,8 @@ void compress_any(uint32_t* const* states, const uint8_t* const* data, int count
 // One range as it is read and hashed.
 class Stream {
 public:
-  explicit Stream(uint8_t* buffer) : buffer_(buffer) {}
-  Stream(Stream&& other) noexcept : buffer_(other.buffer_), file_(std::exchange(other.file_, -1)) {}
+  Stream(uint8_t* buffer, uint64_t ahead) : buffer_(buffer), ahead_(ahead) {}
+  Stream(Stream&& other) noexcept : buffer_(other.buffer_), ahead_(other.ahead_), file_(std::exchange(other.file_, -1)) {}
   ~Stream() { finish(); }
 
   bool is_open() const { return file_ >= 0; }
@@ -118,9 +120,13 @@ public:
   void start(size_t range, const FileRange& part) {
     file_ = open(part.path.c_str(), O_RDONLY | O_CLOEXEC);
     if (file_ < 0) throw std::runtime_error(part.path + " can't be opened: " + std::strerror(errno));
+#if defined(POSIX_FADV_RANDOM)
+    // What is read ahead is told: the system's own guess, megabytes for each stream, would be what everybody else waits behind.
+    posix_fadvise(file_, 0, 0, POSIX_FADV_RANDOM);
+#endif
     range_ = range;
     part_ = &part;
-    done_ = 0;
+    done_ = asked_ = 0;
     filled_ = used_ = 0;
     state_ = kInitial;
   }
@@ -130,6 +136,7 @@ public:
     if (blocks() > 0) return true;
     if (done_ == part_->bytes) return false;
     used_ = 0;
+    ask();
     filled_ = static_cast<size_t>(std::min<uint64_t>(kChunkBytes, part_->bytes - done_));
     for (size_t have = 0; have < filled_;) {
       const ssize_t read = pread(file_, buffer_ + have, filled_ - have, static_cast<off_t>(part_->offset + done_ + have));
@@ -166,11 +173,23 @@ private:
     file_ = -1;
   }
 
+  // Has the system read on, half of what may be under way at a time.
+  void ask() {
+#if defined(POSIX_FADV_WILLNEED)
+    const uint64_t until = std::min(part_->bytes, done_ + ahead_);
+    if (until == asked_ || (until < part_->bytes && until - asked_ < ahead_ / 2)) return;
+    posix_fadvise(file_, static_cast<off_t>(part_->offset + asked_), static_cast<off_t>(until - asked_), POSIX_FADV_WILLNEED);
+    asked_ = until;
+#endif
+  }
+
   uint8_t* buffer_; // (kChunkBytes)
+  uint64_t ahead_;  // bytes of the range that may be under way
   int file_ = -1;
   size_t range_ = 0;
   const FileRange* part_ = nullptr;
-  uint64_t done_ = 0; // bytes of the range that have been read
+  uint64_t done_ = 0;  // bytes of the range that have been read
+  uint64_t asked_ = 0; // and that the system was asked for
   size_t filled_ = 0; // bytes in the buffer
   size_t used_ = 0;   // those of them that are hashed
   State state_ = kInitial;
@@ -192,7 +211,7 @@ void hash_some(Queue& queue) {
   const Sha256Unit& unit = queue.unit;
   std::vector<uint8_t> buffers(unit.lanes * kBufferBytes);
   std::vector<Stream> streams;
-  for (size_t lane = 0; lane < unit.lanes; lane++) streams.emplace_back(buffers.data() + lane * kBufferBytes);
+  for (size_t lane = 0; lane < unit.lanes; lane++) streams.emplace_back(buffers.data() + lane * kBufferBytes, kAheadBytes / unit.lanes);
   std::vector<uint32_t*> states(unit.lanes);
   std::vector<const uint8_t*> data(unit.lanes);
   std::vector<Stream*> ready(unit.lanes);
