@@ -35,8 +35,23 @@ resource "cloudflare_workers_custom_domain" "edge" {
 
 # Signs requests to the regions, and their heartbeats.
 resource "random_password" "region_secret" {
+  for_each = toset(concat(var.region_secrets.regions, var.region_secrets.edge))
+
   length  = 64
   special = false
+}
+
+moved {
+  from = random_password.region_secret
+  to   = random_password.region_secret["1"]
+}
+
+locals {
+  # The first of each side signs; a space between two.
+  region_secret = {
+    for side, generations in var.region_secrets :
+    side => join(" ", [for generation in generations : random_password.region_secret[generation].result])
+  }
 }
 
 # Opens the admin API, which makes the apps' keys. The Worker knows its hash.

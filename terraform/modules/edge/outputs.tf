@@ -19,7 +19,7 @@ output "wrangler" {
 
 output "region_secret" {
   description = "What regions share with the edge."
-  value       = random_password.region_secret.result
+  value       = local.region_secret.regions
   sensitive   = true
 }
 
@@ -39,7 +39,7 @@ output "secrets" {
   description = "The Worker's secrets by name, without those that regions name; keys of administrators and of metrics as hashes."
   sensitive   = true
   value = {
-    REGION_SECRET      = random_password.region_secret.result
+    REGION_SECRET      = local.region_secret.edge
     ADMIN_KEY_HASHES   = jsonencode({ (sha256(random_password.admin_key.result)) = "terraform" })
     METRICS_KEY_HASHES = jsonencode([sha256(random_password.metrics_key.result)])
   }

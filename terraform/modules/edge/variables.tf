@@ -74,3 +74,23 @@ variable "analytics_dataset" {
     error_message = "analytics_dataset is a name in letters, digits and \"_\", such as \"signpost_decisions\"."
   }
 }
+
+variable "region_secrets" {
+  description = "Generations, by names of yours, of the secret that edge and regions share: each side signs with its first, and accepts all of its. One each, but while it is changed (docs/operations.md): an apply for each step."
+  type = object({
+    regions = list(string)
+    edge    = list(string)
+  })
+  default  = { regions = ["1"], edge = ["1"] }
+  nullable = false
+
+  validation {
+    condition     = alltrue([for side in values(var.region_secrets) : length(side) >= 1 && length(side) <= 2 && length(distinct(side)) == length(side)])
+    error_message = "region_secrets has one generation for each side, or two different ones while the secret is changed."
+  }
+
+  validation {
+    condition     = try(contains(var.region_secrets.edge, var.region_secrets.regions[0]) && contains(var.region_secrets.regions, var.region_secrets.edge[0]), true)
+    error_message = "region_secrets has one side sign with what the other doesn't accept: change one side at a time, the regions first."
+  }
+}

@@ -39,3 +39,63 @@ run "regions_by_hand" {
   }
   expect_failures = [var.variables]
 }
+
+run "a_secret_changed_at_once" {
+  command = plan
+  variables {
+    region_secrets = { regions = ["1"], edge = ["2", "1"] }
+  }
+  expect_failures = [var.region_secrets]
+}
+
+run "three_secrets" {
+  command = plan
+  variables {
+    region_secrets = { regions = ["1", "2", "3"], edge = ["1"] }
+  }
+  expect_failures = [var.region_secrets]
+}
+
+run "before_a_secret_is_changed" {
+  variables {
+    region_secrets = { regions = ["1"], edge = ["1"] }
+  }
+}
+
+run "regions_accept_the_new_secret" {
+  variables {
+    region_secrets = { regions = ["1", "2"], edge = ["1"] }
+  }
+
+  assert {
+    condition     = length(random_password.region_secret) == 2 && nonsensitive(output.region_secret) == "${nonsensitive(random_password.region_secret["1"].result)} ${nonsensitive(random_password.region_secret["2"].result)}"
+    error_message = "The old one signs, the new one is accepted."
+  }
+
+  assert {
+    condition     = nonsensitive(output.region_secret) != run.before_a_secret_is_changed.region_secret && startswith(nonsensitive(output.region_secret), nonsensitive(run.before_a_secret_is_changed.region_secret))
+    error_message = "The old one is still the same."
+  }
+}
+
+run "the_edge_signs_with_the_new_secret" {
+  variables {
+    region_secrets = { regions = ["1", "2"], edge = ["2", "1"] }
+  }
+
+  assert {
+    condition     = nonsensitive(output.secrets.REGION_SECRET) == join(" ", reverse(split(" ", nonsensitive(output.region_secret))))
+    error_message = "The edge signs with the new one, and accepts the old one."
+  }
+}
+
+run "the_old_secret_is_gone" {
+  variables {
+    region_secrets = { regions = ["2"], edge = ["2"] }
+  }
+
+  assert {
+    condition     = length(random_password.region_secret) == 1 && nonsensitive(output.region_secret) == nonsensitive(output.secrets.REGION_SECRET)
+    error_message = "Both sides have the new one."
+  }
+}
