@@ -2,7 +2,7 @@
  * What the Worker adds to a request, in workerd on this machine: beside the same upstream asked directly, and beside Portkey's gateway in front of it.
  * Run: `npx tsx bench/src/edge.ts [--peer FOLDER]`; FOLDER has `npm i @portkey-ai/gateway` run in it.
  *
- * The upstream, a process of its own, answers at once. The ways take turns within a round; medians over rounds are printed. The Worker checks the key and the body, classifies
+ * The upstream, a process of its own, answers at once, and states the length of what is whole, as regions do. The ways take turns within a round; medians over rounds are printed. The Worker checks the key and the body, classifies
  * each prompt (300 characters, all different), applies the rules, plans, signs the request, and keeps a record of it; Portkey passes it on. Both are asked
  * directly: the Worker without what Miniflare puts in front of it. The record's line of the log, which Cloudflare takes in memory and Miniflare through a pipe, is left out.
  */
@@ -31,7 +31,8 @@ createServer((request, response) => {
   request.on('data', (part) => { text += part; });
   request.on('end', () => {
     const isStream = text.includes('"stream":true');
-    response.writeHead(200, { 'content-type': isStream ? 'text/event-stream' : 'application/json' }).end(isStream ? events : body);
+    const headers = isStream ? { 'content-type': 'text/event-stream' } : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+    response.writeHead(200, headers).end(isStream ? events : body);
   });
 }).listen(0, '127.0.0.1', function () { process.send(this.address().port); });
 `;

@@ -113,8 +113,13 @@ export const MAX_BODY_BYTES = 4 * 1024 * 1024;
  * @throws ApiError (400 or 413) naming the field that is wrong.
  */
 export async function readBody<T>(request: Request, schema: z.ZodType<T>): Promise<{ value: T; raw: unknown }> {
-  const raw = parseJson(await readText(request));
+  const raw = await readJson(request);
   return { value: checkBody(raw, schema), raw };
+}
+
+/** Reads a JSON body, whatever it says. @throws ApiError (400 or 413) */
+export async function readJson(request: Request): Promise<unknown> {
+  return parseJson(await readText(request));
 }
 
 /**
@@ -135,7 +140,8 @@ function parseJson(text: string): unknown {
   }
 }
 
-function checkBody<T>(raw: unknown, schema: z.ZodType<T>): T {
+/** Checks what a body says. @throws ApiError (400) naming the field that is wrong. */
+export function checkBody<T>(raw: unknown, schema: z.ZodType<T>): T {
   const parsed = schema.safeParse(raw);
   if (parsed.success) return parsed.data;
   const param = parsed.error.issues[0]?.path.map(String).join('.') ?? '';

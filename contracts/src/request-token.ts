@@ -6,6 +6,7 @@ import { errors, type JWTPayload, jwtVerify } from 'jose';
 import { z } from 'zod';
 import { digestSchema, sha256 } from './digest.ts';
 import { ApiError } from './openai.ts';
+import { type HmacKey, hmacKey, hmacNow } from './sha256.ts';
 
 const LIFETIME_SECONDS = 30;
 /** What the two clocks may differ by. */
@@ -83,8 +84,7 @@ export async function signRequest(key: Uint8Array, request: SignedRequest, { ten
     exp: now + LIFETIME_SECONDS,
   };
   const signed = `${HEADER}.${base64url(utf8.encode(JSON.stringify(claims)))}`;
-  const signature = await crypto.subtle.sign('HMAC', await importedKey(key), utf8.encode(signed));
-  return `${signed}.${base64url(new Uint8Array(signature))}`;
+  return `${signed}.${base64url(hmacNow(expandedKey(key), utf8.encode(signed)))}`;
 }
 
 const BASE64URL = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
@@ -93,8 +93,7 @@ const BASE64URL = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 function base64url(bytes: Uint8Array): string {
   let text = '';
   for (let i = 0; i < bytes.length; i += 3) {
-    const [a = 0, b = 0, c = 0] = [bytes[i], bytes[i + 1], bytes[i + 2]];
-    const bits = (a << 16) | (b << 8) | c;
+    const bits = ((bytes[i] ?? 0) << 16) | ((bytes[i + 1] ?? 0) << 8) | (bytes[i + 2] ?? 0);
     text += BASE64URL.charAt(bits >> 18) + BASE64URL.charAt((bits >> 12) & 63);
     if (i + 1 < bytes.length) text += BASE64URL.charAt((bits >> 6) & 63);
     if (i + 2 < bytes.length) text += BASE64URL.charAt(bits & 63);
@@ -105,18 +104,13 @@ function base64url(bytes: Uint8Array): string {
 const utf8 = new TextEncoder();
 const HEADER = base64url(utf8.encode('{"alg":"HS256"}'));
 
-type HmacKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
-/** By the bytes they are made of: importing one takes as long as signing with it. */
-const importedKeys = new WeakMap<Uint8Array, HmacKey>();
+/** By the bytes they are made of. */
+const expandedKeys = new WeakMap<Uint8Array, HmacKey>();
 
-async function importedKey(key: Uint8Array): Promise<HmacKey> {
-  const known = importedKeys.get(key);
-  if (known !== undefined) return known;
-  const algorithm = { name: 'HMAC', hash: 'SHA-256' };
-  const imported = await crypto.subtle.importKey('raw', key as Uint8Array<ArrayBuffer>, algorithm, false, ['sign']);
-  // The key, not its promise: workerd lets no request wait for what another one has begun.
-  importedKeys.set(key, imported);
-  return imported;
+function expandedKey(key: Uint8Array): HmacKey {
+  const known = expandedKeys.get(key) ?? hmacKey(key);
+  expandedKeys.set(key, known);
+  return known;
 }
 
 /** Token ids seen and still valid: what makes a token work once. */

@@ -80,6 +80,8 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
     bindings: { ...bindings.bindings, ...variables(options) },
     serviceBindings: { [assets?.binding ?? '']: CONSOLE_FILES },
     unsafeDirectSockets: [{ host: HOST, port: 0 }],
+    // Miniflare would put a Worker between ours and the regions that takes out a header which ours doesn't send; Cloudflare has none there.
+    stripCfConnectingIp: false,
   };
   const miniflare = new Miniflare({
     workers: [worker, consoleFiles(assets), ...(isReachable ? [] : [NOBODY])],

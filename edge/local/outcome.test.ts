@@ -31,7 +31,10 @@ const USAGE = {
 const DIGEST = 'd'.repeat(64);
 
 /** Asks both regions, and keeps every outcome that is told. */
-function ask(fields: Record<string, unknown>, options: { keepAliveMs?: number; health?: FleetHealth } = {}) {
+function ask(
+  fields: Record<string, unknown>,
+  options: { keepAliveMs?: number; health?: FleetHealth; promptTokens?: number } = {},
+) {
   const app = new AbortController();
   const outcomes: Outcome[] = [];
   const answer = forward(
@@ -40,6 +43,7 @@ function ask(fields: Record<string, unknown>, options: { keepAliveMs?: number; h
       path: '/v1/chat/completions',
       fields: { model: 'base', messages: [], ...fields },
       delivery: fields.stream === true ? 'stream' : 'whole',
+      promptTokens: () => options.promptTokens ?? 0,
       tenant: undefined,
       headers: {},
       signal: app.signal,
@@ -297,4 +301,25 @@ describe('a stream', () => {
     await text(answer);
     expect(await told()).toMatchObject({ ending: 'whole', regions: ['far'], hedges: 1, retries: 0, resumes: 0 });
   });
+});
+
+it('counts a prompt against a region from when it is sent until it is answered, or has failed', async () => {
+  const health = new FleetHealth();
+  const waiting = () => ['near', 'far'].map((region) => health.of(region).sent.waiting(undefined, 1, Date.now()) > 0);
+  const during: boolean[][] = [];
+  near.respond = (response) => {
+    during.push(waiting());
+    answerStatus(503)(response, near.last);
+  };
+  far.respond = (response) => {
+    during.push(waiting());
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
+  };
+  // Minutes, at the usual rate.
+  await text(ask({}, { health, promptTokens: 1_000_000 }).answer);
+  expect([...during, waiting()]).toEqual([
+    [true, false],
+    [false, true],
+    [false, false],
+  ]);
 });

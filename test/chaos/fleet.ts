@@ -1,6 +1,7 @@
 /**
  * Three real regions behind the real Worker, with a door before each region and each region's way to the edge, where what passes can be spoiled.
  */
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import {
@@ -14,8 +15,10 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Heartbeat } from '@signpost/contracts';
 import { prepareDemoStore } from '@signpost/demo';
 import { type EdgeHandle, startEdge } from '@signpost/edge';
+import { heartbeatOf, tellEdge } from '@signpost/edge/testing';
 import { DEMO_BASE } from './family.ts';
 import { Region } from './region.ts';
 import { type Many, MIDST_EVENTS, type Streamed, stream, streamMany } from './streams.ts';
@@ -28,6 +31,8 @@ const STEP_DEGREES = 45;
 const NOBODY = 'http://127.0.0.1:1';
 /** A breaker's longest pause, and what starting takes. */
 const BACK_WITHIN_MS = 60_000;
+/** Isolates keep what they have heard for a second. */
+const HEARD_WITHIN_MS = 5_000;
 
 /** Takes a request in place of whom it is for; false passes it on. */
 type Intercept = (request: IncomingMessage, response: ServerResponse) => boolean;
@@ -86,6 +91,8 @@ class Door {
 
 interface Member {
   readonly name: string;
+  /** Of a container that isn't there, and heartbeats can be said to be of. */
+  readonly replica: string;
   readonly region: Region;
   /** What it is asked comes through this one, */
   readonly door: Door;
@@ -125,7 +132,7 @@ export class Fleet {
         const region = new Region(flags, env);
         await region.start();
         const door = await Door.open(() => region.url, STEP_MS * i);
-        return { name, region, door, beats };
+        return { name, replica: randomUUID(), region, door, beats };
       }),
     );
     edge = await startEdge({
@@ -152,9 +159,45 @@ export class Fleet {
     return this.#members;
   }
 
+  /** Tells the edge how a region is, in the name of a container of its that is always the same. */
+  async say(i: number, more: Partial<Heartbeat>): Promise<void> {
+    const { name, replica } = this.at(i);
+    await tellEdge(this.edge.url, heartbeatOf(name, { replica, ...more }));
+  }
+
+  /**
+   * Has streams begin in the nearest region, for as long as a heartbeat counts: it is said to compute prompts in no time, so that however many it has been sent
+   * none is worth the way to the next one.
+   */
+  async drawToNearest(): Promise<void> {
+    const giveUp = Date.now() + HEARD_WITHIN_MS;
+    await this.say(0, { prefillTokensPerSecond: 1e9 });
+    while (!(await this.#plan()).includes('0 prompt tokens wait')) {
+      if (Date.now() > giveUp) throw new Error('the edge does not hear what the nearest region is said to say');
+      await sleep(100);
+    }
+  }
+
+  /** Why the nearest region has its place in the plan. */
+  async #plan(): Promise<string> {
+    const body = JSON.stringify({ model: 'base', messages: [{ role: 'user', content: 'hello' }] });
+    const response = await fetch(`${this.edge.url}/v1/route`, { method: 'POST', body });
+    const { plan } = (await response.json()) as { plan: { region: string; terms: { why: string }[] }[] };
+    return (plan.find(({ region }) => region === NAMES[0])?.terms ?? []).map(({ why }) => why).join('; ');
+  }
+
   /** How often a stream has gone on elsewhere. */
   get resumed(): number {
-    return this.log.filter((line) => line.includes('"stream_resumed"')).length;
+    return this.#resumes().length;
+  }
+
+  /** How often this region was where. */
+  resumedBy(name: string): number {
+    return this.#resumes().filter((line) => line.includes(`"to":"${name}"`)).length;
+  }
+
+  #resumes(): readonly string[] {
+    return this.log.filter((line) => line.includes('"stream_resumed"'));
   }
 
   stream(i: number): Promise<Streamed> {

@@ -45,7 +45,7 @@ export function policies(): readonly Policy[] {
           beats,
           catalogue,
           networkMs,
-          sentSince: (heard, containers) => sentFrom(heard.beat.region).waiting(heard, containers, now),
+          sentSince: (region, heard, containers) => sentFrom(region).waiting(heard, containers, now),
         });
         if (first === undefined) return 0;
         const memory = sentFrom(first.region.name);

@@ -114,15 +114,46 @@ function contradictions(request: Common): [field: string, why: string][] {
   return found;
 }
 
-/** An object schema with the shared fields and `own`, and its contradictions, the shared and `ownContradictions`. */
+/** An object schema with the shared fields and `own`, and its contradictions, the shared and `ownContradictions`; `sparse` for quick checking. */
 export function generationSchema<T extends z.core.$ZodLooseShape>(
   own: T,
   ownContradictions: (request: z.output<z.ZodObject<typeof commonShape & T>>) => [field: string, why: string][],
 ) {
-  return z.object({ ...commonShape, ...own } as typeof commonShape & T).superRefine((request, context) => {
-    for (const [field, message] of [...contradictions(request as Common), ...ownContradictions(request)])
-      context.addIssue({ code: 'custom', path: [field], message });
-  });
+  const shape = { ...commonShape, ...own } as typeof commonShape & T;
+  const schemaOf = (fields: typeof shape) =>
+    z.object(fields).superRefine((request, context) => {
+      for (const [field, message] of [...contradictions(request as Common), ...ownContradictions(request)])
+        context.addIssue({ code: 'custom', path: [field], message });
+    });
+  const whole = schemaOf(shape);
+  return Object.assign(whole, { sparse: sparsely(shape, schemaOf, whole) });
+}
+
+/** What apps send has few shapes; who sends many gets the whole schema. */
+const MAX_SHAPES = 64;
+
+/**
+ * The schema for a body with the fields that this one has, which comes to the same: of what isn't there and needn't be there is nothing to check, and there are sixty
+ * such fields.
+ */
+function sparsely<Shape extends z.core.$ZodLooseShape, Schema>(
+  shape: Shape,
+  schemaOf: (fields: Shape) => Schema,
+  whole: Schema,
+): (raw: unknown) => Schema {
+  const names = Object.keys(shape);
+  const required = new Set(names.filter((name) => !z.safeParse(shape[name] ?? z.never(), undefined).success));
+  const known = new Map<string, Schema>();
+  return (raw) => {
+    if (typeof raw !== 'object' || raw === null) return whole;
+    const present = names.filter((name) => Object.hasOwn(raw, name) || required.has(name));
+    const key = present.join();
+    const seen = known.get(key);
+    if (seen !== undefined || known.size >= MAX_SHAPES) return seen ?? whole;
+    const made = schemaOf(Object.fromEntries(present.map((name) => [name, shape[name]])) as Shape);
+    known.set(key, made);
+    return made;
+  };
 }
 
 export { refused, tokenId };

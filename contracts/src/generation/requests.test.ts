@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ApiError, MAX_BODY_BYTES, readBody } from '../openai.ts';
 import { Problem } from '../problem.ts';
@@ -114,4 +115,49 @@ it('errors keep their cause from the caller unless the caller can mend it', () =
     type: 'invalid_request_error',
   });
   expect(ApiError.from(new Error('secret')).body().error.message).not.toContain('secret');
+});
+
+describe('a schema for the fields that are there', () => {
+  const value = fc.oneof(
+    fc.constantFrom<unknown>(
+      null,
+      true,
+      false,
+      0,
+      1,
+      -1,
+      2,
+      0.5,
+      1e9,
+      '',
+      'auto',
+      'required',
+      'text',
+      [],
+      {},
+      [1],
+      ['x'],
+    ),
+    fc.constantFrom<unknown>({ type: 'json_object' }, { include_usage: true }, [{ role: 'user', content: 'hi' }], [{}]),
+  );
+  for (const [name, schema] of Object.entries({ chat: chatRequestSchema, completion: completionRequestSchema })) {
+    const fields = fc.constantFrom(...Object.keys(schema.shape), 'unheard_of');
+    const good: Record<string, unknown> = { ...hello, prompt: 'hi' };
+    it(`comes to the same as the whole one (${name})`, () => {
+      fc.assert(
+        fc.property(fc.dictionary(fields, value, { maxKeys: 5 }), fc.boolean(), (some, isSound) => {
+          const body = isSound ? { ...good, ...some } : some;
+          const [own, whole] = [schema.sparse(body).safeParse(body), schema.safeParse(body)];
+          expect(own.data).toEqual(whole.data);
+          expect(own.error?.issues).toEqual(whole.error?.issues);
+        }),
+        { numRuns: 500 },
+      );
+    });
+  }
+
+  it('is for bodies that are objects', () => {
+    for (const body of [null, 1, 'x', [], undefined])
+      expect(chatRequestSchema.sparse(body).safeParse(body).success).toBe(false);
+  });
 });

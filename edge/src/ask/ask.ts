@@ -5,11 +5,11 @@ import {
   type ChatRequest,
   type CompletionRequest,
   chatRequestSchema,
+  checkBody,
   completionRequestSchema,
   promptsOf,
-  readBody,
+  readJson,
 } from '@signpost/contracts';
-import { z } from 'zod';
 
 export type GenerationPath = '/v1/chat/completions' | '/v1/completions';
 
@@ -28,36 +28,35 @@ export interface Ask {
   readonly body: Readonly<Record<string, unknown>>;
 }
 
-const chat = chatRequestSchema.transform((request) => ({
-  path: '/v1/chat/completions' as const,
-  ...common(request),
-  prompt: request.messages.findLast(({ role }) => role === 'user')?.content ?? '',
-}));
+type Checked = Omit<Ask, 'body' | 'text' | 'promptTokens'>;
 
-const completion = completionRequestSchema.transform((request) => ({
-  path: '/v1/completions' as const,
-  ...common(request),
-  prompt: promptsOf(request.prompt).find((prompt) => typeof prompt === 'string') ?? '',
-}));
+function chat(raw: unknown): Checked {
+  const request = checkBody(raw, chatRequestSchema.sparse(raw));
+  const prompt = request.messages.findLast(({ role }) => role === 'user')?.content ?? '';
+  return { path: '/v1/chat/completions', ...common(request), prompt };
+}
+
+function completion(raw: unknown): Checked {
+  const request = checkBody(raw, completionRequestSchema.sparse(raw));
+  const prompt = promptsOf(request.prompt).find((one) => typeof one === 'string') ?? '';
+  return { path: '/v1/completions', ...common(request), prompt };
+}
 
 /** Either kind, told apart by its fields, so that errors name what is wrong with the one that was meant. */
-const either = z.unknown().transform((raw, context) => {
-  const schema = typeof raw === 'object' && raw !== null && 'prompt' in raw ? completion : chat;
-  const parsed = schema.safeParse(raw);
-  if (parsed.success) return parsed.data;
-  for (const { path, message } of parsed.error.issues) context.addIssue({ code: 'custom', path, message });
-  return z.NEVER;
-});
+function either(raw: unknown): Checked {
+  return typeof raw === 'object' && raw !== null && 'prompt' in raw ? completion(raw) : chat(raw);
+}
 
-const SCHEMAS = { '/v1/chat/completions': chat, '/v1/completions': completion, '/v1/route': either };
+const CHECKS = { '/v1/chat/completions': chat, '/v1/completions': completion, '/v1/route': either };
 
 /**
  * Reads the body of a request to `path`. `/v1/route` takes the body of either generating endpoint.
  *
  * @throws ApiError (400 or 413) naming the field that is wrong.
  */
-export async function readAsk(request: Request, path: keyof typeof SCHEMAS): Promise<Ask> {
-  const { value, raw } = await readBody<Omit<Ask, 'body' | 'text' | 'promptTokens'>>(request, SCHEMAS[path]);
+export async function readAsk(request: Request, path: keyof typeof CHECKS): Promise<Ask> {
+  const raw = await readJson(request);
+  const value = CHECKS[path](raw);
   // An object: the schema has passed it.
   const body = raw as Record<string, unknown>;
   const { tools, messages, prompt } = body;

@@ -14,14 +14,22 @@ export async function sendHttp(
 ): Promise<Response> {
   const url = `${region.url}${request.path}`;
   const body = bodyOf(request);
-  const { pathname } = new URL(url);
   return fetch(url, {
     method: request.method,
-    headers: await ourHeaders(request, region.name, pathname, body, signingKey),
+    headers: await ourHeaders(request, region.name, `${prefixOf(region)}${request.path}`, body, signingKey),
     ...(request.method === 'POST' ? { body } : {}),
     redirect: 'manual',
     signal,
   });
+}
+
+/** By region: what stands before the paths of its API, as it sees them. */
+const prefixes = new WeakMap<HttpRegion, string>();
+
+function prefixOf(region: HttpRegion): string {
+  const known = prefixes.get(region) ?? new URL(region.url).pathname.replace(/\/$/, '');
+  prefixes.set(region, known);
+  return known;
 }
 
 /** The request's JSON; nothing for GET. */

@@ -51,7 +51,7 @@ export class Knowledge {
       isAsleep: (region) => waker.isAsleep(region, beats, health.of(region.name).isFailing ? 'failing' : 'untried'),
       catalogue: await catalogue.recent(waitUntil),
       networkMs: (region) => health.of(region).networkMs(Date.now()),
-      sentSince: (heard, containers) => health.of(heard.beat.region).sent.waiting(heard, containers, Date.now()),
+      sentSince: (region, heard, containers) => health.of(region).sent.waiting(heard, containers, Date.now()),
       foreignLoad: (region) => foreignLoads.of(region, waitUntil),
       sinceAnsweredMs: (region) => {
         const { answeredAt } = health.of(region);

@@ -255,10 +255,11 @@ async function attempt(
   own: AbortController,
 ): Promise<WholeAnswer | StreamedAnswer> {
   const { health, log } = options;
-  const { breaker } = health.of(region.name);
+  const { breaker, sent } = health.of(region.name);
   const started = Date.now();
+  const tokens = request.promptTokens?.(region.name) ?? 0;
   breaker.begin(started);
-  health.of(region.name).sent.add(request.promptTokens?.(region.name) ?? 0, started);
+  sent.add(tokens, started);
   tally.asks();
   try {
     const answer = await askByVersion(request, region, options, own);
@@ -286,6 +287,8 @@ async function attempt(
     }
     log('region_failed', { region: region.name, reason: error.message, path: request.path });
     throw error;
+  } finally {
+    sent.settle(tokens);
   }
 }
 

@@ -4,11 +4,12 @@
 import { SentTokens } from '../plan/sent.ts';
 import { quantile } from '../quantile.ts';
 import { Breaker, type BreakerState } from './breaker.ts';
+import { WindowLeast } from './window-least.ts';
 
 const SAMPLES = 100;
 /** Of fewer samples no percentile is made. */
 const MIN_SAMPLES = 10;
-const NETWORK_WINDOW_MS = 30_000;
+const NETWORK_WINDOW_MS = 300_000;
 /** However quick a region is: a second request costs it, or another, as much as the first. */
 const MIN_HEDGE_MS = 50;
 
@@ -16,22 +17,20 @@ class RegionHealth {
   readonly breaker = new Breaker();
   readonly sent = new SentTokens();
   readonly #firstTokenMs: number[] = [];
-  /** Of the last window, oldest first. */
-  readonly #network: { readonly at: number; readonly ms: number }[] = [];
+  readonly #network = new WindowLeast(NETWORK_WINDOW_MS);
 
   /**
-   * There and back, as measured: the least of the last window, since what comes on top is the region's being busy, which its queue tells (the window of BBR,
-   * Cardwell et al., CACM 60(2), 2017). Undefined where there is no measurement so new: a region that nobody was sent to may be quick again.
+   * There and back, as measured: the least of the last window, since what comes on top is the region's being busy, which its queue tells, or this isolate's (as
+   * BBR does, Cardwell et al., CACM 60(2), 2017, which can make itself a quiet moment in each ten seconds: here one may have to be waited for, and a region that was
+   * measured in a burst alone would seem far away). Undefined where there is no measurement so new: a region that nobody was sent to may be quick again.
    */
   networkMs(now: number): number | undefined {
-    const recent = this.#network.filter(({ at }) => now - at < NETWORK_WINDOW_MS);
-    return recent.length === 0 ? undefined : Math.min(...recent.map(({ ms }) => ms));
+    return this.#network.least(now);
   }
 
   /** A request took `ms` to its first byte, of which the region says that `ownMs` were its own. */
   measured(ms: number, ownMs: number, now: number): void {
-    this.#network.push({ at: now, ms: Math.max(0, ms - ownMs) });
-    if (this.#network.length > SAMPLES) this.#network.shift();
+    this.#network.add(Math.max(0, ms - ownMs), now);
   }
 
   /** When it last began or gave an answer (milliseconds since the epoch); undefined before the first. */

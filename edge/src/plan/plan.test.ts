@@ -117,6 +117,18 @@ describe('the plan', () => {
     expect(plan[1]?.terms.at(-1)).toMatchObject({ ms: 2_000, why: expect.stringMatching(/nothing heard/) });
   });
 
+  it('goes elsewhere for what a region of which nothing was heard has been sent', () => {
+    const sentSince: PlanFacts['sentSince'] = (name) => (name === 'frankfurt' ? 1_000 : 0);
+    const plan = planRegions(REGIONS, undefined, facts(PARIS, { sentSince }));
+    // Half a second at the usual rate is more than the Atlantic.
+    expect(names(plan)[0]).toBe('virginia');
+    expect(plan.find(({ region }) => region.name === 'frankfurt')?.terms.at(-1)).toEqual({
+      term: 'queue',
+      ms: 500,
+      why: 'nothing heard of it; as the others on average, after about 1000 tokens that it was sent',
+    });
+  });
+
   it('is a sum of explained terms', () => {
     const beats = [heard('frankfurt', { queuedTokens: 7 }), heard('frankfurt', at('loading', MATH))];
     for (const { terms, totalMs } of planRegions(REGIONS, undefined, facts(FRANKFURT, { beats }))) {

@@ -3,7 +3,7 @@
  *
  * That time is a sum of terms in milliseconds, each with its reason: the network, as measured or else by geography; and, where the region has said how it is, the
  * queue, the experts' page-in and the prompt's prefill. A region that nothing was heard of is judged by its network alone, plus what the others
- * would take on average: silence is no merit. One that says it is draining comes after all that don't, however near it is; and overflow after those that are there
+ * would take on average, and what it was sent from here: silence is no merit. One that says it is draining comes after all that don't, however near it is; and overflow after those that are there
  * for everyday, unless these would take too long. Last come those that run nothing.
  */
 import { ApiError, type Catalogue } from '@signpost/contracts';
@@ -13,7 +13,16 @@ import type { HeardBeat } from '../fleet/roll.ts';
 import { coldStartTerm, foreignTerms, priorPrefillTerm, sleepingTerms } from './foreign-terms.ts';
 import { networkPrior, type Place } from './network.ts';
 import { type OpenaiRegion, type Region, wakeHook } from './regions.ts';
-import { type Load, type PlanTerm, pageInTerm, prefillTerm, queueTerm, type Wanted, wantedBy } from './terms.ts';
+import {
+  type Load,
+  type PlanTerm,
+  pageInTerm,
+  prefillTerm,
+  queueTerm,
+  unheardTerm,
+  type Wanted,
+  wantedBy,
+} from './terms.ts';
 
 export interface PlannedRegion {
   readonly region: Region;
@@ -41,8 +50,8 @@ export interface PlanFacts {
   readonly catalogue: Catalogue | undefined;
   /** Round trip to a region in milliseconds, as this isolate measured it. */
   readonly networkMs: (region: string) => number | undefined;
-  /** Prompt tokens that a container has been sent from here since its heartbeat, and can't have computed yet. */
-  readonly sentSince?: (heard: HeardBeat, containers: number) => number;
+  /** Prompt tokens that a container has been sent from here since its heartbeat, and can't have computed yet; that the region has, where nothing was heard of it. */
+  readonly sentSince?: (region: string, heard: HeardBeat | undefined, containers: number) => number;
   /** What a stranger's metrics say; undefined where it has none. */
   readonly foreignLoad?: (region: OpenaiRegion) => ForeignLoad | undefined;
   /** Since a region last answered this isolate; undefined where it hasn't. */
@@ -82,8 +91,9 @@ export function planRegions(
   const heard = planned.flatMap(({ load }) => (load.length > 0 ? sum(load) : []));
   const usualMs = heard.length === 0 ? 0 : heard.reduce((a, b) => a + b, 0) / heard.length;
   const summed = planned.map(({ region, isDraining, isAsleep, network, load }) => {
-    const unheard = { term: 'queue' as const, ms: usualMs, why: 'nothing heard of it; as the others on average' };
-    const silent = isAsleep ? sleepingTerms(wakeHook(region)?.usualMs ?? 0, facts.load) : [unheard];
+    const silent = isAsleep
+      ? sleepingTerms(wakeHook(region)?.usualMs ?? 0, facts.load)
+      : [unheardTerm(usualMs, facts.sentSince?.(region.name, undefined, 1) ?? 0)];
     const rest = load.length > 0 || facts.load === undefined ? load : silent;
     const cold = region.kind === 'lambda' ? [coldStartTerm(region, facts.sinceAnsweredMs?.(region.name))] : [];
     const terms = [network, ...cold, ...rest];
@@ -158,7 +168,7 @@ function loadTerms(
   if (region.kind === 'lambda') return [priorPrefillTerm(load)];
   if (heard.length === 0) return [];
   const beats = heard.map(({ beat }) => beat);
-  const since = heard.map((one) => sentSince?.(one, heard.length) ?? 0);
+  const since = heard.map((one) => sentSince?.(region.name, one, heard.length) ?? 0);
   return [queueTerm(beats, since), pageInTerm(beats, wanted), prefillTerm(beats, load)];
 }
 

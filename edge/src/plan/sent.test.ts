@@ -19,6 +19,24 @@ it('counts what was sent after the heartbeat, less what is computed since', () =
   expect(sent.waiting(heard(1_100), 1, 1_100)).toBe(0);
 });
 
+it('counts all that a region was sent of which nothing is heard, computed at the usual rate', () => {
+  const sent = new SentTokens();
+  sent.add(3_000, 0);
+  expect(sent.waiting(undefined, 1, 0)).toBe(3_000);
+  expect(sent.waiting(undefined, 1, 500)).toBe(2_000);
+});
+
+it('counts nothing that is answered, however slow the region says it is', () => {
+  const sent = new SentTokens();
+  sent.add(500, 1_000);
+  sent.add(300, 1_000);
+  sent.settle(500);
+  expect(sent.waiting(heard(0, 1), 1, 1_000)).toBe(300);
+  expect(sent.waiting(undefined, 1, 1_000)).toBe(300);
+  sent.settle(300);
+  expect(sent.waiting(heard(0, 1), 1, 1_000)).toBe(0);
+});
+
 it('shares it among the region’s containers', () => {
   const sent = new SentTokens();
   sent.add(400, 1_000);

@@ -3,7 +3,7 @@
  * heartbeats would go where it was quiet at the first.
  */
 import type { HeardBeat } from '../fleet/roll.ts';
-import { prefillRate } from './terms.ts';
+import { PRIOR_PREFILL_TOKENS_PER_SECOND, prefillRate } from './terms.ts';
 
 interface Sent {
   readonly at: number;
@@ -18,9 +18,11 @@ const KEPT_MS = 15_000;
 export class SentTokens {
   /** Oldest first. */
   readonly #sent: Sent[] = [];
+  #unanswered = 0;
 
-  /** @param now milliseconds since the epoch */
+  /** Of a request that is sent. @param now milliseconds since the epoch */
   add(tokens: number, now: number): void {
+    this.#unanswered += tokens;
     const last = this.#sent.at(-1);
     if (last !== undefined && now - last.at < STEP_MS) {
       last.tokens += tokens;
@@ -30,9 +32,20 @@ export class SentTokens {
     this.#sent.push({ at: now, tokens });
   }
 
-  /** Of what was sent since a container's heartbeat, its share of what the region hasn't computed meanwhile. @param containers that share it */
-  waiting({ beat, heardAt }: HeardBeat, containers: number, now: number): number {
-    const perMs = prefillRate(beat) / 1_000;
+  /** Of one that has its answer's beginning, or will have none. */
+  settle(tokens: number): void {
+    this.#unanswered -= tokens;
+  }
+
+  /**
+   * Of what was sent since a container's heartbeat, its share of what the region can't have computed meanwhile, and hasn't answered.
+   *
+   * @param heard undefined for a region that nothing is heard of: all that it was sent counts, computed at the usual rate.
+   * @param containers that share it
+   */
+  waiting(heard: HeardBeat | undefined, containers: number, now: number): number {
+    const perMs = (heard === undefined ? PRIOR_PREFILL_TOKENS_PER_SECOND : prefillRate(heard.beat)) / 1_000;
+    const heardAt = heard?.heardAt ?? Number.NEGATIVE_INFINITY;
     let tokens = 0;
     let at = heardAt;
     for (const sent of this.#sent) {
@@ -41,6 +54,7 @@ export class SentTokens {
       at = sent.at;
     }
     // Of two clocks one may be ahead.
-    return Math.max(0, tokens - perMs * Math.max(0, now - at));
+    const uncomputed = Math.max(0, tokens - perMs * Math.max(0, now - at));
+    return Math.min(uncomputed, this.#unanswered / containers);
   }
 }

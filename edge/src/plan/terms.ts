@@ -45,6 +45,13 @@ export function queueTerm(beats: readonly Heartbeat[], sentSince: readonly numbe
   return { term: 'queue', ms, why: `${tokens} prompt tokens wait${more}` };
 }
 
+/** Where nothing was heard. @param usualMs what the others would take on average @param sent tokens that it has been sent */
+export function unheardTerm(usualMs: number, sent: number): PlanTerm {
+  const more = sent > 0 ? `, after about ${Math.ceil(sent)} tokens that it was sent` : '';
+  const ms = usualMs + (1_000 * sent) / PRIOR_PREFILL_TOKENS_PER_SECOND;
+  return { term: 'queue', ms, why: `nothing heard of it; as the others on average${more}` };
+}
+
 /** Of the prompt, what the region may have in its prefix cache. */
 export function cachedTokens({ promptTokens, cachedTokens }: Load, region: string): number {
   return Math.min(cachedTokens?.(region) ?? 0, promptTokens);
