@@ -1,8 +1,8 @@
 /**
  * Content digests: how experts, bases and objects are identified everywhere (caches, KV blocks, logs), never by name.
  */
+import { sha256 as sha256Now } from '@noble/hashes/sha2.js';
 import { z } from 'zod';
-import { sha256Now } from './sha256.ts';
 
 /** A sha256 in lower-case hex, 64 characters. */
 export type Digest = string & { readonly __digest: 'sha256' };
@@ -12,7 +12,7 @@ export const digestSchema = z
   .regex(/^[0-9a-f]{64}$/, 'expected a sha256 digest: 64 lower-case hex characters')
   .transform((text) => text as Digest);
 
-/** More than that Web Crypto hashes sooner, for all that it costs to ask it. */
+/** More than that Web Crypto hashes sooner, for all that a call of it costs, with the turn that its promise takes. */
 const SHORT_BYTES = 4_096;
 
 /** Hex sha256 of `bytes`; of what is long by Web Crypto (Node and workerd alike). */
