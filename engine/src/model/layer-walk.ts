@@ -24,6 +24,8 @@ export interface WalkStage {
   /** Their stems, such as `model.layers.3.self_attn.q_proj`. */
   readonly stems: readonly string[];
   readonly inDim: number;
+  /** The layer they are in, from 0. */
+  readonly layer: number;
   /** Copies of what they see, chunk by chunk in the order of the tokens. To be taken before the next halt. */
   inputs(): AsyncGenerator<StageInput, void, void>;
 }
@@ -32,6 +34,13 @@ export interface StageInput {
   readonly input: Float32Array; // (tokens of the chunk, inDim)
   /** What the output will be added to: the residual stream, (tokens of the chunk, hidden). Absent where it goes elsewhere. */
   readonly addedTo?: Float32Array;
+}
+
+/** What some tokens end in. */
+export interface WalkEnd {
+  readonly logits: Float32Array; // (tokens, vocab)
+  /** The residual stream before the final norm, (tokens, hidden). */
+  readonly stream: Float32Array;
 }
 
 interface Chunk {
@@ -102,6 +111,7 @@ export class LayerWalk {
           yield {
             stems: group.map((param) => deltaStem(nameOf(param))),
             inDim: specs[group[0]]?.shape[1] ?? 0,
+            layer: index,
             inputs: () => this.#inputs(layer, halt),
           };
         for (const chunk of this.#chunks) {
@@ -112,12 +122,13 @@ export class LayerWalk {
     }
   }
 
-  /** Goes through all layers. Gives the logits of all tokens in order, some at a time: (rows, vocab). */
-  async *logits(): AsyncGenerator<Float32Array, void, void> {
+  /** Goes through all layers. Gives what all tokens end in, in order, some at a time. */
+  async *ends(): AsyncGenerator<WalkEnd, void, void> {
     for await (const _ of this.stages());
     const { specs, norm, head } = this.#params;
     this.#become([norm, head].map((param) => [specs[param]?.name ?? '', param]));
     const { x, last, logits } = this.#space;
+    const { hidden } = this.#checkpoint.config;
     for (const chunk of this.#chunks) {
       const rows = chunk.batch.tokens.length;
       for (let first = 0; first < rows; first += LOGIT_ROWS) {
@@ -127,7 +138,8 @@ export class LayerWalk {
         this.#device.gather(last, x);
         this.#device.rmsNorm(last, last, norm, this.#checkpoint.config.rmsNormEps);
         this.#device.linears(last, [{ out: logits, param: head }]);
-        yield await this.#device.read(logits);
+        const stream = chunk.x.subarray(first * hidden, (first + count) * hidden);
+        yield { logits: await this.#device.read(logits), stream };
       }
     }
   }

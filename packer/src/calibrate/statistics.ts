@@ -6,10 +6,19 @@
 import { Problem } from '@signpost/contracts';
 import { type Checkpoint, LayerWalk, type ParamDelta, type WalkStage } from '@signpost/engine';
 import { addMoment, factorMoment } from '@signpost/kernels';
+import type { Importance } from './importance.ts';
 import type { CalibrationSequence } from './prompts.ts';
+import { type RowFeedback, rowFeedback } from './row-feedback.ts';
 
 /** Added to the moment's diagonal, as a share of its mean, as GPTQ does (arXiv 2210.17323, section 3.3, with 0.01). */
 const DAMPING = 0.005;
+
+/**
+ * The last layers, where errors come to the head much as they are, and only there: this share of all. What is added to the metric's diagonal, as a share of its
+ * mean, grows with the share of layers that are still to come, each of which reads other directions, too.
+ */
+const METRIC_LAYERS = 1 / 3;
+const metricDamping = (toCome: number) => 0.1 + 0.9 * toCome;
 
 /** Inputs of some linear layers, as second moments over the calibration tokens; x̂ in the compressed model, x in the fine-tune. */
 export interface InputStatistics {
@@ -22,6 +31,8 @@ export interface InputStatistics {
   readonly cross: Float32Array;
   /** R = E[(h − ĥ) x̂ᵀ], (hidden, n), where the output is added to the residual stream: h is the stream in the fine-tune, ĥ in the compressed model. */
   readonly drift: Float32Array | undefined;
+  /** What errors of the output cost, where it is added to the residual stream of one of the last layers. */
+  readonly feedback?: RowFeedback | undefined;
 }
 
 /** A halt of the walk: linear layers that are about to be computed from one input. */
@@ -35,17 +46,20 @@ export class CalibrationWalk {
   readonly #compressed: LayerWalk;
   readonly #tuned: LayerWalk;
   readonly #weights: Float32Array;
+  readonly #metric: Float32Array;
+  readonly #layers: number;
 
-  /** @param weights of all tokens, see importance.ts */
   constructor(
     base: Checkpoint,
     tuned: Checkpoint,
-    { sequences, weights }: { readonly sequences: readonly CalibrationSequence[]; readonly weights: Float64Array },
+    { sequences, weights, metric }: Importance & { readonly sequences: readonly CalibrationSequence[] },
   ) {
     const tokens = sequences.map((sequence) => sequence.tokens);
     this.#compressed = new LayerWalk(base, tokens);
     this.#tuned = new LayerWalk(tuned, tokens);
     this.#weights = Float32Array.from(weights, Math.sqrt);
+    this.#metric = metric;
+    this.#layers = base.config.layers;
   }
 
   /** What a parameter has been compressed to: from here on the walk goes through it. */
@@ -87,7 +101,12 @@ export class CalibrationWalk {
     const factor = moment.slice();
     if (factorMoment(factor, n) !== -1)
       throw new Problem(`the inputs of ${stage.stems.join(', ')} are not finite on the calibration prompts`);
-    return { n, moment, factor, cross, drift };
+    return { n, moment, factor, cross, drift, feedback: drift && this.#feedback(stage.layer) };
+  }
+
+  #feedback(layer: number): RowFeedback | undefined {
+    const toCome = (this.#layers - 1 - layer) / this.#layers;
+    return toCome < METRIC_LAYERS ? rowFeedback(this.#metric, metricDamping(toCome)) : undefined;
   }
 
   close(): void {

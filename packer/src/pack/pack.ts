@@ -15,7 +15,7 @@ import {
 import type { Checkpoint, ParamDelta } from '@signpost/engine';
 import manifest from '../../package.json' with { type: 'json' };
 import type { CalibratedScale } from '../calibrate/fit.ts';
-import { tokenWeights } from '../calibrate/importance.ts';
+import { type Importance, importanceOf } from '../calibrate/importance.ts';
 import type { CalibrationSet } from '../calibrate/prompts.ts';
 import { CalibrationWalk } from '../calibrate/statistics.ts';
 import { checkSameModel } from '../source/same-model.ts';
@@ -87,10 +87,7 @@ const DIGEST_PLACEHOLDER = '0'.repeat(64) as Digest;
 type Settings = Required<Pick<PackOptions, 'scale' | 'exact' | 'planes' | 'policy'>> &
   Omit<PackOptions, 'calibration'> & { readonly calibration?: WeightedCalibration };
 
-interface WeightedCalibration extends CalibrationSet {
-  /** Of all tokens. */
-  readonly weights: Float64Array;
-}
+type WeightedCalibration = CalibrationSet & Importance;
 
 /**
  * Packs `tuned` against `base` into `options.out`.
@@ -114,7 +111,7 @@ export async function pack(base: Checkpoint, tuned: Checkpoint, options: PackOpt
   // Both read every byte; begun now, they go on beside the packing.
   const digests = Promise.all([base.digest(), tuned.digest()]);
   digests.catch(() => undefined);
-  const weighted = calibration && { ...calibration, weights: await tokenWeights(tuned, calibration.sequences) };
+  const weighted = calibration && { ...calibration, ...(await importanceOf(tuned, calibration.sequences)) };
   const settings: Settings = weighted === undefined ? plain : { ...plain, calibration: weighted };
   const passes = typeof settings.planes === 'number' ? 1 : 2;
   const progress = progressOf(planned, passes, settings);

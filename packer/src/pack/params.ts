@@ -2,7 +2,8 @@
  * The parts of a delta, parameter by parameter in execution order: computed plainly, or by calibration on what the layers before have become.
  */
 import type { ParamDelta } from '@signpost/engine';
-import { addPlane, type CalibratedScale, MatrixFit } from '../calibrate/fit.ts';
+import { type CalibratedScale, MatrixFit } from '../calibrate/fit.ts';
+import { addPlane } from '../calibrate/plane.ts';
 import type { CalibrationStage, CalibrationWalk } from '../calibrate/statistics.ts';
 import {
   addedRows,
