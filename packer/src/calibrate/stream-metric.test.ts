@@ -12,7 +12,8 @@ const at = (values: ArrayLike<number>, index: number) => values[index] ?? Number
 
 function problem(seed: number) {
   const next = noise(seed);
-  const head = Array.from({ length: VOCAB }, () => Float32Array.from({ length: HIDDEN }, next));
+  // So small that no token is unlikely enough to be left out.
+  const head = Array.from({ length: VOCAB }, () => Float32Array.from({ length: HIDDEN }, () => 0.3 * next()));
   const end: ModelEnd = {
     gain: Float32Array.from({ length: HIDDEN }, () => 0.5 + Math.abs(next())),
     epsilon: EPSILON,
