@@ -22,6 +22,9 @@ import { addPlane, rowScales, SWEEPS, sum } from './plane.ts';
 import { makeUpForRows, type RowFeedback } from './row-feedback.ts';
 import type { InputStatistics } from './statistics.ts';
 
+/** Of all that is fitted here, counted up whenever it comes out otherwise: what a killed run of another version has left is not gone on with. */
+export const CALIBRATION_VERSION = 2;
+
 /** Signs by scales by signs …: the second time from scales that fit. */
 const ROUNDS = 2;
 /** What a plane's rows make up for: while it is made those before them, then all. */

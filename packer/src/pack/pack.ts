@@ -14,7 +14,7 @@ import {
 } from '@signpost/contracts';
 import type { Checkpoint, ParamDelta } from '@signpost/engine';
 import manifest from '../../package.json' with { type: 'json' };
-import type { CalibratedScale } from '../calibrate/fit.ts';
+import { CALIBRATION_VERSION, type CalibratedScale } from '../calibrate/fit.ts';
 import { type Importance, importanceOf } from '../calibrate/importance.ts';
 import type { CalibrationSet } from '../calibrate/prompts.ts';
 import { CalibrationWalk } from '../calibrate/statistics.ts';
@@ -268,7 +268,8 @@ async function resumeKey(
   const states = [await originState(base.origin), await originState(tuned.origin)].map(
     (state) => state ?? Math.random(),
   );
-  const key = [PACKER_VERSION, name, calibration?.digest, calibration?.sequences.length, tokenizer, states, tensors];
+  const calibrated = calibration && [CALIBRATION_VERSION, calibration.digest, calibration.sequences.length];
+  const key = [PACKER_VERSION, name, calibrated, tokenizer, states, tensors];
   return createHash('sha256').update(JSON.stringify(key)).digest('hex');
 }
 
