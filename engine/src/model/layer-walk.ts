@@ -28,6 +28,19 @@ export interface WalkStage {
   readonly layer: number;
   /** Copies of what they see, chunk by chunk in the order of the tokens. To be taken before the next halt. */
   inputs(): AsyncGenerator<StageInput, void, void>;
+  /** Those of the layers whose outputs later tokens read, too: keys and values. */
+  readonly readByLater: readonly string[];
+  /** Copies of what attention is about to see, chunk by chunk, where the layers are the queries', keys' and values'. To be taken before the next halt. */
+  attention?(): AsyncGenerator<StageAttention, void, void>;
+}
+
+export interface StageAttention {
+  /** Rotated to their positions, (tokens of the chunk, heads · headDim). */
+  readonly queries: Float32Array;
+  /** The same, (tokens of the chunk, kvHeads · headDim). */
+  readonly keys: Float32Array;
+  /** Where in the chunk each sequence begins, and the last ends: (sequences + 1). */
+  readonly sequenceStart: Int32Array;
 }
 
 export interface StageInput {
@@ -107,12 +120,19 @@ export class LayerWalk {
       const ids = [...specs.keys()].filter((param) => specs[param]?.name.includes('.layers.0.'));
       this.#become(ids.map((param) => [nameOf(param), param]));
       for (const layer of layers) {
+        const stemOf = (param: number) => deltaStem(nameOf(param));
         for (const [halt, group] of groupsOf(layer).entries())
           yield {
-            stems: group.map((param) => deltaStem(nameOf(param))),
+            stems: group.map(stemOf),
             inDim: specs[group[0]]?.shape[1] ?? 0,
             layer: index,
             inputs: () => this.#inputs(layer, halt),
+            ...(halt === 0
+              ? {
+                  readByLater: [layer.k.weight, layer.v.weight].map(stemOf),
+                  attention: () => this.#attention(layer),
+                }
+              : { readByLater: [] }),
           };
         for (const chunk of this.#chunks) {
           for (const _ of this.#layer(layer, chunk));
@@ -122,9 +142,9 @@ export class LayerWalk {
     }
   }
 
-  /** Goes through all layers. Gives what all tokens end in, in order, some at a time. */
-  async *ends(): AsyncGenerator<WalkEnd, void, void> {
-    for await (const _ of this.stages());
+  /** Goes through all layers, and looks about at each halt. Gives what all tokens end in, in order, some at a time. */
+  async *ends(lookAbout?: (stage: WalkStage) => Promise<void>): AsyncGenerator<WalkEnd, void, void> {
+    for await (const stage of this.stages()) await lookAbout?.(stage);
     const { specs, norm, head } = this.#params;
     this.#become([norm, head].map((param) => [specs[param]?.name ?? '', param]));
     const { x, last, logits } = this.#space;
@@ -168,6 +188,17 @@ export class LayerWalk {
         };
         break;
       }
+    }
+  }
+
+  async *#attention(layer: LayerParams): AsyncGenerator<StageAttention, void, void> {
+    const { q, k } = this.#space;
+    for (const chunk of this.#chunks) {
+      const halts = this.#layer(layer, chunk);
+      // The second is behind attention; what it saw is still there.
+      for (let halt = 0; halt < 2; halt++) halts.next();
+      const [queries, keys] = [await this.#device.read(q), await this.#device.read(k)];
+      yield { queries, keys, sequenceStart: chunk.batch.sequenceStart };
     }
   }
 

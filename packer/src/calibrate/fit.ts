@@ -23,7 +23,7 @@ import { makeUpForRows, type RowFeedback } from './row-feedback.ts';
 import type { InputStatistics } from './statistics.ts';
 
 /** Of all that is fitted here, counted up whenever it comes out otherwise: what a killed run of another version has left is not gone on with. */
-export const CALIBRATION_VERSION = 2;
+export const CALIBRATION_VERSION = 3;
 
 /** Signs by scales by signs …: the second time from scales that fit. */
 const ROUNDS = 2;
@@ -70,6 +70,15 @@ export class MatrixFit {
       errors.push(this.#error(left, matrix.out));
     }
     return { first, errors };
+  }
+
+  /** Fits as many planes. Gives the first, and what is left of the target after it, after the second …: (planes). */
+  leftovers(
+    matrix: LinearDifference,
+    planes: number,
+  ): { readonly first: Plane | undefined; readonly left: readonly Float32Array[] } {
+    const steps = [...this.#steps(matrix, planes, this.#input.feedback)].slice(1);
+    return { first: steps[0]?.planes[0], left: steps.map(({ left }) => left) };
   }
 
   /** What is left before any plane, then with one more after the other. */

@@ -16,6 +16,7 @@ import type { Checkpoint, ParamDelta } from '@signpost/engine';
 import manifest from '../../package.json' with { type: 'json' };
 import { CALIBRATION_VERSION, type CalibratedScale } from '../calibrate/fit.ts';
 import { type Importance, importanceOf } from '../calibrate/importance.ts';
+import { ErrorProbe } from '../calibrate/probe.ts';
 import type { CalibrationSet } from '../calibrate/prompts.ts';
 import { CalibrationWalk } from '../calibrate/statistics.ts';
 import { checkSameModel } from '../source/same-model.ts';
@@ -189,9 +190,9 @@ async function planesByStem(
   if (typeof budget === 'number') {
     return new Map(planned.flatMap(({ stem, kind }) => (kind === '1bit' ? [[stem, budget] as const] : [])));
   }
-  const { source, close } = openSource(base, tuned, settings);
+  const count = planesToMeasure(budget);
+  const { source, close } = openSource(base, tuned, settings, await probeOf(tuned, planned, settings, count));
   try {
-    const count = planesToMeasure(budget);
     const measured: MeasuredMatrix[] = [];
     for (const param of planned) {
       settings.signal?.throwIfAborted();
@@ -205,11 +206,29 @@ async function planesByStem(
   }
 }
 
-function openSource(base: Checkpoint, tuned: Checkpoint, settings: Settings): { source: ParamSource; close(): void } {
+/** Where matrices compete for planes, and calibration says what their errors cost. */
+async function probeOf(
+  tuned: Checkpoint,
+  planned: readonly PlannedParam[],
+  { planes, calibration }: Settings,
+  count: number,
+): Promise<ErrorProbe | undefined> {
+  if (calibration === undefined || typeof planes === 'number' || !('bits' in planes)) return undefined;
+  const matrices = planned.filter(({ kind }) => kind === '1bit').length;
+  return ErrorProbe.of(tuned, calibration.sequences, matrices * count);
+}
+
+function openSource(
+  base: Checkpoint,
+  tuned: Checkpoint,
+  settings: Settings,
+  probe?: ErrorProbe,
+): { source: ParamSource; close(): void } {
   const { calibration, exact } = settings;
   if (calibration === undefined) return { source: new PlainSource(settings), close() {} };
   const walk = new CalibrationWalk(base, tuned, calibration);
-  return { source: new CalibratedSource(walk, exact, calibratedScale(settings.scale)), close: () => walk.close() };
+  const scale = calibratedScale(settings.scale);
+  return { source: new CalibratedSource(walk, exact, scale, probe), close: () => walk.close() };
 }
 
 /** @throws Problem for a scale that isn't fitted to activations. */
