@@ -21,7 +21,7 @@ export { brainToFloat, floatToBrain, floatToHalf, halfToFloat } from './device/f
 export type { DeviceName, GpuSettings } from './device/index.ts';
 export { type GrammarSpec, Grammars, grammarRule } from './grammar/grammars.ts';
 export type { ToolCallFormat } from './grammar/tool-calls.ts';
-export { LayerWalk, type WalkStage } from './model/layer-walk.ts';
+export { LayerWalk, type StageAttention, type WalkStage } from './model/layer-walk.ts';
 export { Model, type ModelOptions } from './model/model.ts';
 export { isLinearWeight, modelParams, type WeightFormat } from './model/params.ts';
 export { Session, type SlotWeight } from './model/session.ts';

@@ -24,7 +24,7 @@ it('gives the whole model’s logits', async () => {
   const model = await Model.load(base, OPTIONS);
   const walk = new LayerWalk(base, sequences);
   const got: number[] = [];
-  for await (const logits of walk.logits()) got.push(...logits);
+  for await (const { logits } of walk.ends()) got.push(...logits);
   const want: number[] = [];
   for (const tokens of sequences) want.push(...(await new Session(model, OPTIONS.kvBlocks).append(tokens, 'all')));
   expect(got).toEqual(want);

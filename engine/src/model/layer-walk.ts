@@ -24,14 +24,36 @@ export interface WalkStage {
   /** Their stems, such as `model.layers.3.self_attn.q_proj`. */
   readonly stems: readonly string[];
   readonly inDim: number;
+  /** The layer they are in, from 0. */
+  readonly layer: number;
   /** Copies of what they see, chunk by chunk in the order of the tokens. To be taken before the next halt. */
   inputs(): AsyncGenerator<StageInput, void, void>;
+  /** Those of the layers whose outputs later tokens read, too: keys and values. */
+  readonly readByLater: readonly string[];
+  /** Copies of what attention is about to see, chunk by chunk, where the layers are the queries', keys' and values'. To be taken before the next halt. */
+  attention?(): AsyncGenerator<StageAttention, void, void>;
+}
+
+export interface StageAttention {
+  /** Rotated to their positions, (tokens of the chunk, heads · headDim). */
+  readonly queries: Float32Array;
+  /** The same, (tokens of the chunk, kvHeads · headDim). */
+  readonly keys: Float32Array;
+  /** Where in the chunk each sequence begins, and the last ends: (sequences + 1). */
+  readonly sequenceStart: Int32Array;
 }
 
 export interface StageInput {
   readonly input: Float32Array; // (tokens of the chunk, inDim)
   /** What the output will be added to: the residual stream, (tokens of the chunk, hidden). Absent where it goes elsewhere. */
   readonly addedTo?: Float32Array;
+}
+
+/** What some tokens end in. */
+export interface WalkEnd {
+  readonly logits: Float32Array; // (tokens, vocab)
+  /** The residual stream before the final norm, (tokens, hidden). */
+  readonly stream: Float32Array;
 }
 
 interface Chunk {
@@ -98,11 +120,19 @@ export class LayerWalk {
       const ids = [...specs.keys()].filter((param) => specs[param]?.name.includes('.layers.0.'));
       this.#become(ids.map((param) => [nameOf(param), param]));
       for (const layer of layers) {
+        const stemOf = (param: number) => deltaStem(nameOf(param));
         for (const [halt, group] of groupsOf(layer).entries())
           yield {
-            stems: group.map((param) => deltaStem(nameOf(param))),
+            stems: group.map(stemOf),
             inDim: specs[group[0]]?.shape[1] ?? 0,
+            layer: index,
             inputs: () => this.#inputs(layer, halt),
+            ...(halt === 0
+              ? {
+                  readByLater: [layer.k.weight, layer.v.weight].map(stemOf),
+                  attention: () => this.#attention(layer),
+                }
+              : { readByLater: [] }),
           };
         for (const chunk of this.#chunks) {
           for (const _ of this.#layer(layer, chunk));
@@ -112,12 +142,13 @@ export class LayerWalk {
     }
   }
 
-  /** Goes through all layers. Gives the logits of all tokens in order, some at a time: (rows, vocab). */
-  async *logits(): AsyncGenerator<Float32Array, void, void> {
-    for await (const _ of this.stages());
+  /** Goes through all layers, and looks about at each halt. Gives what all tokens end in, in order, some at a time. */
+  async *ends(lookAbout?: (stage: WalkStage) => Promise<void>): AsyncGenerator<WalkEnd, void, void> {
+    for await (const stage of this.stages()) await lookAbout?.(stage);
     const { specs, norm, head } = this.#params;
     this.#become([norm, head].map((param) => [specs[param]?.name ?? '', param]));
     const { x, last, logits } = this.#space;
+    const { hidden } = this.#checkpoint.config;
     for (const chunk of this.#chunks) {
       const rows = chunk.batch.tokens.length;
       for (let first = 0; first < rows; first += LOGIT_ROWS) {
@@ -127,7 +158,8 @@ export class LayerWalk {
         this.#device.gather(last, x);
         this.#device.rmsNorm(last, last, norm, this.#checkpoint.config.rmsNormEps);
         this.#device.linears(last, [{ out: logits, param: head }]);
-        yield await this.#device.read(logits);
+        const stream = chunk.x.subarray(first * hidden, (first + count) * hidden);
+        yield { logits: await this.#device.read(logits), stream };
       }
     }
   }
@@ -156,6 +188,17 @@ export class LayerWalk {
         };
         break;
       }
+    }
+  }
+
+  async *#attention(layer: LayerParams): AsyncGenerator<StageAttention, void, void> {
+    const { q, k } = this.#space;
+    for (const chunk of this.#chunks) {
+      const halts = this.#layer(layer, chunk);
+      // The second is behind attention; what it saw is still there.
+      for (let halt = 0; halt < 2; halt++) halts.next();
+      const [queries, keys] = [await this.#device.read(q), await this.#device.read(k)];
+      yield { queries, keys, sequenceStart: chunk.batch.sequenceStart };
     }
   }
 

@@ -6,7 +6,7 @@
  *
  *   A = H ∘ Σ_i r_i² s_i s_iᵀ,   b_j = Σ_i r_i s_ij (H t_i)_j,
  *
- * which is weighted least squares over all rows at once: what alternating least squares (row-col.ts) becomes with H in place of I, with a ridge towards the
+ * (with a metric G of the rows, Σ_ik G_ik e_iᵀHe_k, G R S stands in place of one R S in both), which is weighted least squares over all rows at once: what alternating least squares (row-col.ts) becomes with H in place of I, with a ridge towards the
  * uncalibrated c₀. Solved by Gauss–Seidel, each value clamped from below: a constrained minimum, for A is positive semidefinite (Schur).
  */
 import { addMoment } from '@signpost/kernels';
@@ -34,21 +34,24 @@ export interface ColumnProblem {
   readonly rowScale: Float32Array; // (out)
   readonly moment: Float32Array; // (n, n)
   readonly n: number;
+  /** G, where errors of one row cost together with those of others (row-feedback.ts): (out, out). */
+  readonly metric?: Float32Array;
 }
 
 /** The c that minimises Σ_i eᵀHe + λ ‖c − plain‖², λ = 0.02 × the mean diagonal of A, none below 1/16 of the mean of `plain`. */
 export function columnScales(problem: ColumnProblem, plain: Float32Array): Float32Array {
   const { target, moment, n } = problem;
   const scaledSigns = rowSigns(problem);
+  const costed = withMetric(scaledSigns, problem);
   const [products, matrix] = [new Float32Array(n * n), new Float32Array(n * n)];
-  addMoment(products, scaledSigns, target, n, n);
+  addMoment(products, costed, target, n, n);
   const right = new Float64Array(n);
   for (let j = 0; j < n; j++) {
     let sum = 0;
     for (let k = j * n; k < (j + 1) * n; k++) sum += (products[k] ?? 0) * (moment[k] ?? 0);
     right[j] = sum;
   }
-  addMoment(matrix, scaledSigns, scaledSigns, n, n);
+  addMoment(matrix, costed, scaledSigns, n, n);
   let trace = 0;
   for (let at = 0; at < matrix.length; at++) matrix[at] = (matrix[at] ?? 0) * (moment[at] ?? 0);
   for (let j = 0; j < n; j++) trace += matrix[j * n + j] ?? 0;
@@ -65,6 +68,14 @@ function rowSigns({ signs, rowScale, n }: ColumnProblem): Float32Array {
     for (let j = 0; j < n; j++)
       values[i * n + j] = ((signs[i * words + (j >> 5)] ?? 0) >>> (j & 31)) & 1 ? scale : -scale;
   return values;
+}
+
+/** G x */
+function withMetric(x: Float32Array, { metric, rowScale, n }: ColumnProblem): Float32Array {
+  if (metric === undefined) return x;
+  const products = new Float32Array(x.length);
+  addMoment(products, metric, x, rowScale.length, n);
+  return products;
 }
 
 function clampedSolution(

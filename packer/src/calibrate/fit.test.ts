@@ -8,7 +8,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Plane } from '../pack/difference.ts';
 import { columnScales, RIDGE } from './column-scales.ts';
-import { addPlane, MatrixFit } from './fit.ts';
+import { MatrixFit } from './fit.ts';
+import { addPlane } from './plane.ts';
 
 const at = (values: ArrayLike<number>, index: number) => values[index] ?? Number.NaN;
 

@@ -9,18 +9,26 @@
  * - scale: r = (sᵀHt + λa) / (sᵀHs + λ), clamped at 0: ridge regression towards the plain scale a = mean |t|, λ = 0.02 × the mean of sᵀHs over rows;
  * - signs: from left to right, each of the weight and the feedback of the errors before it (GPTQ, arXiv 2210.17323, in the LDL form of QuIP, arXiv
  *   2307.13304, algorithm 3); then single signs are flipped as long as that lessens eᵀHe (coordinate descent);
+ * - rows of a matrix that writes to the residual stream are then fitted anew, to what makes up for the other rows' errors where logits in doubt depend on
+ *   them (row-feedback.ts);
  * - column scales c, where wanted: least squares given signs and row scales (column-scales.ts), in turn with those;
  * - further planes: the same for what is left, then each again for what the others leave.
  */
-import { chooseSigns, correctTargets, refineSigns, weightedProducts, weightedSquares } from '@signpost/kernels';
+import { chooseSigns, correctTargets, refineSigns, weightedSquares } from '@signpost/kernels';
 import type { Plane } from '../pack/difference.ts';
 import { rowColPlane } from '../pack/row-col.ts';
-import { columnScales, dividable, RIDGE, type Space, scaledSpace, scaledTarget } from './column-scales.ts';
+import { columnScales, dividable, type Space, scaledSpace, scaledTarget } from './column-scales.ts';
+import { addPlane, rowScales, SWEEPS, sum } from './plane.ts';
+import { makeUpForRows, type RowFeedback } from './row-feedback.ts';
 import type { InputStatistics } from './statistics.ts';
+
+/** Of all that is fitted here, counted up whenever it comes out otherwise: what a killed run of another version has left is not gone on with. */
+export const CALIBRATION_VERSION = 3;
 
 /** Signs by scales by signs …: the second time from scales that fit. */
 const ROUNDS = 2;
-const SWEEPS = 15;
+/** What a plane's rows make up for: while it is made those before them, then all. */
+const FIRST_PASSES = ['before', 'all', 'all'] as const;
 
 /** What has a scale of its own in a calibrated plane: rows, or rows and columns. */
 export type CalibratedScale = 'row' | 'row-col';
@@ -49,11 +57,11 @@ export class MatrixFit {
 
   fit(matrix: LinearDifference, planes: number): readonly Plane[] {
     let fitted: readonly Plane[] = [];
-    for (const step of this.#steps(matrix, planes)) fitted = step.planes;
+    for (const step of this.#steps(matrix, planes, this.#input.feedback)) fitted = step.planes;
     return fitted;
   }
 
-  /** Fits as many planes. Gives the first, and Σ_rows eᵀHe before any plane, after the first, after the second …: (planes + 1). */
+  /** Fits as many planes, each row by itself, for those errors are comparable. Gives the first, and Σ_rows eᵀHe before any plane, after the first, after the second …: (planes + 1). */
   measure(matrix: LinearDifference, planes: number): { readonly first: Plane | undefined; readonly errors: number[] } {
     let first: Plane | undefined;
     const errors: number[] = [];
@@ -64,41 +72,62 @@ export class MatrixFit {
     return { first, errors };
   }
 
+  /** Fits as many planes. Gives the first, and what is left of the target after it, after the second …: (planes). */
+  leftovers(
+    matrix: LinearDifference,
+    planes: number,
+  ): { readonly first: Plane | undefined; readonly left: readonly Float32Array[] } {
+    const steps = [...this.#steps(matrix, planes, this.#input.feedback)].slice(1);
+    return { first: steps[0]?.planes[0], left: steps.map(({ left }) => left) };
+  }
+
   /** What is left before any plane, then with one more after the other. */
-  *#steps({ out, tuned, difference }: LinearDifference, planes: number): Generator<Step, void, void> {
+  *#steps(
+    { out, tuned, difference }: LinearDifference,
+    planes: number,
+    feedback?: RowFeedback,
+  ): Generator<Step, void, void> {
     const { n, cross, factor, drift } = this.#input;
     let left: Float32Array = difference.slice();
     correctTargets(left, tuned, cross, factor, drift, out, n);
     const fitted: Plane[] = [];
     yield { planes: [], left };
     for (let p = 0; p < planes; p++) {
-      const plane = this.#plane(left, out);
+      const alone = this.#plane(left, out);
+      const plane = feedback === undefined ? alone : makeUpForRows(this.#input, left, alone, feedback, FIRST_PASSES);
       fitted.push(plane);
       left = addPlane(left, plane, n, -1);
-      if (p > 0) left = this.#settle(left, fitted, out);
+      if (p > 0) left = this.#settle(left, fitted, out, feedback);
       yield { planes: [...fitted], left };
     }
   }
 
   /** Fits each plane again to what the others leave, now that all are there. Gives what is left then; changes `planes` in place. */
-  #settle(left: Float32Array, planes: Plane[], out: number): Float32Array {
+  #settle(left: Float32Array, planes: Plane[], out: number, feedback: RowFeedback | undefined): Float32Array {
     const { n } = this.#input;
     let rest = left;
     for (let round = 0; round < ROUNDS; round++) {
       for (const [p, before] of planes.entries()) {
         const target = addPlane(rest, before, n, 1);
-        const { colScale } = before;
-        const space = scaledSpace(this.#input, colScale);
-        const scaled = scaledTarget(target, colScale);
-        const signs = before.signs.slice();
-        refineSigns(scaled, signs, before.rowScale, space.moment, out, n, SWEEPS);
-        const rowScale = rowScales(space, scaled, signs, plainRows(scaled, out));
-        const plane = { signs, rowScale, ...(colScale === undefined ? {} : { colScale }) };
+        const plane =
+          feedback === undefined
+            ? this.#refitted(target, before, out)
+            : makeUpForRows(this.#input, target, before, feedback, ['all']);
         planes[p] = plane;
         rest = addPlane(target, plane, n, -1);
       }
     }
     return rest;
+  }
+
+  /** The plane with signs and row scales that fit a target like the one they were made for. */
+  #refitted(target: Float32Array, { colScale, ...before }: Plane, out: number): Plane {
+    const space = scaledSpace(this.#input, colScale);
+    const scaled = scaledTarget(target, colScale);
+    const signs = before.signs.slice();
+    refineSigns(scaled, signs, before.rowScale, space.moment, out, this.#input.n, SWEEPS);
+    const rowScale = rowScales(space, scaled, signs, plainRows(scaled, out));
+    return { signs, rowScale, ...(colScale === undefined ? {} : { colScale }) };
   }
 
   #plane(target: Float32Array, out: number): Plane {
@@ -155,21 +184,6 @@ function chooseAndRefine(
   return { signs, rowScale: rowScales({ n, moment }, target, signs, plain) };
 }
 
-function rowScales(
-  { n, moment }: Pick<Space, 'n' | 'moment'>,
-  target: Float32Array,
-  signs: Uint32Array,
-  plain: Float32Array, // (out): what the ridge is towards
-): Float32Array {
-  const out = plain.length;
-  const [signTarget, signSign] = [new Float64Array(out), new Float64Array(out)];
-  weightedProducts(target, signs, moment, out, n, signTarget, signSign);
-  const ridge = (RIDGE * sum(signSign)) / out;
-  return Float32Array.from(signTarget, (product, i) =>
-    Math.max(0, (product + ridge * (plain[i] ?? 0)) / ((signSign[i] ?? 0) + ridge)),
-  );
-}
-
 /** Mean absolute value of each row. */
 function plainRows(target: Float32Array, out: number): Float32Array {
   const n = target.length / out;
@@ -190,26 +204,4 @@ function plainSigns(values: Float32Array, out: number, n: number): Uint32Array {
       if ((values[i * n + j] ?? 0) >= 0) signs[at] = ((signs[at] ?? 0) | (1 << (j & 31))) >>> 0;
     }
   return signs;
-}
-
-/** values + direction · plane */
-export function addPlane(
-  values: Float32Array,
-  { signs, rowScale, colScale }: Plane,
-  n: number,
-  direction: 1 | -1,
-): Float32Array {
-  const words = Math.ceil(n / 32);
-  const sums = new Float32Array(values.length);
-  for (const [i, scale] of rowScale.entries())
-    for (let j = 0; j < n; j++) {
-      const isPositive = ((signs[i * words + (j >> 5)] ?? 0) >>> (j & 31)) & 1;
-      const step = direction * scale * (colScale?.[j] ?? 1);
-      sums[i * n + j] = (values[i * n + j] ?? 0) + (isPositive ? step : -step);
-    }
-  return sums;
-}
-
-function sum(values: Float64Array): number {
-  return values.reduce((total, value) => total + value, 0);
 }

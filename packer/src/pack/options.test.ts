@@ -16,8 +16,9 @@ import {
   Session,
 } from '@signpost/engine';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { sequences } from '../calibrate/fixtures.ts';
+import { ErrorProbe } from '../calibrate/probe.ts';
 import { allocatePlanes } from './budget.ts';
 import { type PackOptions, type PackReport, pack } from './pack.ts';
 import { type PlannedMatrix, tensorsOf } from './plan.ts';
@@ -225,6 +226,18 @@ describe('calibration', () => {
     expect(calibrated.bytes - plain.bytes).toBeLessThan(512);
     const unseen = sequences(2, base).sequences.map(({ tokens }) => tokens);
     expect(await logitError(calibrated, unseen)).toBeLessThan(0.9 * (await logitError(plain, unseen)));
+  });
+
+  it('spends planes where they save the most KL for their bytes', async () => {
+    const dear = 'model.layers.0.self_attn.v_proj';
+    const asked: string[] = [];
+    const cost = vi.spyOn(ErrorProbe.prototype, 'cost').mockImplementation(async (stem) => {
+      asked.push(stem);
+      return (stem === dear ? 100 : 1) / asked.filter((other) => other === stem).length;
+    });
+    const { params } = await packed({ calibration: sequences(1, base), planes: { bits: 1.05 } });
+    cost.mockRestore();
+    expect(params.filter(({ planes = 1 }) => planes > 1).map(({ stem }) => stem)).toEqual([dear]);
   });
 
   it('gives the same file for the same prompts, and says which they were', async () => {

@@ -14,8 +14,9 @@ import {
 } from '@signpost/contracts';
 import type { Checkpoint, ParamDelta } from '@signpost/engine';
 import manifest from '../../package.json' with { type: 'json' };
-import type { CalibratedScale } from '../calibrate/fit.ts';
-import { tokenWeights } from '../calibrate/importance.ts';
+import { CALIBRATION_VERSION, type CalibratedScale } from '../calibrate/fit.ts';
+import { type Importance, importanceOf } from '../calibrate/importance.ts';
+import { ErrorProbe } from '../calibrate/probe.ts';
 import type { CalibrationSet } from '../calibrate/prompts.ts';
 import { CalibrationWalk } from '../calibrate/statistics.ts';
 import { checkSameModel } from '../source/same-model.ts';
@@ -87,10 +88,7 @@ const DIGEST_PLACEHOLDER = '0'.repeat(64) as Digest;
 type Settings = Required<Pick<PackOptions, 'scale' | 'exact' | 'planes' | 'policy'>> &
   Omit<PackOptions, 'calibration'> & { readonly calibration?: WeightedCalibration };
 
-interface WeightedCalibration extends CalibrationSet {
-  /** Of all tokens. */
-  readonly weights: Float64Array;
-}
+type WeightedCalibration = CalibrationSet & Importance;
 
 /**
  * Packs `tuned` against `base` into `options.out`.
@@ -114,7 +112,7 @@ export async function pack(base: Checkpoint, tuned: Checkpoint, options: PackOpt
   // Both read every byte; begun now, they go on beside the packing.
   const digests = Promise.all([base.digest(), tuned.digest()]);
   digests.catch(() => undefined);
-  const weighted = calibration && { ...calibration, weights: await tokenWeights(tuned, calibration.sequences) };
+  const weighted = calibration && { ...calibration, ...(await importanceOf(tuned, calibration.sequences)) };
   const settings: Settings = weighted === undefined ? plain : { ...plain, calibration: weighted };
   const passes = typeof settings.planes === 'number' ? 1 : 2;
   const progress = progressOf(planned, passes, settings);
@@ -192,9 +190,9 @@ async function planesByStem(
   if (typeof budget === 'number') {
     return new Map(planned.flatMap(({ stem, kind }) => (kind === '1bit' ? [[stem, budget] as const] : [])));
   }
-  const { source, close } = openSource(base, tuned, settings);
+  const count = planesToMeasure(budget);
+  const { source, close } = openSource(base, tuned, settings, await probeOf(tuned, planned, settings, count));
   try {
-    const count = planesToMeasure(budget);
     const measured: MeasuredMatrix[] = [];
     for (const param of planned) {
       settings.signal?.throwIfAborted();
@@ -208,11 +206,29 @@ async function planesByStem(
   }
 }
 
-function openSource(base: Checkpoint, tuned: Checkpoint, settings: Settings): { source: ParamSource; close(): void } {
+/** Where matrices compete for planes, and calibration says what their errors cost. */
+async function probeOf(
+  tuned: Checkpoint,
+  planned: readonly PlannedParam[],
+  { planes, calibration }: Settings,
+  count: number,
+): Promise<ErrorProbe | undefined> {
+  if (calibration === undefined || typeof planes === 'number' || !('bits' in planes)) return undefined;
+  const matrices = planned.filter(({ kind }) => kind === '1bit').length;
+  return ErrorProbe.of(tuned, calibration.sequences, matrices * count);
+}
+
+function openSource(
+  base: Checkpoint,
+  tuned: Checkpoint,
+  settings: Settings,
+  probe?: ErrorProbe,
+): { source: ParamSource; close(): void } {
   const { calibration, exact } = settings;
   if (calibration === undefined) return { source: new PlainSource(settings), close() {} };
   const walk = new CalibrationWalk(base, tuned, calibration);
-  return { source: new CalibratedSource(walk, exact, calibratedScale(settings.scale)), close: () => walk.close() };
+  const scale = calibratedScale(settings.scale);
+  return { source: new CalibratedSource(walk, exact, scale, probe), close: () => walk.close() };
 }
 
 /** @throws Problem for a scale that isn't fitted to activations. */
@@ -271,7 +287,8 @@ async function resumeKey(
   const states = [await originState(base.origin), await originState(tuned.origin)].map(
     (state) => state ?? Math.random(),
   );
-  const key = [PACKER_VERSION, name, calibration?.digest, calibration?.sequences.length, tokenizer, states, tensors];
+  const calibrated = calibration && [CALIBRATION_VERSION, calibration.digest, calibration.sequences.length];
+  const key = [PACKER_VERSION, name, calibrated, tokenizer, states, tensors];
   return createHash('sha256').update(JSON.stringify(key)).digest('hex');
 }
 

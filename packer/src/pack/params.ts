@@ -2,7 +2,9 @@
  * The parts of a delta, parameter by parameter in execution order: computed plainly, or by calibration on what the layers before have become.
  */
 import type { ParamDelta } from '@signpost/engine';
-import { addPlane, type CalibratedScale, MatrixFit } from '../calibrate/fit.ts';
+import { type CalibratedScale, MatrixFit } from '../calibrate/fit.ts';
+import { addPlane } from '../calibrate/plane.ts';
+import type { ErrorProbe } from '../calibrate/probe.ts';
 import type { CalibrationStage, CalibrationWalk } from '../calibrate/statistics.ts';
 import {
   addedRows,
@@ -32,8 +34,9 @@ export interface ParamSource {
   /** Parameters must be asked for in the order of the plan. */
   pack(param: PlannedParam, planes: number): Promise<PackedParam>;
   /**
-   * Of a 1-bit matrix, what planes are chosen by, before any, after the first, after the second …: Σ (Δ − Δ̂)², or with calibration the squared error of the
-   * outputs over the calibration tokens. What comes after sees the first plane alone. Every parameter must be asked for, in order.
+   * Of a 1-bit matrix, what planes are chosen by, before any, after the first, after the second …: Σ (Δ − Δ̂)², with calibration the squared error of the
+   * outputs over the calibration tokens, and with a probe what it costs in KL (Infinity before any plane). What comes after sees the first plane alone. Every
+   * parameter must be asked for, in order.
    */
   measure(param: PlannedParam, planes: number): Promise<readonly number[]>;
   /** Takes a parameter that was packed before, in place of `pack`. */
@@ -72,10 +75,12 @@ export class CalibratedSource implements ParamSource {
   /** What was loaded last: added rows follow what else there is of their parameter. */
   #last: { readonly stem: string; readonly delta: ParamDelta } | undefined;
   #stage: CalibrationStage | undefined;
-  #fit: Promise<MatrixFit> | undefined;
 
-  constructor(walk: CalibrationWalk, exact: Layout['exact'], scale: CalibratedScale) {
+  readonly #probe: ErrorProbe | undefined;
+
+  constructor(walk: CalibrationWalk, exact: Layout['exact'], scale: CalibratedScale, probe?: ErrorProbe) {
     this.#walk = walk;
+    this.#probe = probe;
     this.#stages = walk.stages();
     this.#exact = exact;
     this.#scale = scale;
@@ -106,9 +111,16 @@ export class CalibratedSource implements ParamSource {
     }
     const fit = await this.#fitOf(param.stem);
     const matrix = { out: param.out, tuned: floatsOf(param.tuned), difference: differenceOf(param) };
-    const { first, errors } = fit.measure(matrix, planes);
+    if (this.#probe === undefined) {
+      const { first, errors } = fit.measure(matrix, planes);
+      this.#load(param.stem, { planes: first === undefined ? [] : [first] });
+      return errors;
+    }
+    const { first, left } = fit.leftovers(matrix, planes);
     this.#load(param.stem, { planes: first === undefined ? [] : [first] });
-    return errors;
+    const costs = [Number.POSITIVE_INFINITY];
+    for (const error of left) costs.push(await this.#probe.cost(param.stem, error));
+    return costs;
   }
 
   async skip({ stem, kind }: PlannedParam, delta: ParamDelta): Promise<void> {
@@ -124,9 +136,7 @@ export class CalibratedSource implements ParamSource {
 
   async #fitOf(stem: string): Promise<MatrixFit> {
     const stage = await this.#reach(stem);
-    // Layers that share an input share what is known of it.
-    this.#fit ??= stage.statistics().then((statistics) => new MatrixFit(statistics, this.#scale));
-    return this.#fit;
+    return new MatrixFit(await stage.statistics(stem), this.#scale);
   }
 
   async #reach(stem: string): Promise<CalibrationStage> {
@@ -135,7 +145,6 @@ export class CalibratedSource implements ParamSource {
       if (next.done === true)
         throw new Error(`${stem} is no linear layer that the model comes to, or stands out of order`);
       this.#stage = next.value;
-      this.#fit = undefined;
     }
     return this.#stage;
   }

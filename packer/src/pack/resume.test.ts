@@ -1,11 +1,11 @@
 /**
  * How a run that was killed goes on: behind the last parameter it wrote, or anew where anything it was made of has changed.
  */
-import { copyFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Checkpoint, openCheckpoint } from '@signpost/engine';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { sequences } from '../calibrate/fixtures.ts';
 import { openMerge } from '../merge/merge.ts';
 import { readRecipe } from '../merge/recipe.ts';
@@ -57,6 +57,28 @@ describe('a killed run', () => {
     expect((await readFile(out)).equals(await whole(other))).toBe(true);
   });
 
+  it('begins anew where another version calibrated, and only there', async () => {
+    const options = { calibration: sequences(1, base) };
+    const want = await whole(tuned, options);
+    vi.resetModules();
+    vi.doMock('../calibrate/fit.ts', async (original) => ({
+      ...(await original<typeof import('../calibrate/fit.ts')>()),
+      CALIBRATION_VERSION: 0,
+    }));
+    const older = (await import('./pack.ts')).pack;
+    vi.doUnmock('../calibrate/fit.ts');
+    for (const [packer, isKept] of [
+      [pack, true],
+      [older, false],
+    ] as const) {
+      const out = join(dir, `version-${isKept}`);
+      await leaveBehind(out, options, 5, tuned, packer);
+      await turnLastByte(`${out}.partial`);
+      await pack(base, tuned, { name: 'a', out, ...options });
+      expect((await readFile(out)).equals(want)).toBe(!isKept);
+    }
+  });
+
   it('begins anew where MODEL of MODEL+ADAPTER has changed', async () => {
     const model = join(dir, 'model');
     await cp(join(MERGE, 'a'), model, { recursive: true });
@@ -96,12 +118,13 @@ async function leaveBehind(
   options: Partial<PackOptions>,
   parameters: number,
   from = tuned,
+  packer = pack,
 ): Promise<void> {
   const [partial, journal] = [`${out}.partial`, `${out}.partial.json`];
   const controller = new AbortController();
   let count = 0;
   const copies: Promise<void>[] = [];
-  const stopped = pack(base, from, {
+  const stopped = packer(base, from, {
     name: 'a',
     out,
     ...options,
@@ -118,4 +141,19 @@ async function leaveBehind(
   await copyFile(`${partial}.kept`, partial);
   await copyFile(`${journal}.kept`, journal);
   await Promise.all([rm(`${partial}.kept`), rm(`${journal}.kept`)]);
+}
+
+/** Marks what a run has left, to tell whether the next one kept it. */
+async function turnLastByte(path: string): Promise<void> {
+  const { size } = await stat(path);
+  const file = await open(path, 'r+');
+  const byte = new Uint8Array(1);
+  await file.read(byte, 0, 1, size - 1);
+  await file.write(
+    byte.map((value) => value ^ 1),
+    0,
+    1,
+    size - 1,
+  );
+  await file.close();
 }
