@@ -12,6 +12,7 @@ import type { Standing } from '../experts/prefetch.ts';
 import { startThread } from '../threads.ts';
 import { Admission, type AdmissionLimits } from './admission.ts';
 import { engineGone, revive } from './errors.ts';
+import { PrefillRate } from './prefill-rate.ts';
 import type {
   EngineCall,
   EngineCalls,
@@ -47,9 +48,6 @@ export interface EngineClientOptions extends AdmissionLimits {
 /** What the longest step may take when the thread is to end. */
 const STEP_LIMIT_MS = 30_000;
 
-/** What a step's prompt tokens and time still count in the rate after the next one. */
-const RATE_MEMORY = 0.95;
-
 type Listener = (event: GenerationEvent) => void;
 
 interface Call {
@@ -64,7 +62,7 @@ export class EngineClient {
   readonly #admission: Admission;
   readonly #listeners = new Map<number, Listener>();
   readonly #calls = new Map<number, Call>();
-  #prefill = { tokens: 0, seconds: 0 };
+  readonly #prefill = new PrefillRate();
   #lastId = 0;
   /** Why the engine is gone. */
   #death: Error | undefined;
@@ -111,8 +109,7 @@ export class EngineClient {
 
   /** Prompt tokens computed in a second of late; null before the first. */
   get prefillTokensPerSecond(): number | null {
-    const { tokens, seconds } = this.#prefill;
-    return seconds === 0 ? null : tokens / seconds;
+    return this.#prefill.tokensPerSecond;
   }
 
   get isAlive(): boolean {
@@ -266,14 +263,8 @@ export class EngineClient {
   }
 
   #see(step: StepStats): void {
-    const { prefillTokens, durationMs } = step;
     this.#options.observer?.onStep(step);
-    // A step that also decodes is as long as it is for both: what prompts get is what counts.
-    if (prefillTokens === 0) return;
-    this.#prefill = {
-      tokens: this.#prefill.tokens * RATE_MEMORY + prefillTokens,
-      seconds: this.#prefill.seconds * RATE_MEMORY + durationMs / 1000,
-    };
+    this.#prefill.add(step);
   }
 
   #die(error: Error): void {
