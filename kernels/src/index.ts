@@ -241,9 +241,14 @@ export function groupPack(
 /** Where parts of a mapped file may begin: a multiple of every page size there is. */
 export const MAP_GRANULE = 65_536;
 
-/** SHA-256 of parts of files in lower-case hex, computed beside the caller. @throws Error naming the file that can't be read to the end of its part. */
-export function sha256Ranges(ranges: readonly FileRange[]): Promise<string[]> {
-  return sha256With(addon.sha256Ranges, ranges);
+/**
+ * SHA-256 of parts of files in lower-case hex, computed beside the caller.
+ *
+ * @param coresLeft to whatever else is done meanwhile; one computes in any case.
+ * @throws Error naming the file that can't be read to the end of its part.
+ */
+export function sha256Ranges(ranges: readonly FileRange[], coresLeft = 0): Promise<string[]> {
+  return sha256With(addon.sha256Ranges, ranges, coresLeft);
 }
 
 /** Floats between the beginnings of two rows: sign words take 32 columns at a time. */

@@ -21,8 +21,8 @@ const byLanes = instructionSets()
   .filter((set) => set.startsWith('avx') && set !== 'avx512-vnni')
   .map((set): readonly [string, NativeSha256, number] => [
     `the lanes of ${set}`,
-    (paths, offsets, lengths) =>
-      native?.(paths, offsets, lengths, set) ?? Promise.reject(new Error('the addon has no SHA-256')),
+    (paths, offsets, lengths, coresLeft) =>
+      native?.(paths, offsets, lengths, coresLeft, set) ?? Promise.reject(new Error('the addon has no SHA-256')),
     40,
   ]);
 
@@ -56,7 +56,7 @@ describe.each([
           offset,
           bytes: Math.min(length, FILE_BYTES - offset),
         }));
-        const got = await sha256With(implementation, ranges);
+        const got = await sha256With(implementation, ranges, ranges.length % 2);
         expect(got).toEqual(ranges.map((own) => wanted(own.offset, own.bytes)));
       }),
       { numRuns },
@@ -65,20 +65,20 @@ describe.each([
 
   it('names the file that is missing or too short', async () => {
     const missing = join(dir, 'none');
-    await expect(sha256With(implementation, [{ path: missing, offset: 0, bytes: 1 }])).rejects.toThrow(missing);
+    await expect(sha256With(implementation, [{ path: missing, offset: 0, bytes: 1 }], 0)).rejects.toThrow(missing);
     const long = [
       { path, offset: 0, bytes: 10 },
       { path, offset: 5, bytes: FILE_BYTES },
     ];
-    await expect(sha256With(implementation, long)).rejects.toThrow(`${path} was cut short`);
+    await expect(sha256With(implementation, long, 0)).rejects.toThrow(`${path} was cut short`);
   });
 });
 
 it('the addon refuses arguments of the wrong kind instead of crashing', () => {
   if (native === undefined) return;
-  expect(() => native(['x'], new Float64Array(2), new Float64Array(1))).toThrow(/offsets doesn't fit/);
-  expect(() => native(['x'], Float64Array.of(-1), Float64Array.of(1))).toThrow(/whole numbers from 0/);
-  expect(() => Reflect.apply(native, undefined, [[5], Float64Array.of(0), Float64Array.of(1)])).toThrow(/a path/);
+  expect(() => native(['x'], new Float64Array(2), new Float64Array(1), 0)).toThrow(/offsets doesn't fit/);
+  expect(() => native(['x'], Float64Array.of(-1), Float64Array.of(1), 0)).toThrow(/whole numbers from 0/);
+  expect(() => Reflect.apply(native, undefined, [[5], Float64Array.of(0), Float64Array.of(1), 0])).toThrow(/a path/);
 });
 
 it('ends before the thread that asked for it does', async () => {
@@ -86,7 +86,7 @@ it('ends before the thread that asked for it does', async () => {
   const code = `
     const { sha256Ranges } = require(${JSON.stringify(addon)});
     const { parentPort, workerData: path } = require('node:worker_threads');
-    for (let i = 0; i < 50; i++) sha256Ranges?.([path], Float64Array.of(0), Float64Array.of(${FILE_BYTES}));
+    for (let i = 0; i < 50; i++) sha256Ranges?.([path], Float64Array.of(0), Float64Array.of(${FILE_BYTES}), 0);
     parentPort.postMessage('begun');`;
   for (let round = 0; round < 10; round++) {
     const worker = new Worker(code, { eval: true, workerData: path });

@@ -19,16 +19,22 @@ export type NativeSha256 = (
   paths: readonly string[],
   offsets: Float64Array,
   lengths: Float64Array,
+  coresLeft: number,
   instructionSet?: InstructionSet,
 ) => Promise<string[]>;
 
 /** Hashes of `ranges` in lower-case hex. @throws Error naming the file that can't be read to the end of its range. */
-export function sha256With(native: NativeSha256 | undefined, ranges: readonly FileRange[]): Promise<string[]> {
+export function sha256With(
+  native: NativeSha256 | undefined,
+  ranges: readonly FileRange[],
+  coresLeft: number,
+): Promise<string[]> {
   if (native === undefined) return inWorker(ranges);
   return native(
     ranges.map(({ path }) => path),
     Float64Array.from(ranges, ({ offset }) => offset),
     Float64Array.from(ranges, ({ bytes }) => bytes),
+    coresLeft,
   );
 }
 

@@ -41,7 +41,8 @@ export function readCheckpointAhead(dir: string, sooner: readonly string[] = [])
   readAhead(isHashed ? [...sooner] : [...sooner, ...paths]);
   if (!isHashed) return;
   const keys = keysOf(ranges);
-  const digests = sha256Ranges(ranges);
+  // JavaScript reads modules meanwhile, and starts the threads that compute.
+  const digests = sha256Ranges(ranges, 1);
   // Whoever asks for them hashes anew, and is told what is wrong.
   digests.catch(() => undefined);
   for (const [index, key] of keys.entries()) begun.set(key, { digests, index });

@@ -16,13 +16,12 @@ namespace {
 
 class Hashing : public Beside {
 public:
-  Hashing(Napi::Env env, const Sha256Unit& unit, std::vector<FileRange> ranges) : promise_(Napi::Promise::Deferred::New(env)), unit_(unit), ranges_(std::move(ranges)) {}
+  Hashing(Napi::Env env, const Sha256Unit& unit, std::vector<FileRange> ranges, int threads) : promise_(Napi::Promise::Deferred::New(env)), unit_(unit), ranges_(std::move(ranges)), threads_(threads) {}
   Napi::Promise promise() const { return promise_.Promise(); }
 
   void work(const Napi::ThreadSafeFunction&) override {
     try {
-      // JavaScript's keeps its own: it reads modules meanwhile, and starts the threads that compute.
-      digests_ = sha256_ranges(ranges_, unit_, std::max(1, available_threads() - 1), stopped());
+      digests_ = sha256_ranges(ranges_, unit_, threads_, stopped());
     } catch (const std::exception& error) {
       failure_ = error.what();
     }
@@ -39,6 +38,7 @@ private:
   Napi::Promise::Deferred promise_;
   Sha256Unit unit_;
   std::vector<FileRange> ranges_;
+  int threads_;
   std::vector<std::string> digests_;
   std::string failure_;
 };
@@ -52,14 +52,15 @@ Sha256Unit unit_for(Napi::Env env, const Napi::Value& instruction_set) {
   return {static_cast<size_t>(table.lanes), table.sha256};
 }
 
-// paths, offsets, lengths, instruction set (or undefined): a promise of hex digests
+// paths, offsets, lengths, cores to leave to others, instruction set (or undefined): a promise of hex digests
 Napi::Value sha256_ranges_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   require(env, info[0].IsArray(), "paths must be an array");
   const Napi::Array paths = info[0].As<Napi::Array>();
   const double* offsets = elements<double>(env, info[1], paths.Length(), "offsets");
   const double* lengths = elements<double>(env, info[2], paths.Length(), "lengths");
-  const Sha256Unit unit = unit_for(env, info[3]);
+  const int left = integer(env, info[3], 0, 1 << 16, "cores");
+  const Sha256Unit unit = unit_for(env, info[4]);
   require(env, unit.lanes > 0, "this instruction set has no SHA-256");
   std::vector<FileRange> ranges;
   for (uint32_t i = 0; i < paths.Length(); i++) {
@@ -70,7 +71,7 @@ Napi::Value sha256_ranges_of(const Napi::CallbackInfo& info) {
     require(env, offset >= 0 && length >= 0 && offset + length <= 9007199254740991.0, "offsets and lengths must be whole numbers from 0");
     ranges.push_back({path.As<Napi::String>().Utf8Value(), static_cast<uint64_t>(offset), static_cast<uint64_t>(length)});
   }
-  auto job = std::make_unique<Hashing>(env, unit, std::move(ranges));
+  auto job = std::make_unique<Hashing>(env, unit, std::move(ranges), std::max(1, available_threads() - left));
   const Napi::Promise promise = job->promise();
   Beside::start(env, "signpost-sha256", std::move(job));
   return promise;
