@@ -38,13 +38,13 @@ describe.each(FILES)('%s', (path) => {
 
 it('modules are compiled by the user that runs them', async () => {
   const parsed = DockerfileParser.parse(await readFile(join(ROOT, 'gpu-backend/Dockerfile'), 'utf8'));
-  const last = (name: string) =>
+  const argumentsOf = (name: string) =>
     parsed
       .getInstructions()
       .filter((one) => one.getKeyword() === name)
       .map((one) => one.getArgumentsContent() ?? '');
-  const [uid, gid] = last('USER').at(-1)?.split(':') ?? [];
-  const compiling = last('RUN').find((text) => text.includes('dist/compile.mjs'));
+  const [uid, gid] = argumentsOf('USER').at(-1)?.split(':') ?? [];
+  const compiling = argumentsOf('RUN').find((text) => text.includes('dist/compile.mjs'));
   expect(compiling).toContain(`--owner=${uid} compiled`);
   expect(compiling).toContain(`setpriv --reuid=${uid} --regid=${gid} `);
 });
@@ -78,6 +78,13 @@ it('npm and what it leaves are pinned to the Node that they are checked with in 
   }
 });
 
+/** Of a folder, and those in it: the files' names, and their bytes in all. */
+async function contentOf(dir: string): Promise<{ names: string[]; bytes: number }> {
+  const files = (await readdir(dir, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
+  const sizes = await Promise.all(files.map(async ({ parentPath, name }) => (await stat(join(parentPath, name))).size));
+  return { names: files.map(({ name }) => name), bytes: sizes.reduce((sum, size) => sum + size, 0) };
+}
+
 describe('what the last stage consists of', () => {
   let out: string;
   beforeAll(async () => {
@@ -89,10 +96,8 @@ describe('what the last stage consists of', () => {
   afterAll(() => rm(out, { recursive: true, force: true }));
 
   it('is small, and has neither tests nor models', async () => {
-    const files = (await readdir(out, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
-    const sizes = await Promise.all(files.map(async (file) => (await stat(join(file.parentPath, file.name))).size));
-    expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(40e6);
-    const names = files.map(({ name }) => name);
+    const { names, bytes } = await contentOf(out);
+    expect(bytes).toBeLessThan(40e6);
     expect(names).toEqual(
       expect.arrayContaining(['backend.mjs', 'lambda.mjs', 'engine.mjs', 'fetch.mjs', 'kernels.node']),
     );
@@ -107,13 +112,7 @@ describe('what the last stage consists of', () => {
     });
     if (!('enableCompileCache' in module)) return expect(compiled).rejects.toThrow(/kept nothing in/);
     await compiled;
-    const kept = await readdir(cache, { recursive: true, withFileTypes: true });
-    const sizes = await Promise.all(
-      kept
-        .filter((entry) => entry.isFile())
-        .map(async ({ parentPath, name }) => (await stat(join(parentPath, name))).size),
-    );
-    expect(sizes.reduce((sum, size) => sum + size, 0)).toBeGreaterThan(500_000);
+    expect((await contentOf(cache)).bytes).toBeGreaterThan(500_000);
   });
 
   it('answers requests without anything else of the repository, and with the environment of the Dockerfile', async () => {

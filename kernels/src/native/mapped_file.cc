@@ -24,8 +24,6 @@ timespec written(const struct stat& status) { return status.st_mtim; }
 
 // What a thread waits for at a time.
 constexpr uint64_t kPieceBytes = 4 * 1024 * 1024;
-// What may be under way from the disk at once: what it gives in its latency, also where it is a fast one, and no more, since what others ask for waits behind it.
-constexpr off_t kAheadBytes = 16 * 1024 * 1024;
 
 uint64_t page_bytes() {
   static const uint64_t bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
@@ -38,14 +36,6 @@ void touch(char* begin, char* end) {
   if (madvise(begin, static_cast<size_t>(end - begin), MADV_POPULATE_READ) == 0) return;
 #endif
   for (volatile const char* page = begin; page < end; page += page_bytes()) (void)*page;
-}
-
-void will_need(int file, off_t offset, off_t bytes) {
-#if defined(POSIX_FADV_WILLNEED)
-  posix_fadvise(file, offset, bytes, POSIX_FADV_WILLNEED);
-#else
-  (void)file, (void)offset, (void)bytes;
-#endif
 }
 
 void read_all(const std::string& path) {
@@ -64,6 +54,14 @@ void read_all(const std::string& path) {
 }
 
 } // namespace
+
+void will_need(int file, off_t offset, off_t bytes) {
+#if defined(POSIX_FADV_WILLNEED)
+  posix_fadvise(file, offset, bytes, POSIX_FADV_WILLNEED);
+#else
+  (void)file, (void)offset, (void)bytes;
+#endif
+}
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
   const auto failed = [&](const char* what) {

@@ -32,6 +32,12 @@ private:
   char* data_ = nullptr;
 };
 
+// What a thread has under way from the disk at once: what it gives in its latency, also where it is a fast one, and no more, since what others ask for waits behind it.
+constexpr off_t kAheadBytes = 16 * 1024 * 1024;
+
+// Has the system read a part of a file, where it takes such hints.
+void will_need(int file, off_t offset, off_t bytes);
+
 // Has the system read files from the disk, in their order, in a thread of its own: a hint, which nothing fails for.
 void read_ahead(std::vector<std::string> paths);
 

@@ -22,6 +22,8 @@
 #include <immintrin.h>
 #endif
 
+#include "mapped_file.h"
+
 namespace signpost {
 
 namespace {
@@ -30,8 +32,6 @@ constexpr size_t kBlockBytes = 64;
 constexpr size_t kChunkBytes = 64 * 1024;
 // Not a power of two from one stream's buffer to the next: their lines would all have the same place in the first-level cache.
 constexpr size_t kBufferBytes = kChunkBytes + 3 * kBlockBytes;
-// What a thread has under way from the disk at once, of all of its streams.
-constexpr uint64_t kAheadBytes = 16 * 1024 * 1024;
 
 using State = std::array<uint32_t, 8>;
 constexpr State kInitial = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
@@ -175,12 +175,10 @@ private:
 
   // Has the system read on, half of what may be under way at a time.
   void ask() {
-#if defined(POSIX_FADV_WILLNEED)
     const uint64_t until = std::min(part_->bytes, done_ + ahead_);
     if (until == asked_ || (until < part_->bytes && until - asked_ < ahead_ / 2)) return;
-    posix_fadvise(file_, static_cast<off_t>(part_->offset + asked_), static_cast<off_t>(until - asked_), POSIX_FADV_WILLNEED);
+    will_need(file_, static_cast<off_t>(part_->offset + asked_), static_cast<off_t>(until - asked_));
     asked_ = until;
-#endif
   }
 
   uint8_t* buffer_; // (kChunkBytes)
@@ -211,7 +209,7 @@ void hash_some(Queue& queue) {
   const Sha256Unit& unit = queue.unit;
   std::vector<uint8_t> buffers(unit.lanes * kBufferBytes);
   std::vector<Stream> streams;
-  for (size_t lane = 0; lane < unit.lanes; lane++) streams.emplace_back(buffers.data() + lane * kBufferBytes, kAheadBytes / unit.lanes);
+  for (size_t lane = 0; lane < unit.lanes; lane++) streams.emplace_back(buffers.data() + lane * kBufferBytes, static_cast<uint64_t>(kAheadBytes) / unit.lanes);
   std::vector<uint32_t*> states(unit.lanes);
   std::vector<const uint8_t*> data(unit.lanes);
   std::vector<Stream*> ready(unit.lanes);

@@ -3,6 +3,7 @@
  */
 import type { Digest } from '@signpost/contracts';
 import type { Checkpoint } from '@signpost/engine';
+import { expect } from 'vitest';
 import type { CalibrationSet } from './prompts.ts';
 
 /** 48 sequences of 24 tokens of a model's vocabulary. */
@@ -19,4 +20,19 @@ export function sequences(seed: number, { config }: Checkpoint): CalibrationSet 
     })),
     digest: String(seed).repeat(64) as Digest,
   };
+}
+
+/** That no step of a scale, not below `floor`, makes the objective less by more than rounding does. */
+export function expectLeast(
+  objective: (scales: Float32Array) => number,
+  found: Float32Array,
+  { floor, rounding }: { readonly floor: number; readonly rounding: number },
+): void {
+  const reached = objective(found);
+  for (const [j, scale] of found.entries())
+    for (const step of [-0.02, 0.02]) {
+      const moved = found.slice();
+      moved[j] = Math.max(floor, scale + step);
+      expect(objective(moved)).toBeGreaterThan(reached - rounding * (1 + reached));
+    }
 }

@@ -8,6 +8,7 @@ import { describe, expect, it } from 'vitest';
 import type { Plane } from '../pack/difference.ts';
 import { columnScales, RIDGE } from './column-scales.ts';
 import { MatrixFit } from './fit.ts';
+import { expectLeast } from './fixtures.ts';
 import { addPlane } from './plane.ts';
 import { makeUpForRows, rowFeedback } from './row-feedback.ts';
 
@@ -138,13 +139,7 @@ describe('rows that make up for each other', () => {
           costOf(addPlane(target, { signs, rowScale, colScale }, n, -1), metric, moment, n) +
           ((RIDGE * trace) / n) * colScale.reduce((sum, c, j) => sum + (c - at(plain, j)) ** 2, 0);
         const floor = plain.reduce((sum, c) => sum + c, 0) / n / 16;
-        const reached = objective(found);
-        for (let j = 0; j < n; j++)
-          for (const step of [-0.02, 0.02]) {
-            const moved = found.slice();
-            moved[j] = Math.max(floor, at(found, j) + step);
-            expect(objective(moved)).toBeGreaterThan(reached - 1e-4 * (1 + reached));
-          }
+        expectLeast(objective, found, { floor, rounding: 1e-4 });
       }),
       { numRuns: 20 },
     );
