@@ -41,7 +41,8 @@
         "src/native/settle.cc",
         "src/native/sha256.cc",
         "src/native/sha256_wrap.cc",
-        "src/native/sign_pack.cc"
+        "src/native/sign_pack.cc",
+        "src/native/slabs.cc"
       ],
       "dependencies": ["kernels_portable"],
       "conditions": [

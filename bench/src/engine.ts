@@ -58,26 +58,68 @@ async function rate(model: Model, steps: number, batch: (step: number) => StepBa
   return batches.reduce((sum, { tokens }) => sum + tokens.length, 0) / seconds;
 }
 
+/** A step's bytes a second as a share of what reading alone reaches just before it: both change from one moment to the next. */
+async function readShare(model: Model, bytes: number, memory: Uint8Array): Promise<number> {
+  const shares: number[] = [];
+  for (let step = 0; step < DECODE_TOKENS; step++) {
+    const readSeconds = readAll(memory);
+    const tokens = await rate(model, 1, () => stepOf(1, 1, PREFILL_TOKENS + step, 'base'));
+    shares.push(tokens * bytes * (readSeconds / READ_BYTES));
+  }
+  return median(shares);
+}
+
+/** Seconds. */
+function readAll(memory: Uint8Array): number {
+  const start = performance.now();
+  sumWords(memory);
+  return (performance.now() - start) / 1e3;
+}
+
+/** What a step of one stream reads: all weights but the embedding, which is looked up, and the keys and values of what came before. */
+function stepBytes(model: Model, format: WeightFormat): number {
+  const { hidden, vocabSize, layers, kvHeads, headDim } = model.config;
+  const embedding = hidden * vocabSize * (format === 'bf16' ? 2 : 34 / 32);
+  return (
+    model.weightBytes - embedding + PREFILL_TOKENS * layers * kvHeads * headDim * 2 * Float32Array.BYTES_PER_ELEMENT
+  );
+}
+
+/** Of sequences on experts, of as many on the base: a step of the one and a step of the other by turns. */
+async function expertShare(model: Model, sequences: number, steps: number): Promise<number> {
+  const shares: number[] = [];
+  for (let step = 0; step < steps; step++) {
+    const of = (slots: 'base' | 'experts') => rate(model, 1, () => stepOf(sequences, 1, PREFILL_TOKENS + step, slots));
+    const base = await of('base');
+    shares.push((await of('experts')) / base);
+  }
+  return median(shares);
+}
+
 interface Figures {
+  readonly share: number;
   readonly prefill: number;
   readonly expertPrefill: number;
   readonly decode: number;
-  readonly expertDecode: number;
+  readonly expertDecode: number; // of the base's
   readonly batch: number;
   readonly expertBatch: number;
+  readonly expertBatchShare: number; // of the base's
 }
 
-async function measure(model: Model): Promise<Figures> {
+async function measure(model: Model, bytes: number, memory: Uint8Array): Promise<Figures> {
   const prefill = (slots: 'base' | 'experts') => rate(model, 1, () => stepOf(1, PREFILL_TOKENS, 0, slots));
   const decode = (sequences: number, steps: number, slots: 'base' | 'experts') =>
     rate(model, steps, (step) => stepOf(sequences, 1, PREFILL_TOKENS + step, slots));
   return {
+    share: await readShare(model, bytes, memory),
     prefill: await prefill('base'),
     expertPrefill: await prefill('experts'),
     decode: await decode(1, DECODE_TOKENS, 'base'),
-    expertDecode: await decode(1, DECODE_TOKENS, 'experts'),
+    expertDecode: await expertShare(model, 1, DECODE_TOKENS),
     batch: await decode(EXPERTS, BATCH_STEPS, 'base'),
     expertBatch: await decode(EXPERTS, BATCH_STEPS, 'experts'),
+    expertBatchShare: await expertShare(model, EXPERTS, BATCH_STEPS),
   };
 }
 
@@ -126,11 +168,9 @@ try {
   ]);
   const turns: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const start = performance.now();
-    sumWords(memory);
-    bandwidths.push(READ_BYTES / ((performance.now() - start) / 1e3));
+    bandwidths.push(READ_BYTES / readAll(memory));
     for (const [format, model] of models) {
-      ours.get(format)?.push(await measure(model));
+      ours.get(format)?.push(await measure(model, stepBytes(model, format), memory));
       const answers = theirs.get(format);
       if (peer !== undefined && answers !== undefined)
         answers.push(await askPeer(peer, { model: format, kind: 'one', tokens: DECODE_TOKENS }));
@@ -144,24 +184,17 @@ try {
   for (const [format, model] of models) {
     const figures = ours.get(format) ?? [];
     const of = (name: keyof Figures) => figures.map((figure) => figure[name]);
-    // The embedding is looked up, not read.
-    const { hidden, vocabSize } = model.config;
-    const read = model.weightBytes - hidden * vocabSize * (format === 'bf16' ? 2 : 34 / 32);
-    const share = ratios(
-      of('decode').map((tokens) => tokens * read),
-      bandwidths,
-    );
     const decode = median(of('decode'));
     console.log(`\n${format}`);
     console.log(
-      `  decode      ${decode.toFixed(1)} tok/s, ${((decode * read) / 1e9).toFixed(1)} GB/s, ${share.toFixed(2)} of read bandwidth`,
+      `  decode      ${decode.toFixed(1)} tok/s, ${((decode * stepBytes(model, format)) / 1e9).toFixed(1)} GB/s, ${median(of('share')).toFixed(2)} of read bandwidth`,
     );
     console.log(`  prefill     ${median(of('prefill')).toFixed(0)} tok/s of ${PREFILL_TOKENS}`);
     console.log(
-      `  one expert  ${ratios(of('expertDecode'), of('decode')).toFixed(3)} × the base's decode, ${ratios(of('expertPrefill'), of('prefill')).toFixed(3)} × its prefill`,
+      `  one expert  ${median(of('expertDecode')).toFixed(3)} × the base's decode, ${ratios(of('expertPrefill'), of('prefill')).toFixed(3)} × its prefill`,
     );
     console.log(
-      `  8 sequences ${median(of('batch')).toFixed(1)} tok/s on the base; of 8 experts ${median(of('expertBatch')).toFixed(1)}, ${ratios(of('expertBatch'), of('batch')).toFixed(3)} ×`,
+      `  8 sequences ${median(of('batch')).toFixed(1)} tok/s on the base; of 8 experts ${median(of('expertBatch')).toFixed(1)}, ${median(of('expertBatchShare')).toFixed(3)} ×`,
     );
     const answers = theirs.get(format) ?? [];
     if (answers.length > 0) {

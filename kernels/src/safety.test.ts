@@ -6,7 +6,8 @@ import { createRequire } from 'node:module';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
-import { NativeDevice, sumWords } from './index.ts';
+import { NativeDevice, sumWords, weightMemory } from './index.ts';
+import { noise } from './testing.ts';
 
 const ADDON = createRequire(import.meta.url).resolve('../build/Release/kernels.node');
 const KV = Int32Array.of(1, 8, 4, 1, 32); // layers, blocks, block tokens, kv heads, head size
@@ -129,6 +130,30 @@ describe('the pool', () => {
     const words = BigUint64Array.from({ length: 100_003 }, (_, i) => BigInt(i));
     expect(sumWords(new Uint8Array(words.buffer))).toBe((100_003n * 100_002n) / 2n);
     expect(() => sumWords(new Uint8Array(words.buffer, 1, 8))).toThrow(/aligned 64-bit words/);
+  });
+});
+
+describe('large memory', () => {
+  it('is nobody else’s, at a cache line, while other memory comes and goes', async () => {
+    const seed = Date.now() % 2 ** 31;
+    console.log(`seed ${seed}`);
+    const next = noise(seed);
+    const bytes = () => Math.ceil(2 ** (15 + Math.abs(next()) * 9));
+    let held = new Map<number, Uint8Array>();
+    for (let round = 0; round < 6; round++) {
+      for (let i = 0; i < 40; i++) {
+        const id = round * 40 + i;
+        held.set(id, new Uint8Array(weightMemory(bytes())).fill(id));
+      }
+      held = new Map([...held].filter(() => next() > 0));
+      await collectGarbage();
+      // A device's memory comes from where theirs does.
+      const device = new NativeDevice(Int32Array.of(1024, 1024), 1, KV);
+      device.loadParam(0, 2, ones(1024, 1024), 0);
+      device.close();
+      for (const [id, data] of held) expect(data.every((byte) => byte === id % 256)).toBe(true);
+    }
+    expect(held.size).toBeGreaterThan(0);
   });
 });
 

@@ -12,6 +12,7 @@
 #include "kernels.h"
 #include "mapped_file.h"
 #include "memory.h"
+#include "pool.h"
 
 namespace signpost {
 
@@ -195,6 +196,11 @@ private:
   std::vector<Mixture> mixtures_;    // the first mixture_count_ are in use
   size_t mixture_count_ = 0;
   std::vector<int> mixture_of_; // (active rows)
+
+  // What the next call of `linears` will read, if it is the one that came after this one's first layer the last time.
+  Upcoming expect(const std::vector<Linear>& linears);
+  std::vector<std::vector<int>> followers_; // (params): the layers computed after those that begin with this one
+  int previous_ = -1;               // the first layer of the last call
 
   // Scratch of one op; kept so that a step allocates nothing once it has run.
   struct Preparation {

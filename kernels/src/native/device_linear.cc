@@ -122,6 +122,25 @@ const char* Device::round_inputs(Matrix x, Dtype dtype) {
   return rounded;
 }
 
+Upcoming Device::expect(const std::vector<Linear>& linears) {
+  if (followers_.size() < params.size()) followers_.resize(params.size());
+  if (previous_ >= 0) {
+    std::vector<int>& followers = followers_[previous_];
+    followers.clear();
+    for (const Linear& linear : linears) followers.push_back(linear.param);
+  }
+  previous_ = linears.front().param;
+  Upcoming upcoming;
+  size_t count = 0;
+  for (int next : followers_[previous_]) {
+    if (count == upcoming.spans.size()) break;
+    const Param& w = params[next];
+    const size_t bytes = is_quantized(w.dtype) ? tiles_of(w.out) * tile_bytes(w.dtype, w.in) : w.bytes();
+    upcoming.spans[count++] = {static_cast<const char*>(w.data), bytes};
+  }
+  return upcoming;
+}
+
 void Device::linears(Matrix x, const std::vector<Linear>& linears) {
   const size_t count = linears.size();
   if (layers_.size() < count) layers_.resize(count);
@@ -131,6 +150,7 @@ void Device::linears(Matrix x, const std::vector<Linear>& linears) {
     has_groups = has_groups || !layers_[l].groups.empty();
   }
   if (has_groups) prepare_inputs(x, count);
+  const Upcoming upcoming = expect(linears);
   // Layers of one format are computed together: integers differ between formats.
   for (size_t first = 0; first < count;) {
     const Dtype dtype = params[linears[first].param].dtype;
@@ -153,7 +173,7 @@ void Device::linears(Matrix x, const std::vector<Linear>& linears) {
         from -= tiles_of(outputs);
         to -= tiles_of(outputs);
       }
-    });
+    }, &upcoming);
     first = end;
   }
   for (size_t l = 0; l < count; l++) {

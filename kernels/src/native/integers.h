@@ -217,7 +217,10 @@ template <typename F, int kRows> inline void integer_tile(const char* tile, int 
   for (int g = 0; g < groups; g++) {
     const char* group = tile + static_cast<size_t>(g) * F::kGroupBytes;
     if (ahead != 0)
-      for (int at = 0; at < F::kGroupBytes; at += 64) __builtin_prefetch(group + ahead + at, 0, 2);
+      for (int at = 0; at < F::kGroupBytes; at += 64) {
+        __builtin_prefetch(group + ahead + at, 0, 2);
+        __builtin_prefetch(group + kNearBytes + at, 0, 3);
+      }
     if (ahead != 0 && g % 2 == 0) __builtin_prefetch(halves + ahead + g * kTileSigns * 2, 0, 2);
     const Products<F> products(group);
     Vec weight_scales[kTileVectors];

@@ -33,7 +33,7 @@ constexpr size_t kIntegerAhead = 4096;
 // Outputs of which all rows are computed before the next.
 constexpr int kSpanOutputs = kMostTiles * kTileSigns;
 // What is fetched ahead of use: far enough for memory, near enough for the second-level cache.
-constexpr size_t kTilesAhead = 2;
+constexpr int kTilesAhead = 2;
 
 // A panel holds the weights of a tile of outputs as float32, for this many columns: 64 KiB. A tile of rows stays in the first-level cache while the
 // panel passes by, a block of them in the second.
@@ -68,16 +68,28 @@ inline void finish(const LinearJob& job, const Rows& rows, int r, int j, const f
 
 // ---- weights straight from memory, or the cache that the first rows brought them to ----
 
-// The sums of some outputs from j on into `results` (rows, kTileSigns). What is needed next is prefetched: the hardware follows fewer streams than a
-// tile reads.
-template <typename F, int kOutputs, int kRows> inline void direct_tile(const LinearJob& job, const Rows& rows, int j, bool is_first, float* results) {
+// What a tile fetches while it computes, into the second-level cache: the hardware follows fewer streams than a tile reads, and less far.
+struct Fetching {
+  int ahead;        // outputs
+  unsigned outputs; // bit o: of the tile's output o
+
+  // Where rows are computed in so many tiles, each fetches its part of what comes after the outputs that all of them compute now.
+  static Fetching of(int tile, int tiles) {
+    if (tiles == 1) return {kTilesAhead * kTileOutputs, ~0u};
+    unsigned outputs = 0;
+    for (int o = tile; o < kTileOutputs; o += tiles) outputs |= 1u << o;
+    return {kTileSigns, outputs};
+  }
+};
+
+// The sums of some outputs from j on into `results` (rows, kTileSigns).
+template <typename F, int kOutputs, int kRows> inline void direct_tile(const LinearJob& job, const Rows& rows, int j, Fetching fetching, float* results) {
   const size_t stride = row_bytes(job.dtype, job.in);
   const char* weights[kOutputs];
   for (int o = 0; o < kOutputs; o++) weights[o] = static_cast<const char*>(job.w) + static_cast<size_t>(j + o) * stride;
   const float* x[kRows];
   for (int r = 0; r < kRows; r++) x[r] = input(job, rows, r);
-  // The weights of rows computed before are in a cache.
-  const size_t ahead = is_first ? kTilesAhead * kOutputs * stride : 0;
+  const size_t ahead = fetching.ahead * stride;
   Vec sums[kRows][kTileOutputs] = {};
   const auto step = [&](int v) __attribute__((always_inline)) {
     Vec values[kOutputs];
@@ -90,11 +102,21 @@ template <typename F, int kOutputs, int kRows> inline void direct_tile(const Lin
   const int whole = job.in / kLanes;
   constexpr int kLineVectors = 64 / F::kVectorBytes;
   const int lines = whole / kLineVectors;
-  for (int line = 0; line < lines; line++) {
-    for (int o = 0; o < kOutputs; o++) __builtin_prefetch(weights[o] + line * size_t{64} + ahead, 0, 2);
+  const auto run = [&](int from, int to, size_t near) __attribute__((always_inline)) {
+    for (int line = from; line < to; line++) {
+      for (int o = 0; o < kOutputs; o++) {
+        if (fetching.outputs >> o & 1) __builtin_prefetch(weights[o] + line * size_t{64} + ahead, 0, 2);
+        __builtin_prefetch(weights[o] + line * size_t{64} + near, 0, 3);
+      }
 #pragma GCC unroll 16
-    for (int i = 0; i < kLineVectors; i++) step(line * kLineVectors + i);
-  }
+      for (int i = 0; i < kLineVectors; i++) step(line * kLineVectors + i);
+    }
+  };
+  // At a row's end the first of the next tile's is near.
+  constexpr int kNearLines = kNearBytes / 64;
+  const int last = lines < kNearLines ? 0 : lines - kNearLines;
+  run(0, last, kNearBytes);
+  run(last, lines, kOutputs * stride - static_cast<size_t>(last) * 64);
   for (int v = lines * kLineVectors; v < whole; v++) step(v);
   if (const int left = job.in - whole * kLanes; left > 0) {
     for (int o = 0; o < kOutputs; o++) {
@@ -110,35 +132,39 @@ template <typename F, int kOutputs, int kRows> inline void direct_tile(const Lin
 }
 
 // Outputs j … of up to kDirectTileRows rows.
-template <typename F, int kRows> void direct_rows(const LinearJob& job, const Rows& rows, int j, int outputs, bool is_first) {
+template <typename F, int kRows> void direct_rows(const LinearJob& job, const Rows& rows, int j, int outputs, Fetching fetching) {
   constexpr int kOutputs = kTileSums / kRows < kTileOutputs ? kTileSums / kRows : kTileOutputs;
   alignas(64) float results[kRows * kTileSigns];
   int o = 0;
-  for (; o + kOutputs <= outputs; o += kOutputs) direct_tile<F, kOutputs, kRows>(job, rows, j + o, is_first, results + o);
-  for (; o < outputs; o++) direct_tile<F, 1, kRows>(job, rows, j + o, is_first, results + o);
+  for (; o + kOutputs <= outputs; o += kOutputs) direct_tile<F, kOutputs, kRows>(job, rows, j + o, fetching, results + o);
+  for (; o < outputs; o++) direct_tile<F, 1, kRows>(job, rows, j + o, fetching, results + o);
   for (int r = 0; r < kRows; r++) finish(job, rows, r, j, results + r * kTileSigns, outputs);
 }
 
+inline int tiles_for(int left, int most) { return (left + most - 1) / most; }
+
 // Tiles of even size: 8 rows are 4 and 4, not 6 and 2.
 inline int tile_size(int left, int most) {
-  const int tiles = (left + most - 1) / most;
+  const int tiles = tiles_for(left, most);
   return (left + tiles - 1) / tiles;
 }
 
 // Up to kTileSigns outputs of any number of rows.
 template <typename F> void direct_tiles(const LinearJob& job, const Rows& all, int j, int outputs) {
-  for (int first = 0; first < all.count;) {
+  const int tiles = tiles_for(all.count, kDirectTileRows);
+  for (int first = 0, tile = 0; first < all.count; tile++) {
     const int size = tile_size(all.count - first, kDirectTileRows);
     const Rows rows = all.from(first, size);
+    const Fetching fetching = Fetching::of(tile, tiles);
     switch (size) {
-      case 1: direct_rows<F, 1>(job, rows, j, outputs, first == 0); break;
-      case 2: direct_rows<F, 2>(job, rows, j, outputs, first == 0); break;
-      case 3: direct_rows<F, 3>(job, rows, j, outputs, first == 0); break;
-      case 4: direct_rows<F, 4>(job, rows, j, outputs, first == 0); break;
+      case 1: direct_rows<F, 1>(job, rows, j, outputs, fetching); break;
+      case 2: direct_rows<F, 2>(job, rows, j, outputs, fetching); break;
+      case 3: direct_rows<F, 3>(job, rows, j, outputs, fetching); break;
+      case 4: direct_rows<F, 4>(job, rows, j, outputs, fetching); break;
       default:
         if constexpr (kDirectTileRows == 6) {
-          if (size == 5) direct_rows<F, 5>(job, rows, j, outputs, first == 0);
-          else direct_rows<F, 6>(job, rows, j, outputs, first == 0);
+          if (size == 5) direct_rows<F, 5>(job, rows, j, outputs, fetching);
+          else direct_rows<F, 6>(job, rows, j, outputs, fetching);
         }
     }
     first += size;
@@ -277,11 +303,8 @@ template <typename F> void linear_of(const LinearJob& job, int begin, int end) {
     if (group.is_exact) panels<F>(job, {group.rows, group.row_count, group.bias, nullptr, &group}, begin, end);
   }
   const Rows plain = {job.plain_rows, job.plain_count, nullptr, job.plain_bias, nullptr};
-  for (int j = begin; j < end; j += kSpanOutputs) {
-    const int outputs = end - j < kSpanOutputs ? end - j : kSpanOutputs;
-    for (int o = 0; o < outputs; o += kTileSigns) direct_tiles<F>(job, plain, j + o, tile_outputs(outputs - o));
-    add_signs(job, j, outputs);
-  }
+  for (int j = begin; j < end; j += kTileSigns) direct_tiles<F>(job, plain, j, tile_outputs(end - j));
+  for (int j = begin; j < end; j += kSpanOutputs) add_signs(job, j, end - j < kSpanOutputs ? end - j : kSpanOutputs);
 }
 
 template <typename F> void quantized_linear(const LinearJob& job, int begin, int end) {

@@ -4,9 +4,8 @@
 #include <cstdlib>
 #include <new>
 #include <utility>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+
+#include "slabs.h"
 
 namespace signpost {
 
@@ -15,13 +14,12 @@ public:
   Memory() = default;
   // Not zeroed. Throws std::bad_alloc.
   explicit Memory(size_t bytes) : bytes_(bytes) {
-    constexpr size_t kHugePage = 2 * 1024 * 1024;
-    const size_t unit = bytes >= 2 * kHugePage ? kHugePage : 64;
-    data_ = std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit);
+    if (bytes >= kLarge) {
+      data_ = Slabs::instance().take(bytes);
+      return;
+    }
+    data_ = std::aligned_alloc(kLine, (bytes + kLine - 1) / kLine * kLine);
     if (data_ == nullptr) throw std::bad_alloc();
-#if defined(__linux__)
-    if (unit == kHugePage) madvise(data_, bytes, MADV_HUGEPAGE);
-#endif
   }
   Memory(Memory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   Memory& operator=(Memory&& other) noexcept {
@@ -29,12 +27,18 @@ public:
     std::swap(bytes_, other.bytes_);
     return *this;
   }
-  ~Memory() { std::free(data_); }
+  ~Memory() {
+    if (bytes_ >= kLarge) Slabs::instance().give(data_, bytes_);
+    else std::free(data_);
+  }
 
   size_t bytes() const { return bytes_; }
   template <typename T> T* as() const { return static_cast<T*>(data_); }
 
 private:
+  static constexpr size_t kLine = 64;
+  static constexpr size_t kLarge = 16 * 1024;
+
   void* data_ = nullptr;
   size_t bytes_ = 0;
 };

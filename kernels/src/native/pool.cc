@@ -24,6 +24,16 @@ namespace {
 // Ops of one step follow each other within microseconds; a worker that sleeps between them wakes too late to help.
 constexpr int kSpins = 4000;
 constexpr int kMaxThreads = 256;
+// What fits any server's second-level cache beside what it holds, and is more than a core fetches in a pause between matrices.
+constexpr size_t kMostFetched = 512 * 1024;
+constexpr size_t kFetchBytes = 1024;
+
+// An owner takes this share of what is left of its part at a time; the rest may be taken from it meanwhile.
+constexpr int kPiecesOfRest = 4;
+
+constexpr uint64_t range(int begin, int end) { return static_cast<uint64_t>(begin) << 32 | static_cast<uint32_t>(end); }
+constexpr int begin_of(uint64_t left) { return static_cast<int>(left >> 32); }
+constexpr int end_of(uint64_t left) { return static_cast<int>(left & 0xffffffff); }
 
 // Node unloads an addon when the last worker thread that loaded it ends; our threads would be left without code.
 void keep_loaded() {
@@ -53,7 +63,7 @@ Pool& Pool::instance() {
   return *pool;
 }
 
-Pool::Pool() {
+Pool::Pool() : parts_(new Part[kMaxThreads]) {
   const int wanted = available_threads();
   keep_loaded();
   try {
@@ -83,7 +93,31 @@ void Pool::resize(int threads) {
   }
 }
 
-void Pool::run(int count, int grain, Body body, void* context) {
+size_t Upcoming::bytes() const {
+  size_t sum = 0;
+  for (const Span& span : spans) sum += span.bytes;
+  return sum;
+}
+
+Upcoming Upcoming::from(size_t skipped) const {
+  Upcoming left = *this;
+  for (Span& span : left.spans) {
+    const size_t off = std::min(skipped, span.bytes);
+    span.data += off;
+    span.bytes -= off;
+    skipped -= off;
+  }
+  return left;
+}
+
+void Upcoming::keep(size_t most) {
+  for (Span& span : spans) {
+    span.bytes = std::min(span.bytes, most);
+    most -= span.bytes;
+  }
+}
+
+void Pool::run(int count, int grain, Body body, void* context, const Upcoming* upcoming) {
   if (count <= 0) return;
   if (count <= grain || threads() == 1) return body(context, 0, count);
   std::lock_guard<std::mutex> only(callers_);
@@ -91,9 +125,17 @@ void Pool::run(int count, int grain, Body body, void* context) {
   grain_ = grain;
   body_ = body;
   context_ = context;
-  next_.store(0, std::memory_order_relaxed);
+  if (upcoming != nullptr) {
+    upcoming_ = *upcoming;
+    upcoming_id_++;
+  }
+  const int units = (count + grain - 1) / grain;
+  for (int thread = 0, of = threads(); thread < of; thread++) {
+    const auto first = [&](int t) { return static_cast<int>(std::min<int64_t>(count, static_cast<int64_t>(units) * t / of * grain)); };
+    parts_[thread].left.store(range(first(thread), first(thread + 1)), std::memory_order_relaxed);
+  }
   open();
-  take_pieces();
+  take_pieces(0);
   close();
 }
 
@@ -119,22 +161,56 @@ void Pool::close() {
   }
 }
 
-void Pool::take_pieces() {
-  // A fair half of what is left: large pieces at first, small ones at the end, where threads wait for each other.
-  const int shares = 2 * threads();
-  int begin = next_.load(std::memory_order_relaxed);
-  while (begin < count_) {
-    const int left = count_ - begin;
-    const int wanted = std::max(grain_, left / shares / grain_ * grain_);
-    const int piece = std::min(wanted, left);
-    if (!next_.compare_exchange_weak(begin, begin + piece, std::memory_order_relaxed)) continue;
-    body_(context_, begin, begin + piece);
-    begin = next_.load(std::memory_order_relaxed);
+void Pool::take_pieces(int thread) {
+  std::atomic<uint64_t>& own = parts_[thread].left;
+  do {
+    uint64_t left = own.load(std::memory_order_relaxed);
+    while (begin_of(left) < end_of(left)) {
+      // Large pieces at first, small ones at the end, where threads wait for each other.
+      const int begin = begin_of(left);
+      const int rest = end_of(left) - begin;
+      const int end = begin + std::min(std::max(grain_, rest / kPiecesOfRest / grain_ * grain_), rest);
+      if (!own.compare_exchange_weak(left, range(end, end_of(left)), std::memory_order_relaxed)) continue;
+      body_(context_, begin, end);
+      left = own.load(std::memory_order_relaxed);
+    }
+  } while (steal(thread));
+}
+
+bool Pool::steal(int thread) {
+  for (;;) {
+    int from = -1;
+    uint64_t most = 0;
+    for (int other = 0; other < threads(); other++) {
+      const uint64_t left = parts_[other].left.load(std::memory_order_relaxed);
+      if (end_of(left) - begin_of(left) <= end_of(most) - begin_of(most)) continue;
+      from = other;
+      most = left;
+    }
+    if (from < 0) return false;
+    const int begin = begin_of(most);
+    const int end = end_of(most);
+    const int middle = begin + (end - begin) / 2 / grain_ * grain_;
+    if (!parts_[from].left.compare_exchange_weak(most, range(begin, middle), std::memory_order_relaxed)) continue;
+    parts_[thread].left.store(range(middle, end), std::memory_order_relaxed);
+    return true;
   }
 }
 
+void Pool::fetch(Upcoming& upcoming, uint64_t seen) const {
+  for (Upcoming::Span& span : upcoming.spans)
+    for (; span.bytes > 0; span.data += kFetchBytes, span.bytes -= std::min(span.bytes, kFetchBytes)) {
+      if (generation_.load(std::memory_order_relaxed) != seen) return;
+      for (size_t at = 0; at < kFetchBytes; at += 64) __builtin_prefetch(span.data + at, 0, 2);
+    }
+}
+
 void Pool::work(int index, uint64_t seen) {
+  const int thread = index + 1;
+  Upcoming upcoming;
+  uint64_t upcoming_id = 0;
   for (;;) {
+    fetch(upcoming, seen);
     int spins = 0;
     while (generation_.load(std::memory_order_acquire) == seen) {
       if (++spins < kSpins) {
@@ -149,7 +225,15 @@ void Pool::work(int index, uint64_t seen) {
     seen = generation_.load(std::memory_order_acquire);
     if (index >= kept_.load()) return;
     // Who comes late may meet a later loop, and helps there.
-    if ((inside_.fetch_add(1, std::memory_order_acquire) & kClosed) == 0) take_pieces();
+    if ((inside_.fetch_add(1, std::memory_order_acquire) & kClosed) == 0) {
+      take_pieces(thread);
+      if (upcoming_id != upcoming_id_) {
+        upcoming_id = upcoming_id_;
+        const size_t all = upcoming_.bytes();
+        upcoming = upcoming_.from(all / threads() * thread);
+        upcoming.keep(kMostFetched);
+      }
+    }
     inside_.fetch_sub(1, std::memory_order_release);
   }
 }

@@ -99,6 +99,7 @@ template <int kTiles> inline void look_up(Vec* sums, const uint32_t* tile, size_
     for (int t = 0; t < kTiles; t++) {
       const uint32_t* at = tile + (t * words + w) * kTileSigns;
       __builtin_prefetch(reinterpret_cast<const char*>(at) + ahead, 0, 2);
+      __builtin_prefetch(reinterpret_cast<const char*>(at) + kNearBytes, 0, 3);
       for (int v = 0; v < kTileVectors; v++) bits[t * kTileVectors + v] = load_sign_words(at + v * kLanes);
     }
     for (int half = 0; half < 2; half++) {

@@ -3,6 +3,7 @@
 // The compiler may not contract a · b + c on its own (-ffp-contract=off): where a multiply-add is meant it is written `fma`, so that two
 // paths that write the same operations give the same bits.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -22,6 +23,10 @@ constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;
 #endif
+
+// What is fetched far ahead waits in the second-level cache; from this distance on it is fetched into the first. Without, a core takes a tenth less from
+// memory than it reads when it computes nothing.
+constexpr size_t kNearBytes = 512;
 
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef float VecU __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
