@@ -303,6 +303,7 @@ template <typename F> void linear_of(const LinearJob& job, int begin, int end) {
     if (group.is_exact) panels<F>(job, {group.rows, group.row_count, group.bias, nullptr, &group}, begin, end);
   }
   const Rows plain = {job.plain_rows, job.plain_count, nullptr, job.plain_bias, nullptr};
+  fetch_signs(job, begin);
   for (int j = begin; j < end; j += kTileSigns) direct_tiles<F>(job, plain, j, tile_outputs(end - j));
   for (int j = begin; j < end; j += kSpanOutputs) add_signs(job, j, end - j < kSpanOutputs ? end - j : kSpanOutputs);
 }
@@ -310,6 +311,7 @@ template <typename F> void linear_of(const LinearJob& job, int begin, int end) {
 template <typename F> void quantized_linear(const LinearJob& job, int begin, int end) {
   const Rows plain = {job.plain_rows, job.plain_count, nullptr, job.plain_bias, nullptr};
   const int most = static_cast<int>(kIntegerBlockBytes / integer_bytes(job.in));
+  fetch_signs(job, begin);
   const int rows = tile_size(plain.count, most < kIntegerTileRows ? kIntegerTileRows : most);
   for (int first = 0; first < plain.count; first += rows) {
     const Rows block = plain.from(first, plain.count - first < rows ? plain.count - first : rows);

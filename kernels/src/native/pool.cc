@@ -29,7 +29,7 @@ constexpr size_t kMostFetched = 512 * 1024;
 constexpr size_t kFetchBytes = 1024;
 
 // An owner takes this share of what is left of its part at a time; the rest may be taken from it meanwhile.
-constexpr int kPiecesOfRest = 4;
+constexpr int kPiecesOfRest = 2;
 
 constexpr uint64_t range(int begin, int end) { return static_cast<uint64_t>(begin) << 32 | static_cast<uint32_t>(end); }
 constexpr int begin_of(uint64_t left) { return static_cast<int>(left >> 32); }

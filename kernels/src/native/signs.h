@@ -159,6 +159,20 @@ void add_signs(const LinearJob& job, int j, int outputs) {
   }
 }
 
+// Fetches what `add_signs` reads first: nothing before it has.
+inline void fetch_signs(const LinearJob& job, int j) {
+  const size_t words = sign_words(job.in);
+  for (int g = 0; g < job.group_count; g++) {
+    const RowGroup& group = job.groups[g];
+    if (group.lane_rows == group.row_count) continue;
+    for (int t = 0; t < group.term_count; t++) {
+      if (group.terms[t].tiles == nullptr) continue;
+      const char* first = reinterpret_cast<const char*>(group.terms[t].tiles + j * words);
+      for (size_t at = 0; at < kMostTiles * kTileSigns * words * sizeof(uint32_t); at += 64) __builtin_prefetch(first + at, 0, 2);
+    }
+  }
+}
+
 // ---- kLanes rows of one mixture ----
 
 // Where a table has the sum of nibble kNibble of `bits`: a shift and a mask, in bytes.
