@@ -134,15 +134,14 @@ Upcoming Device::expect(const std::vector<Linear>& linears) {
   size_t count = 0;
   for (int next : followers_[previous_]) {
     if (count == upcoming.spans.size()) break;
-    const Param& w = params[next];
-    const size_t bytes = is_quantized(w.dtype) ? tiles_of(w.out) * tile_bytes(w.dtype, w.in) : w.bytes();
-    upcoming.spans[count++] = {static_cast<const char*>(w.data), bytes};
+    upcoming.spans[count++] = {static_cast<const char*>(params[next].data), params[next].resident_bytes()};
   }
   return upcoming;
 }
 
 void Device::linears(Matrix x, const std::vector<Linear>& linears) {
   const size_t count = linears.size();
+  if (count == 0) return;
   if (layers_.size() < count) layers_.resize(count);
   bool has_groups = false;
   for (size_t l = 0; l < count; l++) {

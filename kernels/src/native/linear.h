@@ -30,8 +30,6 @@ constexpr int kIntegerTileRows = kRegisters == 32 ? 8 : 4;
 constexpr size_t kIntegerBlockBytes = 512 * 1024;
 // A tile reads one stream.
 constexpr size_t kIntegerAhead = 4096;
-// Outputs of which all rows are computed before the next.
-constexpr int kSpanOutputs = kMostTiles * kTileSigns;
 // What is fetched ahead of use: far enough for memory, near enough for the second-level cache.
 constexpr int kTilesAhead = 2;
 
@@ -305,7 +303,7 @@ template <typename F> void linear_of(const LinearJob& job, int begin, int end) {
   const Rows plain = {job.plain_rows, job.plain_count, nullptr, job.plain_bias, nullptr};
   fetch_signs(job, begin);
   for (int j = begin; j < end; j += kTileSigns) direct_tiles<F>(job, plain, j, tile_outputs(end - j));
-  for (int j = begin; j < end; j += kSpanOutputs) add_signs(job, j, end - j < kSpanOutputs ? end - j : kSpanOutputs);
+  add_signs(job, begin, end);
 }
 
 template <typename F> void quantized_linear(const LinearJob& job, int begin, int end) {
@@ -323,7 +321,7 @@ template <typename F> void quantized_linear(const LinearJob& job, int begin, int
     const RowGroup& group = job.groups[g];
     if (group.is_exact) panels<None>(job, {group.rows, group.row_count, nullptr, nullptr, &group}, begin, end);
   }
-  for (int j = begin; j < end; j += kSpanOutputs) add_signs(job, j, end - j < kSpanOutputs ? end - j : kSpanOutputs);
+  add_signs(job, begin, end);
 }
 
 void linear(const LinearJob& job, int begin, int end) {

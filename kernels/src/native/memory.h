@@ -18,7 +18,7 @@ public:
       data_ = Slabs::instance().take(bytes);
       return;
     }
-    data_ = std::aligned_alloc(kLine, (bytes + kLine - 1) / kLine * kLine);
+    data_ = std::aligned_alloc(Slabs::kLine, Slabs::whole(bytes));
     if (data_ == nullptr) throw std::bad_alloc();
   }
   Memory(Memory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
@@ -36,7 +36,6 @@ public:
   template <typename T> T* as() const { return static_cast<T*>(data_); }
 
 private:
-  static constexpr size_t kLine = 64;
   static constexpr size_t kLarge = 16 * 1024;
 
   void* data_ = nullptr;

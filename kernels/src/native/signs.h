@@ -20,6 +20,8 @@ constexpr int kWordTables = 32 / kTableColumns;
 constexpr int kLeastLaneRows = kLanes == 16 ? 12 : kLanes == 8 ? 4 : 2;
 // Tiles looked up together: a table is loaded once for all of them.
 constexpr int kMostTiles = kLanes == 16 ? 4 : kLanes == 8 ? 2 : 1;
+// Outputs of which all rows' signs are looked up before the next.
+constexpr int kSpanOutputs = kMostTiles * kTileSigns;
 
 inline size_t sign_words(int in) { return (static_cast<size_t>(in) + 31) / 32; }
 inline size_t table_floats(int in) { return sign_words(in) * kWordTables * kTableSums; }
@@ -129,7 +131,7 @@ template <int kTiles> inline void add_tiles(const LinearJob& job, const DeltaTer
   const size_t words = sign_words(job.in);
   Vec sums[kTiles * kTileVectors];
   // Next for this plane are the outputs after all that are computed now.
-  look_up<kTiles>(sums, term.tiles + j * words, words, tables, kMostTiles * kTileSigns * words * sizeof(uint32_t));
+  look_up<kTiles>(sums, term.tiles + j * words, words, tables, kSpanOutputs * words * sizeof(uint32_t));
   for (int t = 0; t < kTiles; t++) {
     const int left = outputs - t * kTileSigns;
     add_tile(y + t * kTileSigns, term, static_cast<size_t>(j) + t * kTileSigns, left < kTileSigns ? left : kTileSigns, sums + t * kTileVectors);
@@ -142,18 +144,21 @@ template <int kTiles> inline void add_all_tiles(const LinearJob& job, const Delt
   add_tiles<kTiles>(job, term, tables, y, j, outputs);
 }
 
-// Up to kMostTiles tiles' outputs of all rows that have tables of their own.
-void add_signs(const LinearJob& job, int j, int outputs) {
+// Outputs begin … end of all rows that have tables of their own.
+void add_signs(const LinearJob& job, int begin, int end) {
   const size_t floats = table_floats(job.in);
-  for (int g = 0; g < job.group_count; g++) {
-    const RowGroup& group = job.groups[g];
-    for (int r = group.lane_rows; r < group.row_count; r++) {
-      float* y = job.y + static_cast<size_t>(group.rows[r]) * job.y_stride + j;
-      for (int t = 0; t < group.term_count; t++) {
-        const DeltaTerm& term = group.terms[t];
-        if (term.tiles == nullptr) continue;
-        const float* tables = group.tables + (static_cast<size_t>(r - group.lane_rows) * group.inputs + term.input) * floats;
-        add_all_tiles<kMostTiles>(job, term, tables, y, j, outputs);
+  for (int j = begin; j < end; j += kSpanOutputs) {
+    const int outputs = end - j < kSpanOutputs ? end - j : kSpanOutputs;
+    for (int g = 0; g < job.group_count; g++) {
+      const RowGroup& group = job.groups[g];
+      for (int r = group.lane_rows; r < group.row_count; r++) {
+        float* y = job.y + static_cast<size_t>(group.rows[r]) * job.y_stride + j;
+        for (int t = 0; t < group.term_count; t++) {
+          const DeltaTerm& term = group.terms[t];
+          if (term.tiles == nullptr) continue;
+          const float* tables = group.tables + (static_cast<size_t>(r - group.lane_rows) * group.inputs + term.input) * floats;
+          add_all_tiles<kMostTiles>(job, term, tables, y, j, outputs);
+        }
       }
     }
   }
@@ -168,7 +173,7 @@ inline void fetch_signs(const LinearJob& job, int j) {
     for (int t = 0; t < group.term_count; t++) {
       if (group.terms[t].tiles == nullptr) continue;
       const char* first = reinterpret_cast<const char*>(group.terms[t].tiles + j * words);
-      for (size_t at = 0; at < kMostTiles * kTileSigns * words * sizeof(uint32_t); at += 64) __builtin_prefetch(first + at, 0, 2);
+      for (size_t at = 0; at < kSpanOutputs * words * sizeof(uint32_t); at += 64) __builtin_prefetch(first + at, 0, 2);
     }
   }
 }

@@ -16,14 +16,15 @@ public:
   // What `take` gave for so many bytes.
   void give(void* data, size_t bytes);
 
+  static constexpr size_t kLine = 64;
+  // In whole lines.
+  static size_t whole(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
+
 private:
   struct Range {
     size_t bytes;
     char* slab;
   };
-
-  static constexpr size_t kLine = 64;
-  static size_t whole(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
   std::mutex mutex_;
   std::map<char*, Range> free_;   // by address; neighbours of one slab are one
