@@ -50,7 +50,7 @@ export class Knowledge {
       beats: beats ?? [],
       isAsleep: (region) => waker.isAsleep(region, beats, health.of(region.name).isFailing ? 'failing' : 'untried'),
       catalogue: await catalogue.recent(waitUntil),
-      networkMs: (region) => health.of(region).networkMs(Date.now()),
+      networkMs: (region, usualMs) => health.of(region).networkMs(Date.now(), usualMs),
       sentSince: (region, heard, containers) => health.of(region).sent.waiting(heard, containers, Date.now()),
       foreignLoad: (region) => foreignLoads.of(region, waitUntil),
       sinceAnsweredMs: (region) => {

@@ -70,12 +70,20 @@ describe('what an isolate knows of its regions', () => {
 
   it('takes the least of the last five minutes for the network, and then knows nothing', () => {
     const region = new FleetHealth().of('a');
-    expect(region.networkMs(0)).toBeUndefined();
+    expect(region.networkMs(0, 900)).toBeUndefined();
     region.measured(100, 60, 0);
     region.measured(900, 100, 1_000);
-    expect([1_000, 300_500, 301_001].map((now) => region.networkMs(now))).toEqual([40, 800, undefined]);
+    expect([1_000, 300_500, 301_001].map((now) => region.networkMs(now, 900))).toEqual([40, 800, undefined]);
     region.measured(50, 60, 310_000);
-    expect(region.networkMs(310_000)).toBe(0);
+    expect(region.networkMs(310_000, 0)).toBe(0);
+  });
+
+  it('doubts after half a minute that a region is further away than it should be', () => {
+    const region = new FleetHealth().of('a');
+    region.measured(900, 100, 0);
+    expect([29_999, 30_000].map((now) => region.networkMs(now, 799))).toEqual([800, undefined]);
+    region.measured(950, 100, 30_000);
+    expect([30_000, 59_999, 60_000].map((now) => region.networkMs(now, 799))).toEqual([800, 800, undefined]);
   });
 
   it('knows after ten answers how long a first token usually takes at most', () => {

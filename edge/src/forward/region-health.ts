@@ -10,6 +10,8 @@ const SAMPLES = 100;
 /** Of fewer samples no percentile is made. */
 const MIN_SAMPLES = 10;
 const NETWORK_WINDOW_MS = 300_000;
+/** So long after its last measurement a region that seemed further away than geography says is given another chance. */
+const DOUBT_AFTER_MS = 30_000;
 /** However quick a region is: a second request costs it, or another, as much as the first. */
 const MIN_HEDGE_MS = 50;
 
@@ -18,19 +20,30 @@ class RegionHealth {
   readonly sent = new SentTokens();
   readonly #firstTokenMs: number[] = [];
   readonly #network = new WindowLeast(NETWORK_WINDOW_MS);
+  #measuredAt = Number.NEGATIVE_INFINITY;
 
   /**
    * There and back, as measured: the least of the last window, since what comes on top is the region's being busy, which its queue tells, or this isolate's (as
-   * BBR does, Cardwell et al., CACM 60(2), 2017, which can make itself a quiet moment in each ten seconds: here one may have to be waited for, and a region that was
-   * measured in a burst alone would seem far away). Undefined where there is no measurement so new: a region that nobody was sent to may be quick again.
+   * BBR does, Cardwell et al., CACM 60(2), 2017, which can make itself a quiet moment in each ten seconds: here one may have to be waited for). Undefined where
+   * there is no measurement so new, and sooner where it was a bad one: a region that was measured in a burst alone seems far away, nobody is sent there for that, and
+   * so nothing would show that it isn't.
+   *
+   * @param usualMs what geography says.
    */
-  networkMs(now: number): number | undefined {
+  networkMs(now: number, usualMs: number): number | undefined {
+    const least = this.leastNetworkMs(now);
+    return least !== undefined && least > usualMs && now - this.#measuredAt >= DOUBT_AFTER_MS ? undefined : least;
+  }
+
+  /** As it was measured, believed or not. */
+  leastNetworkMs(now: number): number | undefined {
     return this.#network.least(now);
   }
 
   /** A request took `ms` to its first byte, of which the region says that `ownMs` were its own. */
   measured(ms: number, ownMs: number, now: number): void {
     this.#network.add(Math.max(0, ms - ownMs), now);
+    this.#measuredAt = now;
   }
 
   /** When it last began or gave an answer (milliseconds since the epoch); undefined before the first. */
@@ -75,8 +88,11 @@ export class FleetHealth {
     region: string,
     now: number,
   ): { readonly breaker: BreakerState; readonly hedge_after_ms: number | null; readonly network_ms: number | null } {
-    const { breaker, hedgeAfterMs } = this.of(region);
-    const networkMs = this.of(region).networkMs(now);
-    return { breaker: breaker.state(now), hedge_after_ms: hedgeAfterMs ?? null, network_ms: networkMs ?? null };
+    const health = this.of(region);
+    return {
+      breaker: health.breaker.state(now),
+      hedge_after_ms: health.hedgeAfterMs ?? null,
+      network_ms: health.leastNetworkMs(now) ?? null,
+    };
   }
 }

@@ -48,8 +48,8 @@ export interface PlanFacts {
   /** Whether a region with a hook runs nothing. */
   readonly isAsleep?: (region: Region) => boolean;
   readonly catalogue: Catalogue | undefined;
-  /** Round trip to a region in milliseconds, as this isolate measured it. */
-  readonly networkMs: (region: string) => number | undefined;
+  /** Round trip to a region in milliseconds, as this isolate measured it, where geography says `usualMs`. */
+  readonly networkMs: (region: string, usualMs: number) => number | undefined;
   /** Prompt tokens that a container has been sent from here since its heartbeat, and can't have computed yet; that the region has, where nothing was heard of it. */
   readonly sentSince?: (region: string, heard: HeardBeat | undefined, containers: number) => number;
   /** What a stranger's metrics say; undefined where it has none. */
@@ -150,9 +150,9 @@ function byRegion(beats: readonly HeardBeat[]): ReadonlyMap<string, readonly Hea
 }
 
 function networkTerm(region: Region, { app, networkMs }: PlanFacts): PlanTerm {
-  const measured = networkMs(region.name);
-  if (measured !== undefined) return { term: 'network', ms: measured, why: 'measured' };
-  return { term: 'network', ...networkPrior(app, region) };
+  const prior = networkPrior(app, region);
+  const measured = networkMs(region.name, prior.ms);
+  return { term: 'network', ...(measured === undefined ? prior : { ms: measured, why: 'measured' }) };
 }
 
 /** None where nothing was heard, or nothing is asked. */
