@@ -8,6 +8,7 @@ import {
   activationStride,
   instructionSets,
   NATIVE_DTYPE,
+  NATIVE_EPILOGUE,
   NATIVE_FORMAT,
   NativeDevice,
   sumWords,
@@ -126,7 +127,8 @@ function measure(shape: Shape): void {
       begin(device, one);
       const last = one.matrices === 'all' ? count : 1;
       const taken = secondsOf(() => {
-        for (let matrix = 0; matrix < last; matrix++) device.linears(x, inDim, y, out, matrix, -1);
+        for (let matrix = 0; matrix < last; matrix++)
+          device.linears(x, inDim, NATIVE_EPILOGUE.none, undefined, 0, y, out, matrix, -1);
       });
       seconds.get(one.name)?.push(taken);
     }

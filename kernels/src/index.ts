@@ -20,6 +20,9 @@ export const NATIVE_DTYPE = { BF16: 0, F16: 1, F32: 2 } as const;
 /** How a parameter is held: as it is, or in groups of 32 columns with an F16 scale each, of 8 or 4 bits a weight. */
 export const NATIVE_FORMAT = { stored: 0, q8: 3, q4: 4 } as const;
 
+/** What comes with linear layers: nothing, target += the only one's output, or of two, gate and up, target = silu(gate) · up. */
+export const NATIVE_EPILOGUE = { none: 0, add: 1, swiglu: 2 } as const;
+
 /**
  * One model's memory and ops. A matrix of activations is a Float32Array whose rows are `activationStride(cols)` apart, zero beyond `cols`.
  *
@@ -69,8 +72,18 @@ export interface NativeDevice {
   ): void;
   embed(out: Float32Array, cols: number, param: number): void;
   rmsNorm(out: Float32Array, x: Float32Array, cols: number, param: number, eps: number): void;
-  /** `layers`: `out`, its columns, parameter and bias (-1 for none) of each layer, one after the other. */
-  linears(x: Float32Array, cols: number, ...layers: (Float32Array | number)[]): void;
+  /**
+   * `layers`: `out`, its columns, parameter and bias (-1 for none) of each layer, one after the other. `epilogue`: one of NATIVE_EPILOGUE, as which `add` or `swiglu`
+   * of their outputs comes with them, into `target`; it is not `x`.
+   */
+  linears(
+    x: Float32Array,
+    cols: number,
+    epilogue: number,
+    target: Float32Array | undefined,
+    targetCols: number,
+    ...layers: (Float32Array | number)[]
+  ): void;
   /** As a layer of `linears`, with the added rows below, and −∞ beyond a row's own: `outCols` may be more than the matrix's rows. */
   head(out: Float32Array, outCols: number, x: Float32Array, inCols: number, param: number): void;
   rope(x: Float32Array, cols: number, cos: Float32Array, sin: Float32Array, headDim: number): void;

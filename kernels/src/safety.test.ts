@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
-import { NativeDevice, sumWords, weightMemory } from './index.ts';
+import { NATIVE_EPILOGUE, NativeDevice, sumWords, weightMemory } from './index.ts';
 import { noise } from './testing.ts';
 
 const ADDON = createRequire(import.meta.url).resolve('../build/Release/kernels.node');
@@ -46,7 +46,7 @@ describe('a native device', () => {
     const y = new Float32Array(512);
     const [zero, one] = [Int32Array.of(0), Int32Array.of(0, 1)];
     device.begin(zero, zero, one, zero, 1, one, zero, Float32Array.of(1), zero);
-    device.linears(new Float32Array(4096).fill(1), 4096, y, 512, 0, -1);
+    device.linears(new Float32Array(4096).fill(1), 4096, NATIVE_EPILOGUE.none, undefined, 0, y, 512, 0, -1);
     expect(others.length).toBe(4);
     expect([...y]).toEqual(new Array(512).fill(3 * 4096));
   });
@@ -67,7 +67,7 @@ describe('a native device', () => {
     );
     device.storeKv(0, new Float32Array(64), new Float32Array(64));
     const y = new Float32Array(64);
-    device.linears(new Float32Array(64).fill(1), 32, y, 4, 0, -1);
+    device.linears(new Float32Array(64).fill(1), 32, NATIVE_EPILOGUE.none, undefined, 0, y, 4, 0, -1);
     expect([...y.subarray(0, 4), ...y.subarray(32, 36)]).toEqual(new Array(8).fill(32));
   });
 
@@ -86,12 +86,32 @@ describe('a native device', () => {
     expect(() => create(2 ** 16, 2 ** 16, 2 ** 16, 2 ** 16, 2)).toThrow(/GiB is too large/);
   });
 
+  it('refuses epilogues of other outputs than there are', () => {
+    const device = new NativeDevice(Int32Array.of(4, 32), 0, KV);
+    device.loadParam(0, 2, ones(4, 32), 0);
+    begin(device, 1, Int32Array.of(0));
+    const x = new Float32Array(32);
+    const run = (epilogue: number, target: Float32Array | undefined, cols: number, layers = 1) =>
+      device.linears(x, 32, epilogue, target, cols, ...new Array(layers).fill([new Float32Array(32), 4, 0, -1]).flat());
+    const { add, swiglu } = NATIVE_EPILOGUE;
+    expect(() => run(add, new Float32Array(32), 5)).toThrow(/don't fit the epilogue's target/);
+    expect(() => run(add, new Float32Array(16), 4)).toThrow(/room for 0 rows/);
+    expect(() => run(add, undefined, 4)).toThrow(/target/);
+    expect(() => run(add, x, 4)).toThrow(/can't change what the layers read/);
+    expect(() => run(add, new Float32Array(32), 4, 2)).toThrow(/too few layers for the epilogue, or too many/);
+    expect(() => run(swiglu, new Float32Array(32), 4)).toThrow(/too few layers for the epilogue, or too many/);
+    expect(() => run(3, new Float32Array(32), 4)).toThrow(/epilogue/);
+    device.close();
+  });
+
   it('refuses everything once closed', () => {
     const device = new NativeDevice(Int32Array.of(4, 32), 0, KV);
     device.loadParam(0, 2, ones(4, 32), 0);
     begin(device, 1, Int32Array.of(0));
     device.close();
-    expect(() => device.linears(new Float32Array(32), 32, new Float32Array(32), 4, 0, -1)).toThrow(/is closed/);
+    expect(() =>
+      device.linears(new Float32Array(32), 32, NATIVE_EPILOGUE.none, undefined, 0, new Float32Array(32), 4, 0, -1),
+    ).toThrow(/is closed/);
     expect(() => begin(device, 1, Int32Array.of(0))).toThrow(/is closed/);
   });
 });
@@ -107,7 +127,7 @@ describe('the pool', () => {
       const y = new Float32Array(256);
       for (let i = 0; i < 500; i++) {
         if (i % 50 === 0) setThreads(1 + (i / 50) % 5);
-        device.linears(new Float32Array(256).fill(1), 256, y.fill(0), 256, 0, -1);
+        device.linears(new Float32Array(256).fill(1), 256, ${NATIVE_EPILOGUE.none}, undefined, 0, y.fill(0), 256, 0, -1);
         if (!y.every((value) => value === 256)) throw new Error('wrong in round ' + i);
       }`;
     // In a process of its own, where no other thread keeps the addon loaded.
@@ -137,7 +157,7 @@ it('no layers of an input are computed by doing nothing', () => {
   const device = new NativeDevice(Int32Array.of(4, 32), 0, KV);
   device.loadParam(0, 2, ones(4, 32), 0);
   begin(device, 1, Int32Array.of(0));
-  expect(() => device.linears(new Float32Array(32), 32)).not.toThrow();
+  expect(() => device.linears(new Float32Array(32), 32, NATIVE_EPILOGUE.none, undefined, 0)).not.toThrow();
   device.close();
 });
 

@@ -107,6 +107,52 @@ describe.each(instructionSets())('on the cpu (%s), bits do not depend on the bat
     );
   });
 
+  it('of what comes with linear layers: on the thread that computed them, or after all of them', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        shape,
+        fc.oneof(fc.integer({ min: 1, max: 24 }), fc.constantFrom(97, 200)),
+        fc.array(mixture, { minLength: 1, maxLength: 20 }),
+        fc.integer({ min: 1, max: 4 }),
+        async (of, rows, mixtures, threadCount) => {
+          setThreads(threadCount);
+          const device = new CpuDevice(roomy(of), instructionSet);
+          fill(device, of);
+          const next = noise(of.seed + 3);
+          const [inputs, streams] = [randomRows(rows, of.inDim, next), randomRows(rows, of.outDim, next)];
+          const bias = of.hasBias ? PARAM.bias : undefined;
+          device.begin(
+            sequenceBatch(
+              0,
+              Array.from({ length: rows }, (_, row) => mixtures[row % mixtures.length] ?? []),
+            ),
+          );
+          const x = put(device.activations(rows, of.inDim), inputs);
+          const run = async (between: (out: CpuActivations) => Promise<unknown>) => {
+            const stream = put(device.activations(rows, of.outDim), streams);
+            const [y, up] = [device.activations(rows, of.outDim), device.activations(rows, of.outDim)];
+            device.linears(x, [{ out: y, param: PARAM.matrix, bias }]);
+            await between(y);
+            device.add(stream, y);
+            const gate = device.activations(rows, of.outDim);
+            device.linears(x, [
+              { out: gate, param: PARAM.matrix },
+              { out: up, param: PARAM.matrix, bias },
+            ]);
+            await between(gate);
+            device.swiglu(gate, gate, up);
+            return [await device.read(stream), await device.read(y), await device.read(gate)];
+          };
+          const apart = await run((out) => device.read(out));
+          const together = await run(async () => undefined);
+          for (const [i, name] of ['stream', 'outputs', 'gated'].entries())
+            expectBits(together[i] ?? [], apart[i] ?? [], name);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
   it('of attention: a prompt in one chunk, in several, or token by token', async () => {
     // Less than a vector, whole vectors, and whole ones with a rest.
     const headDims = fc.constantFrom(6, 32, 64, 84);

@@ -4,6 +4,9 @@
 #include <cmath>
 #include <limits>
 #include <new>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "pool.h"
 
@@ -20,10 +23,29 @@ float* scratch(std::vector<float>& buffer, size_t size) {
 typedef uint32_t Quad __attribute__((vector_size(16)));
 typedef uint32_t QuadU __attribute__((vector_size(16), aligned(4), may_alias));
 
+// The hardware sees sixteen streams that go back and forth, and fetches too little ahead.
+constexpr size_t kSignsAhead = 4096;
+
+// Past the cache: all of an expert is written before any of it is read, and lines that are written whole need not be fetched first.
+inline void stream(uint32_t* to, Quad quad) {
+#if defined(__x86_64__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), reinterpret_cast<__m128i>(quad));
+#else
+  *reinterpret_cast<Quad*>(to) = quad;
+#endif
+}
+
+// Before another thread reads what was streamed.
+inline void end_streams() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 // Four words of four outputs each become four outputs of four words each.
-inline void transpose_quads(uint32_t* to, size_t to_stride, const uint32_t* from, size_t from_stride) {
+inline void transpose_quads(Quad* to, size_t to_stride, const uint32_t* from, size_t from_stride) {
   const auto row = [&](size_t o) -> Quad { return *reinterpret_cast<const QuadU*>(from + o * from_stride); };
-  const auto put = [&](size_t w, Quad quad) { *reinterpret_cast<QuadU*>(to + w * to_stride) = quad; };
+  const auto put = [&](size_t w, Quad quad) { to[w * to_stride] = quad; };
   const Quad low_ab = __builtin_shufflevector(row(0), row(1), 0, 4, 1, 5);
   const Quad high_ab = __builtin_shufflevector(row(0), row(1), 2, 6, 3, 7);
   const Quad low_cd = __builtin_shufflevector(row(2), row(3), 0, 4, 1, 5);
@@ -34,15 +56,22 @@ inline void transpose_quads(uint32_t* to, size_t to_stride, const uint32_t* from
   put(3, __builtin_shufflevector(high_ab, high_cd, 2, 3, 6, 7));
 }
 
-// A tile's signs, those of kTileSigns outputs side by side, from (out, words); zeros stand for outputs beyond the last.
+// A tile's signs, those of kTileSigns outputs side by side, from (out, words); zeros stand for outputs beyond the last. `tiles` begins at a line, as each word of all
+// outputs then does.
 void tile_signs(uint32_t* tiles, const uint32_t* signs, size_t out, size_t words, size_t tile) {
   const size_t first = tile * kTileSigns;
   const size_t rows = std::min<size_t>(kTileSigns, out - first);
   uint32_t* to = tiles + first * words;
   const uint32_t* from = signs + first * words;
   const size_t quads = rows == kTileSigns ? words / 4 * 4 : 0;
-  for (size_t w = 0; w < quads; w += 4)
-    for (size_t o = 0; o < kTileSigns; o += 4) transpose_quads(to + w * kTileSigns + o, kTileSigns, from + o * words + w, words);
+  constexpr size_t kQuads = kTileSigns / 4;
+  for (size_t w = 0; w < quads; w += 4) {
+    // As many bytes as are read now, so much further.
+    for (size_t at = 0; at < sizeof(Quad) * 4 * kQuads; at += 64) __builtin_prefetch(reinterpret_cast<const char*>(from + w * kTileSigns) + kSignsAhead + at);
+    Quad lines[4 * kQuads];
+    for (size_t q = 0; q < kQuads; q++) transpose_quads(lines + q, kQuads, from + q * 4 * words + w, words);
+    for (size_t i = 0; i < 4 * kQuads; i++) stream(to + w * kTileSigns + i * 4, lines[i]);
+  }
   for (size_t w = quads; w < words; w++)
     for (size_t o = 0; o < kTileSigns; o++) to[w * kTileSigns + o] = o < rows ? from[o * words + w] : 0;
 }
@@ -169,6 +198,7 @@ void Device::add_plane(Delta& delta, const Param& param, const uint32_t* signs, 
   const int grain = std::max<int>(1, kGrainValues / static_cast<int>(words * kTileSigns));
   Pool::instance().each(tiles_of(param.out), grain, [&](int begin, int end) {
     for (int tile = begin; tile < end; tile++) tile_signs(tiles, signs, param.out, words, tile);
+    end_streams();
   });
   float* rows = reinterpret_cast<float*>(tiles + tiled);
   std::copy_n(row_scale, scales, rows);

@@ -77,6 +77,13 @@ struct Linear {
   int bias;
 };
 
+// What becomes of the outputs of linear layers, for which no other thread has to have them: target += out of the only layer; or of two, gate and up,
+// target = silu(gate) · up.
+struct Epilogue {
+  enum class Kind { None, Add, Swiglu } kind = Kind::None;
+  Matrix target = {};
+};
+
 inline float* row_of(Matrix m, int row) { return m.data + static_cast<size_t>(row) * m.stride; }
 
 // Work smaller than this is done before another thread has woken up.
@@ -137,7 +144,7 @@ public:
   void embed(Matrix out, int param);
   void rms_norm(Matrix out, Matrix x, int param, float eps);
   // Layers of one input: what their experts' signs and integer weights need of it is prepared once, and threads share the outputs of all.
-  void linears(Matrix x, const std::vector<Linear>& layers);
+  void linears(Matrix x, const std::vector<Linear>& layers, const Epilogue& epilogue = {});
   void head(Matrix out, Matrix x, int param);
   void rope(Matrix x, const float* cos, const float* sin, int head_dim);
   void store_kv(int layer, Matrix keys, Matrix values);
@@ -161,9 +168,18 @@ private:
   void append_terms(std::vector<DeltaTerm>& terms, const Mixture& mixture, int param) const;
   // Values of row j of a parameter (or all of a vector, j = 0) as a mixture sees them, into `out` (n).
   void seen(float* out, int param, const Mixture& mixture, size_t j, int n) const;
-  // Where in `prepared_` a group's inputs are; see RowGroup.
+  // Where a group's inputs are: in `columns_`, and among a call's tables; see RowGroup.
   struct Prepared {
     size_t columns, tables;
+  };
+  // What rows are computed from one at a time, for a call of `linears`: `tables` bytes of `tables_`, then rows as integers for weights of `dtype`.
+  struct RowInputs {
+    Matrix x;
+    Dtype dtype;
+    size_t tables;
+    bool are_own; // each thread makes its own
+    uint64_t id;
+    char* shared; // null where they are own
   };
   // What one linear layer of a step is computed from.
   struct Layer {
@@ -183,10 +199,14 @@ private:
   void see_vector(int param, std::vector<float>& widened, std::vector<const float*>& seen) const;
   // Rows with the same view of a matrix and its bias.
   void collect_groups(Layer& layer, int param, int bias);
-  // The rows as integers, in `rounded_`, for weights of `dtype`.
-  const char* round_inputs(Matrix x, Dtype dtype);
-  // What the signs of the first `count` of `layers_` are applied to, in `prepared_`.
+  // What the signs of the first `count` of `layers_` are applied to: lane rows' in `columns_`, and of the others which tables they need.
   void prepare_inputs(Matrix x, size_t count);
+  // What is shared of them is made.
+  RowInputs row_inputs(Matrix x, Dtype dtype);
+  int input_count(Dtype dtype) const;
+  void make_inputs(const RowInputs& inputs, char* into, int begin, int end) const;
+  // Them, for the thread that asks.
+  const char* inputs_here(const RowInputs& inputs) const;
   // Where the rows of a group of layer `l` have been prepared for a layer before it; null where they haven't.
   const Prepared* prepared_like(size_t l, const RowGroup& group) const;
 
@@ -197,6 +217,10 @@ private:
   size_t mixture_count_ = 0;
   std::vector<int> mixture_of_; // (active rows)
 
+  // The epilogue for tiles from … to of outputs.
+  void finish(const Epilogue& epilogue, const std::vector<Linear>& linears, int from, int to) const;
+  // Whether all have as many outputs.
+  bool are_alike(const std::vector<Linear>& linears) const;
   // What the next call of `linears` will read, if it is the one that came after this one's first layer the last time.
   Upcoming expect(const std::vector<Linear>& linears);
   std::vector<std::vector<int>> followers_; // (params): the layers computed after those that begin with this one
@@ -204,17 +228,16 @@ private:
 
   // Scratch of one op; kept so that a step allocates nothing once it has run.
   struct Preparation {
-    const RowGroup* group;
+    const int* rows;
+    int count; // 1 for tables
     const float* col_scale;
-    int first; // row of the group
-    int rows;  // 1 for tables, more than one for lanes
-    size_t at; // in `prepared_`
+    size_t at; // float of `columns_`, or of all tables
   };
   std::vector<float> widened_, scores_;
-  Memory prepared_, rounded_;
+  Memory columns_, inputs_;
   std::vector<const float*> vectors_; // (mixtures)
   std::vector<Layer> layers_;         // the first ones are in use
-  std::vector<Preparation> preparations_;
+  std::vector<Preparation> blocks_, tables_; // of lane rows, and of the others
   std::vector<const float*> scales_; // distinct column scales of a group
 };
 

@@ -1,10 +1,19 @@
 // Linear layers of one input: who sees which weights, what their kernels need of the input, and all outputs shared among threads.
 #include <algorithm>
+#include <atomic>
 
 #include "device.h"
 #include "pool.h"
 
 namespace signpost {
+namespace {
+// So little is made sooner by each thread that needs it than it comes from another core's cache.
+constexpr size_t kOwnInputBytes = 64 * 1024;
+alignas(64) thread_local char own_inputs[kOwnInputBytes];
+// Of the call they were made for; of no two devices' calls the same.
+thread_local uint64_t own_inputs_id = 0;
+std::atomic<uint64_t> next_inputs{1};
+} // namespace
 
 void Device::append_terms(std::vector<DeltaTerm>& terms, const Mixture& mixture, int param) const {
   for (int t = batch.mixture_start[mixture.batch_row]; t < batch.mixture_start[mixture.batch_row + 1]; t++) {
@@ -33,7 +42,7 @@ void Device::collect_groups(Layer& layer, int param, int bias) {
       append_terms(layer.terms, mixture, param);
       for (size_t t = first; t < layer.terms.size(); t++) is_exact = is_exact || layer.terms[t].exact != nullptr;
       const int terms = static_cast<int>(layer.terms.size() - first);
-      layer.groups.push_back({mixture.rows.data(), static_cast<int>(mixture.rows.size()), nullptr, terms, is_exact, own_bias, 0, 0, nullptr, nullptr});
+      layer.groups.push_back({mixture.rows.data(), static_cast<int>(mixture.rows.size()), nullptr, terms, is_exact, own_bias, 0, 0, nullptr, 0});
     }
     if (is_exact && !is_quantized(params[param].dtype)) continue;
     layer.plain_rows.insert(layer.plain_rows.end(), mixture.rows.begin(), mixture.rows.end());
@@ -55,7 +64,6 @@ const Device::Prepared* Device::prepared_like(size_t l, const RowGroup& group) c
 }
 
 void Device::prepare_inputs(Matrix x, size_t count) {
-  preparations_.clear();
   const size_t padded = (static_cast<size_t>(x.cols) + 31) / 32 * 32;
   const size_t lanes = kernels_.lanes;
   const size_t table_floats = padded / 4 * 16;
@@ -78,48 +86,62 @@ void Device::prepare_inputs(Matrix x, size_t count) {
       group.lane_rows = last >= kernels_.least_lane_rows ? group.row_count : group.row_count - last;
       if (const Prepared* like = prepared_like(l, group); like != nullptr) {
         prepared = *like;
-        continue;
+      } else {
+        prepared.columns = floats;
+        for (const float* scale : scales_)
+          for (int r = 0; r < group.lane_rows; r += kernels_.lanes, floats += padded * lanes)
+            blocks_.push_back({group.rows + r, std::min(kernels_.lanes, group.lane_rows - r), scale, floats});
+        prepared.tables = tables_.size() * table_floats;
+        for (int r = group.lane_rows; r < group.row_count; r++)
+          for (const float* scale : scales_) tables_.push_back({group.rows + r, 1, scale, tables_.size() * table_floats});
       }
-      prepared.columns = floats;
-      for (const float* scale : scales_)
-        for (int r = 0; r < group.lane_rows; r += kernels_.lanes, floats += padded * lanes)
-          preparations_.push_back({&group, scale, r, std::min(kernels_.lanes, group.lane_rows - r), floats});
-      prepared.tables = floats;
-      for (int r = group.lane_rows; r < group.row_count; r++)
-        for (const float* scale : scales_) {
-          preparations_.push_back({&group, scale, r, 1, floats});
-          floats += table_floats;
-        }
+      group.tables = prepared.tables;
     }
   }
-  if (prepared_.bytes() < floats * sizeof(float)) prepared_ = Memory(floats * sizeof(float));
-  float* prepared = prepared_.as<float>();
-  for (size_t l = 0; l < count; l++) {
-    for (size_t g = 0; g < layers_[l].groups.size(); g++) {
-      layers_[l].groups[g].columns = prepared + layers_[l].prepared[g].columns;
-      layers_[l].groups[g].tables = prepared + layers_[l].prepared[g].tables;
-    }
-  }
-  Pool::instance().each(static_cast<int>(preparations_.size()), row_grain(x.cols * 4), [&](int begin, int end) {
-    for (int p = begin; p < end; p++) {
-      const Preparation& one = preparations_[p];
-      const int* rows = one.group->rows + one.first;
-      if (one.first < one.group->lane_rows) kernels_.sign_columns(prepared + one.at, x.data, x.stride, rows, one.rows, one.col_scale, x.cols);
-      else kernels_.sign_tables(prepared + one.at, row_of(x, *rows), one.col_scale, x.cols);
+  if (columns_.bytes() < floats * sizeof(float)) columns_ = Memory(floats * sizeof(float));
+  float* columns = columns_.as<float>();
+  for (size_t l = 0; l < count; l++)
+    for (size_t g = 0; g < layers_[l].groups.size(); g++) layers_[l].groups[g].columns = columns + layers_[l].prepared[g].columns;
+  Pool::instance().each(static_cast<int>(blocks_.size()), row_grain(x.cols * 4), [&](int begin, int end) {
+    for (int b = begin; b < end; b++) {
+      const Preparation& one = blocks_[b];
+      kernels_.sign_columns(columns + one.at, x.data, x.stride, one.rows, one.count, one.col_scale, x.cols);
     }
   });
 }
 
-const char* Device::round_inputs(Matrix x, Dtype dtype) {
-  const size_t bytes = integer_bytes(x.cols);
-  const size_t all = rows() * bytes;
-  if (rounded_.bytes() < all) rounded_ = Memory(all);
-  char* rounded = rounded_.as<char>();
-  const int zero = dtype == Dtype::Q8 ? 128 : 8;
-  Pool::instance().each(rows(), row_grain(x.cols), [&](int begin, int end) {
-    for (int r = begin; r < end; r++) kernels_.integers(rounded + r * bytes, row_of(x, r), x.cols, zero);
-  });
-  return rounded;
+Device::RowInputs Device::row_inputs(Matrix x, Dtype dtype) {
+  const size_t tables = tables_.size() * ((static_cast<size_t>(x.cols) + 31) / 32 * 32 / 4 * 16) * sizeof(float);
+  const size_t bytes = tables + (is_quantized(dtype) ? rows() * integer_bytes(x.cols) : 0);
+  RowInputs inputs = {x, dtype, tables, bytes <= kOwnInputBytes, next_inputs.fetch_add(1, std::memory_order_relaxed), nullptr};
+  if (inputs.are_own) return inputs;
+  if (inputs_.bytes() < bytes) inputs_ = Memory(bytes);
+  inputs.shared = inputs_.as<char>();
+  Pool::instance().each(input_count(dtype), row_grain(x.cols * 4), [&](int begin, int end) { make_inputs(inputs, inputs.shared, begin, end); });
+  return inputs;
+}
+
+int Device::input_count(Dtype dtype) const { return static_cast<int>(tables_.size()) + (is_quantized(dtype) ? rows() : 0); }
+
+void Device::make_inputs(const RowInputs& inputs, char* into, int begin, int end) const {
+  const Matrix x = inputs.x;
+  const int zero = inputs.dtype == Dtype::Q8 ? 128 : 8;
+  const int tables = static_cast<int>(tables_.size());
+  for (int i = begin; i < std::min(end, tables); i++) kernels_.sign_tables(reinterpret_cast<float*>(into) + tables_[i].at, row_of(x, *tables_[i].rows), tables_[i].col_scale, x.cols);
+  for (int r = std::max(begin - tables, 0); r < end - tables; r++) kernels_.integers(into + inputs.tables + r * integer_bytes(x.cols), row_of(x, r), x.cols, zero);
+}
+
+const char* Device::inputs_here(const RowInputs& inputs) const {
+  if (!inputs.are_own) return inputs.shared;
+  if (own_inputs_id != inputs.id) {
+    make_inputs(inputs, own_inputs, 0, input_count(inputs.dtype));
+    own_inputs_id = inputs.id;
+  }
+  return own_inputs;
+}
+
+bool Device::are_alike(const std::vector<Linear>& linears) const {
+  return std::all_of(linears.begin(), linears.end(), [&](const Linear& one) { return params[one.param].out == params[linears.front().param].out; });
 }
 
 Upcoming Device::expect(const std::vector<Linear>& linears) {
@@ -127,7 +149,11 @@ Upcoming Device::expect(const std::vector<Linear>& linears) {
   if (previous_ >= 0) {
     std::vector<int>& followers = followers_[previous_];
     followers.clear();
-    for (const Linear& linear : linears) followers.push_back(linear.param);
+    for (const Linear& linear : linears) {
+      followers.push_back(linear.param);
+      // A thread begins with its part of the first.
+      if (are_alike(linears)) break;
+    }
   }
   previous_ = linears.front().param;
   Upcoming upcoming;
@@ -139,7 +165,18 @@ Upcoming Device::expect(const std::vector<Linear>& linears) {
   return upcoming;
 }
 
-void Device::linears(Matrix x, const std::vector<Linear>& linears) {
+void Device::finish(const Epilogue& epilogue, const std::vector<Linear>& linears, int from, int to) const {
+  const int at = from * kTileSigns;
+  const int n = std::min(to * kTileSigns, epilogue.target.cols) - at;
+  for (int r = 0; r < rows(); r++) {
+    float* target = row_of(epilogue.target, r) + at;
+    const float* out = row_of(linears.front().out, r) + at;
+    if (epilogue.kind == Epilogue::Kind::Add) kernels_.add(target, out, n);
+    else kernels_.swiglu(target, out, row_of(linears.back().out, r) + at, n);
+  }
+}
+
+void Device::linears(Matrix x, const std::vector<Linear>& linears, const Epilogue& epilogue) {
   const size_t count = linears.size();
   if (count == 0) return;
   if (layers_.size() < count) layers_.resize(count);
@@ -148,31 +185,46 @@ void Device::linears(Matrix x, const std::vector<Linear>& linears) {
     collect_groups(layers_[l], linears[l].param, linears[l].bias);
     has_groups = has_groups || !layers_[l].groups.empty();
   }
+  blocks_.clear();
+  tables_.clear();
   if (has_groups) prepare_inputs(x, count);
   const Upcoming upcoming = expect(linears);
+  const bool alike = are_alike(linears);
+  bool has_ended = epilogue.kind == Epilogue::Kind::None;
   // Layers of one format are computed together: integers differ between formats.
   for (size_t first = 0; first < count;) {
     const Dtype dtype = params[linears[first].param].dtype;
     size_t end = first;
     while (end < count && params[linears[end].param].dtype == dtype) end++;
-    const char* rounded = is_quantized(dtype) ? round_inputs(x, dtype) : nullptr;
+    const RowInputs inputs = row_inputs(x, dtype);
     int tiles = 0;
     for (size_t l = first; l < end; l++) {
       Layer& layer = layers_[l];
       const Param& w = params[layer.param];
       const Matrix& out = linears[l].out;
-      layer.job = {w.data, w.dtype, x.data, x.stride, rounded, w.in, out.data, out.stride, layer.plain_rows.data(), layer.plain_bias.data(), static_cast<int>(layer.plain_rows.size()),
+      layer.job = {w.data, w.dtype, x.data, x.stride, nullptr, nullptr, w.in, out.data, out.stride, layer.plain_rows.data(), layer.plain_bias.data(), static_cast<int>(layer.plain_rows.size()),
                    layer.groups.data(), static_cast<int>(layer.groups.size())};
-      tiles += tiles_of(w.out);
+      tiles = alike ? tiles_of(w.out) : tiles + tiles_of(w.out);
     }
+    const bool ends = !has_ended && end - first == count && blocks_.empty();
+    // Of layers that are alike a thread computes the same outputs, of others one layer's after the other's.
     Pool::instance().each(tiles, 1, [&](int from, int to) {
-      for (size_t l = first; l < end && to > 0; l++) {
+      const char* made = inputs_here(inputs);
+      int before = 0;
+      for (size_t l = first; l < end; l++) {
         const int outputs = params[layers_[l].param].out;
-        if (from < tiles_of(outputs)) kernels_.linear(layers_[l].job, std::max(from, 0) * kTileSigns, std::min(to * kTileSigns, outputs));
-        from -= tiles_of(outputs);
-        to -= tiles_of(outputs);
+        const int begin = std::max(from - before, 0);
+        const int stop = std::min(to - before, tiles_of(outputs));
+        if (!alike) before += tiles_of(outputs);
+        if (begin >= stop) continue;
+        LinearJob job = layers_[l].job;
+        job.tables = reinterpret_cast<const float*>(made);
+        job.integers = made + inputs.tables;
+        kernels_.linear(job, begin * kTileSigns, std::min(stop * kTileSigns, outputs));
       }
+      if (ends) finish(epilogue, linears, from, to);
     }, &upcoming);
+    has_ended = has_ended || ends;
     first = end;
   }
   for (size_t l = 0; l < count; l++) {
@@ -189,6 +241,8 @@ void Device::linears(Matrix x, const std::vector<Linear>& linears) {
       });
     }
   }
+  if (has_ended) return;
+  Pool::instance().each(tiles_of(epilogue.target.cols), std::max(1, row_grain(rows() * kTileSigns)), [&](int from, int to) { finish(epilogue, linears, from, to); });
 }
 
 } // namespace signpost

@@ -255,12 +255,13 @@ private:
     device().rms_norm(out, x, index_of(param), real(env, info[4], "a factor"));
   }
 
-  // x, cols, then for each layer: out, cols, param, bias or -1
+  // x, cols, epilogue, its target and columns, then for each layer: out, cols, param, bias or -1
   void linears(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const Matrix x = matrix(env, info[0], info[1], "x");
     layers_.clear();
-    for (size_t at = 2; at < info.Length(); at += 4) {
+    const auto kind = static_cast<Epilogue::Kind>(integer(env, info[2], 0, static_cast<int>(Epilogue::Kind::Swiglu), "epilogue"));
+    for (size_t at = 5; at < info.Length(); at += 4) {
       const Matrix out = matrix(env, info[at], info[at + 1], "out");
       const Param& param = loaded(env, info[at + 2]);
       if (param.out != out.cols || param.in != x.cols)
@@ -273,7 +274,12 @@ private:
       }
       layers_.push_back({out, index_of(param), bias});
     }
-    device().linears(x, layers_);
+    if (kind == Epilogue::Kind::None) return device().linears(x, layers_);
+    const Matrix target = matrix(env, info[3], info[4], "target");
+    require(env, layers_.size() == (kind == Epilogue::Kind::Add ? 1 : 2), "there are too few layers for the epilogue, or too many");
+    for (const Linear& layer : layers_) require(env, layer.out.cols == target.cols, "the outputs don't fit the epilogue's target");
+    require(env, target.data != x.data, "an epilogue can't change what the layers read");
+    device().linears(x, layers_, {kind, target});
   }
 
   // out, cols, x, cols, param

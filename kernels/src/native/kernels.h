@@ -55,7 +55,7 @@ struct RowGroup {
   int inputs;
   int lane_rows;
   const float* columns; // (inputs, ceil(lane_rows / lanes), padded in, lanes)
-  const float* tables;  // (row_count - lane_rows, inputs, padded in / 4, 16)
+  size_t tables;        // of `LinearJob::tables`: (row_count - lane_rows, inputs, padded in / 4, 16)
 };
 
 // y[row] = W[group] x[row] + bias[group].
@@ -64,6 +64,7 @@ struct LinearJob {
   Dtype dtype;   // all but F16
   const float* x; // (rows, x_stride), zeros from in to the next multiple of 32
   int x_stride;
+  const float* tables;  // of all groups
   const char* integers; // (rows, integer_bytes(in)) where w is quantised
   int in;
   float* y;

@@ -36,10 +36,11 @@ void sign_tables(float* tables, const float* x, const float* col_scale, int in) 
   for (int i = 0; i < kTableColumns; i++)
     for (int n = 0; n < kTableSums; n++) minus[i][n / kLanes][n % kLanes] = (n >> i) & 1 ? 0u : 0x80000000u;
   for (int at = 0; at < columns; at += kTableColumns, tables += kTableSums) {
-    float values[kTableColumns];
-    for (int i = 0; i < kTableColumns; i++) {
-      values[i] = at + i < in ? x[at + i] : 0.0f;
-      if (col_scale != nullptr && at + i < in) values[i] *= col_scale[at + i];
+    const float* values = x + at; // zeros beyond the last
+    float scaled[kTableColumns];
+    if (col_scale != nullptr) {
+      for (int i = 0; i < kTableColumns; i++) scaled[i] = at + i < in ? values[i] * col_scale[at + i] : 0.0f;
+      values = scaled;
     }
     for (int v = 0; v < kTableSums / kLanes; v++) {
       const auto signed_value = [&](int i) { return reinterpret_cast<Vec>(reinterpret_cast<Words>(splat(values[i])) ^ minus[i][v]); };
@@ -156,7 +157,7 @@ void add_signs(const LinearJob& job, int begin, int end) {
         for (int t = 0; t < group.term_count; t++) {
           const DeltaTerm& term = group.terms[t];
           if (term.tiles == nullptr) continue;
-          const float* tables = group.tables + (static_cast<size_t>(r - group.lane_rows) * group.inputs + term.input) * floats;
+          const float* tables = job.tables + group.tables + (static_cast<size_t>(r - group.lane_rows) * group.inputs + term.input) * floats;
           add_all_tiles<kMostTiles>(job, term, tables, y, j, outputs);
         }
       }

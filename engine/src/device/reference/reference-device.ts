@@ -4,6 +4,7 @@
  * Sums are taken in float64, results stored as float32. Nothing is fused, blocked or cached: an expert's planes become a plain matrix.
  */
 import { checkBatch } from '../check-batch.ts';
+import { checkLayers, misfit } from '../check-layers.ts';
 import type {
   Activations,
   Device,
@@ -147,15 +148,12 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
   }
 
   linears(x: ReferenceActivations, layers: readonly LinearLayer<ReferenceActivations>[]): void {
+    checkLayers(this.#config.params, x, layers);
     for (const { out, param, bias } of layers) this.#linear(out, x, param, bias);
   }
 
   #linear(out: ReferenceActivations, x: ReferenceActivations, param: number, bias: number | undefined): void {
     const { out: outputs, inDim } = this.#shape(param);
-    if (outputs !== out.cols || inDim !== x.cols)
-      throw new RangeError(
-        `parameter ${param} is (${outputs}, ${inDim}), the activations are ${x.cols} to ${out.cols}`,
-      );
     this.#eachRow(out, (row, batchRow) => {
       const weights = this.#seen(param, batchRow, 0, outputs * inDim);
       const values = x.data.subarray(row * inDim, (row + 1) * inDim);
@@ -168,10 +166,7 @@ export class ReferenceDevice implements Device<ReferenceActivations> {
 
   head(out: ReferenceActivations, x: ReferenceActivations, param: number): void {
     const { out: outputs, inDim } = this.#shape(param);
-    if (outputs > out.cols || inDim !== x.cols)
-      throw new RangeError(
-        `parameter ${param} is (${outputs}, ${inDim}), the activations are ${x.cols} to ${out.cols}`,
-      );
+    if (outputs > out.cols || inDim !== x.cols) throw new RangeError(misfit([outputs, inDim], param, x, out));
     this.#eachRow(out, (row, batchRow) => {
       const weights = this.#seen(param, batchRow, 0, outputs * inDim);
       const added = this.#added(param, batchRow);

@@ -1,7 +1,8 @@
 /**
  * What ops ask of a step's rows beyond what ../check-batch.ts has checked: kernels run without bounds checks, so every index is looked at here.
  */
-import type { Activations, DeviceConfig, RopeTable, StepBatch } from '../device.ts';
+import { checkLayers, misfit } from '../check-layers.ts';
+import type { Activations, DeviceConfig, LinearLayer, RopeTable, StepBatch } from '../device.ts';
 import type { Slots } from './slots.ts';
 import type { ViewIndex } from './step.ts';
 
@@ -22,6 +23,10 @@ export class StepChecks {
     return spec.shape;
   }
 
+  layers(x: Activations, layers: readonly LinearLayer<Activations>[]): void {
+    checkLayers(this.#config.params, x, layers);
+  }
+
   /** @throws RangeError for a token that a row's matrix doesn't have. */
   tokens(batch: StepBatch, view: ViewIndex, param: number): void {
     const [rows = 0] = this.shape(param);
@@ -35,10 +40,7 @@ export class StepChecks {
   /** @throws RangeError for a head that doesn't fit its activations, with what experts add to it. */
   outputs(batch: StepBatch, view: ViewIndex, param: number, x: Activations, out: Activations): void {
     const [outputs = 0, inDim] = this.shape(param);
-    if (outputs > out.cols || inDim !== x.cols)
-      throw new RangeError(
-        `parameter ${param} is (${outputs}, ${inDim}), the activations are ${x.cols} to ${out.cols}`,
-      );
+    if (outputs > out.cols || inDim !== x.cols) throw new RangeError(misfit([outputs, inDim ?? 0], param, x, out));
     for (const row of rowsOf(batch, view)) {
       const own = outputs + this.#addedRows(batch, param, row);
       if (own > out.cols) throw new RangeError(`row ${row} has ${own} outputs, there is room for ${out.cols}`);

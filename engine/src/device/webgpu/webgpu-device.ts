@@ -169,14 +169,8 @@ export class WebGpuDevice implements Device<A> {
   }
 
   linears(x: A, layers: readonly LinearLayer<A>[]): void {
-    for (const { out, param } of layers) {
-      const [outputs, inDim] = this.#checks.shape(param);
-      if (outputs !== out.cols || inDim !== x.cols)
-        throw new RangeError(
-          `parameter ${param} is (${outputs}, ${inDim}), the activations are ${x.cols} to ${out.cols}`,
-        );
-      this.#fits(out);
-    }
+    this.#checks.layers(x, layers);
+    for (const { out } of layers) this.#fits(out);
     this.#record({ kind: 'linears', view: this.#view, x, layers }, x);
   }
 
