@@ -2,12 +2,30 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['*/src/**/*.test.ts', 'edge/{local,cli,dashboard}/**/*.test.ts', 'test/**/*.test.ts'],
     globalSetup: ['./test/shared-build.ts'],
     testTimeout: 60_000,
     hookTimeout: 180_000,
+    reporters: ['default', './test/summary-reporter.ts'],
     // Three at a time: the end-to-end files start whole systems, and then mostly wait.
     maxWorkers: 3,
-    reporters: ['default', './test/summary-reporter.ts'],
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'all but chaos',
+          include: ['*/src/**/*.test.ts', 'edge/{local,cli,dashboard}/**/*.test.ts', 'test/e2e/**/*.test.ts'],
+        },
+      },
+      {
+        extends: true,
+        // Three regions and 64 streams fill a machine by themselves, and what they await of one another has time limits: one file at a time, when all others are done.
+        test: {
+          name: 'chaos',
+          include: ['test/chaos/**/*.test.ts'],
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
   },
 });

@@ -32,7 +32,7 @@ const NOBODY = 'http://127.0.0.1:1';
 /** A breaker's longest pause, and what starting takes. */
 const BACK_WITHIN_MS = 60_000;
 /** Isolates keep what they have heard for a second. */
-const HEARD_WITHIN_MS = 5_000;
+const HEARD_WITHIN_MS = 15_000;
 
 /** Takes a request in place of whom it is for; false passes it on. */
 type Intercept = (request: IncomingMessage, response: ServerResponse) => boolean;

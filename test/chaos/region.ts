@@ -12,7 +12,8 @@ const BIN = join(import.meta.dirname, '../../gpu-backend/bin/signpost-backend.mj
 /** pino's `fatal`. */
 const FATAL = 60;
 const LIFE_EVERY_MS = 200;
-const LIFE_LIMIT_MS = 5_000;
+/** A supervisor's patience, and what a machine with other work to do may add. */
+const LIFE_LIMIT_MS = 15_000;
 
 export class Region {
   /** Rises when it is taken down on purpose: what was in flight then may have broken off. */

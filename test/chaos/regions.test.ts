@@ -9,8 +9,8 @@ let fleet: Fleet;
 let undisturbed: string[];
 
 beforeAll(async () => {
-  // A region that lives begins an answer within ten seconds.
-  fleet = await Fleet.start({ variables: { CONNECT_TIMEOUT_MS: '11000', IDLE_TIMEOUT_MS: '3000' } });
+  // A region that lives begins an answer within ten seconds, and goes on with it: the rest is what a machine with other work to do may add.
+  fleet = await Fleet.start({ variables: { CONNECT_TIMEOUT_MS: '25000', IDLE_TIMEOUT_MS: '8000' } });
   // What the edge hears of them is what a test says.
   for (const { beats } of fleet.members) beats.intercept = breakAll;
   // Measured in a burst alone it might seem further away than the next one.
@@ -29,7 +29,7 @@ async function expectUndisturbed(streams: readonly Streamed[]): Promise<void> {
   expect(streams.map(({ text }) => text)).toEqual(undisturbed);
 }
 
-describe('64 streams', () => {
+describe('64 streams', { timeout: 180_000 }, () => {
   beforeEach(() => fleet.drawToNearest());
 
   it('are answered by the nearest region while all is well', async () => {
