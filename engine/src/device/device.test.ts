@@ -20,7 +20,7 @@ import {
   VOCAB,
 } from './fixtures.ts';
 import { ReferenceDevice } from './reference/reference-device.ts';
-import { expectNear, runOps } from './run-ops.ts';
+import { expectNear, runOps, usualSize } from './run-ops.ts';
 import type { Gpu } from './webgpu/adapter.ts';
 import { openTestGpu } from './webgpu/testing.ts';
 import { WebGpuDevice } from './webgpu/webgpu-device.ts';
@@ -41,7 +41,8 @@ describe.each(instructionSets())('the cpu device (%s)', (instructionSet) => {
         const [cpu, reference] = [new CpuDevice(configOf(of), instructionSet), new ReferenceDevice(configOf(of))];
         for (const device of [cpu, reference]) fill(device, of);
         const [got, want] = [await runOps(cpu, of), await runOps(reference, of)];
-        for (const [name, values] of Object.entries(want)) expectNear(got[name], values, name, TOLERANCE[of.format]);
+        for (const [name, values] of Object.entries(want))
+          expectNear(got[name], values, name, TOLERANCE[of.format], usualSize(name, of));
       }),
       { numRuns: 150 },
     );

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { afterAll, describe, it } from 'vitest';
 import { configOf, fill, HEADS, type Shape, shape, storageOf } from '../fixtures.ts';
 import { ReferenceDevice } from '../reference/reference-device.ts';
-import { expectNear, runOps } from '../run-ops.ts';
+import { expectNear, runOps, usualSize } from '../run-ops.ts';
 import type { Gpu } from './adapter.ts';
 import type { WebGpuOptions } from './memory.ts';
 import { FORMAT_CODE } from './pack.ts';
@@ -50,7 +50,7 @@ describe.skipIf(gpu === undefined).each([
           for (const each of [device, reference]) fill(each, of);
           const [got, want] = [await runOps(device, of), await runOps(reference, of)];
           for (const [name, values] of Object.entries(want))
-            expectNear(got[name], values, name, name.startsWith('attention') ? tolerance : 3e-5);
+            expectNear(got[name], values, name, name.startsWith('attention') ? tolerance : 3e-5, usualSize(name, of));
           await device.close();
         }),
         { numRuns },
