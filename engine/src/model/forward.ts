@@ -76,18 +76,18 @@ export interface Stage<A extends Activations> {
   readonly addedTo?: A;
 }
 
-/** Rows that go through the layers together. Several chunks may share a workspace but for `x`, which each keeps from layer to layer. */
+/** Rows that go through the layers together. Several chunks may share a workspace but for `x`, which each keeps from one half of a layer to the next. */
 export interface Chunk<A extends Activations> {
   readonly batch: StepBatch;
   readonly space: Workspace<A>;
 }
 
 /**
- * Runs chunks side by side: all of them go through a layer, in order, before the first goes on to the next. So a chunk may hold the tokens that follow those
- * of the chunk before it. Gives what `take` makes of the logits of the last one's `logitRows`, (n, width of its `logits`); undefined where it has none.
+ * Runs chunks side by side: all of them go through half a layer, in order, before the first goes on to the next. So a chunk may hold the tokens that follow
+ * those of the chunk before it. Gives what `take` makes of the logits of the last one's `logitRows`, (n, width of its `logits`); undefined where it has none.
  *
- * @param pause what to wait for before stage 0, the embedding, stage `l + 1`, layer `l`, and one more, the logits, where experts are still coming in.
- * Other steps may run on the device meanwhile, in the same workspace but for `x`.
+ * @param pause what to wait for before stage 0, the embedding, stages `2l + 1` and `2l + 2`, the attention of layer `l` and what follows it there, and one
+ * more, the logits, where experts are still coming in. Other steps may run on the device meanwhile, in the same workspace but for `x`.
  */
 export async function forward<A extends Activations, T>(
   device: Device<A>,
@@ -103,8 +103,9 @@ export async function forward<A extends Activations, T>(
     if (begun !== chunk) device.begin(chunk.batch);
     begun = chunk;
   };
-  for (const stage of [0, ...params.layers.map((_, index) => index + 1)]) {
-    const layer = params.layers[stage - 1];
+  for (let stage = 0; stage <= 2 * params.layers.length; stage++) {
+    const index = (stage - 1) >> 1;
+    const layer = params.layers[index];
     for (const chunk of chunks) {
       // Where nothing is missing there is no pause, not even for a turn: others begin their steps only at an `await`, and after one this begins again.
       const missing = pause(stage);
@@ -113,13 +114,15 @@ export async function forward<A extends Activations, T>(
         begun = undefined;
       }
       begin(chunk);
-      if (layer === undefined) device.embed(chunk.space.x, params.embedding);
-      else for (const _ of layerStages(device, config, rope, chunk.space, layer, stage - 1));
+      const { space } = chunk;
+      if (layer === undefined) device.embed(space.x, params.embedding);
+      else if (stage % 2 === 1) for (const _ of attentionBlock(device, config, rope, space, layer, index));
+      else for (const _ of mlpBlock(device, config, space, layer));
     }
   }
   const last = chunks.at(-1);
   if (last === undefined || last.batch.logitRows.length === 0) return undefined;
-  const missing = pause(params.layers.length + 1);
+  const missing = pause(2 * params.layers.length + 1);
   if (missing !== undefined) {
     await missing;
     begun = undefined;

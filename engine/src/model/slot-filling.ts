@@ -1,6 +1,6 @@
 /**
- * How far a slot is filled, for steps that begin before it is whole: stage 0 is the embedding, stage `l + 1` layer `l`. The last one is what follows, and
- * needs the slot whole.
+ * How far a slot is filled, for steps that begin before it is whole: stage 0 is the embedding, `2l + 1` the attention of layer `l`, `2l + 2` the rest of that
+ * layer. The last one is what follows, and needs the slot whole.
  */
 import type { ModelParams } from './params.ts';
 
@@ -66,12 +66,13 @@ export class SlotFilling {
 }
 
 export function stageCount({ layers }: ModelParams): number {
-  return layers.length + 2;
+  return 2 * layers.length + 2;
 }
 
 /** The stage at which a parameter is used first. */
 export function stageOf({ embedding, layers, norm }: ModelParams, param: number): number {
   if (param === embedding) return 0;
-  if (param >= norm) return layers.length + 1;
-  return layers.findLastIndex(({ inputNorm }) => inputNorm <= param) + 1;
+  if (param >= norm) return 2 * layers.length + 1;
+  const layer = layers.findLastIndex(({ inputNorm }) => inputNorm <= param);
+  return 2 * layer + ((layers[layer]?.postNorm ?? param) <= param ? 2 : 1);
 }
