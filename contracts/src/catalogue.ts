@@ -16,7 +16,8 @@ const MAX_MANIFEST_BYTES = 16 * 2 ** 20;
 
 /** A file's chunks are as many as this at most: of a longer file, they are larger. With 32 bytes each, they are the catalogue's longest part. */
 export const MAX_CHUNKS = 256;
-const MIN_CHUNK_BYTES = 2 ** 20;
+/** A layer of a small model has several. */
+const MIN_CHUNK_BYTES = 2 ** 18;
 
 /** Names on the list of what is brought in ahead. */
 const MAX_PRELOAD = 256;
@@ -84,7 +85,7 @@ const versionSchema = z
   });
 export type ExpertVersion = z.output<typeof versionSchema>;
 
-/** Bytes of the chunks that a file of `bytes` is hashed in: a power of two, 1 MiB or more. */
+/** Bytes of the chunks that a file of `bytes` is hashed in: a power of two, 256 KiB or more. */
 export function chunkBytesFor(bytes: number): number {
   let size = MIN_CHUNK_BYTES;
   while (chunkCount(bytes, size) > MAX_CHUNKS) size *= 2;

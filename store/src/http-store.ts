@@ -11,6 +11,7 @@ import {
   type ObjectInfo,
   ObjectMissing,
   type ObjectStore,
+  type PartsTaker,
   type ReadOptions,
   type StoredObject,
 } from './object-store.ts';
@@ -58,13 +59,13 @@ export class HttpStore implements ObjectStore {
     }
   }
 
-  async read(key: string, { range, signal }: ReadOptions = {}): Promise<StoredObject> {
+  async read(key: string, { range, signal, parts }: ReadOptions = {}): Promise<StoredObject> {
     // HTTP has no empty range.
     if (range !== undefined && range.end <= range.start)
       return { ...(await this.#inside(key, range, signal)), data: new Uint8Array() };
     try {
       const stored = await this.#retried(key, signal, (attempt) =>
-        range === undefined ? this.#readWhole(key, attempt) : this.#readRange(key, range, attempt),
+        range === undefined ? this.#readWhole(key, attempt) : this.#readRange(key, range, attempt, parts),
       );
       if (range !== undefined) checkRange(this.url, key, range, stored.bytes);
       return stored;
@@ -104,7 +105,12 @@ export class HttpStore implements ObjectStore {
     return { bytes: data.byteLength, etag: etagOf(response), data };
   }
 
-  async #readRange(key: string, range: ByteRange, attempt: Attempt): Promise<StoredObject> {
+  async #readRange(
+    key: string,
+    range: ByteRange,
+    attempt: Attempt,
+    parts: PartsTaker | undefined,
+  ): Promise<StoredObject> {
     const { start, end } = range;
     const response = await this.#fetch(key, 'GET', { range: `bytes=${start}-${end - 1}` }, attempt);
     const { from, total } =
@@ -116,7 +122,7 @@ export class HttpStore implements ObjectStore {
       );
     }
     const bytes = Number(total);
-    const data = await collect(bodyOf(response), Math.min(end, bytes) - start, attempt);
+    const data = await collect(bodyOf(response), Math.min(end, bytes) - start, attempt, parts);
     return { bytes, etag: etagOf(response), data };
   }
 

@@ -10,6 +10,7 @@ export interface ObjectInfo {
 }
 
 export interface StoredObject extends ObjectInfo {
+  /** Empty where `parts` took them. */
   readonly data: Uint8Array;
 }
 
@@ -34,6 +35,15 @@ export interface ReadOptions {
   readonly range?: ByteRange | undefined;
   /** Ends the reading, and the transfer, with its reason. */
   readonly signal?: AbortSignal | undefined;
+  /** Takes a range's bytes while it still comes in. Stores over a network do so; a folder has it all at once. */
+  readonly parts?: PartsTaker | undefined;
+}
+
+export interface PartsTaker {
+  /** Of each part; the last may be shorter. */
+  readonly bytes: number;
+  /** Takes a part, in a buffer of its own, which begins `at` bytes into the range: one after the other, and from the first again where a transfer had to be begun anew. */
+  readonly take: (part: Uint8Array, at: number) => void;
 }
 
 export interface ObjectStore {

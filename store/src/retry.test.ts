@@ -90,6 +90,26 @@ describe.each([
     expect(requests).toHaveLength(3);
   });
 
+  it('hands a range over in parts, from its first again where the transfer broke', async () => {
+    const store = await open(FAST);
+    faults = ['cut half-way'];
+    const bytes = Math.ceil((range.end - range.start) / 5);
+    const took: { readonly part: Uint8Array; readonly at: number }[] = [];
+    const parts = { bytes, take: (part: Uint8Array, at: number) => void took.push({ part, at }) };
+    const stored = await store.read('k', { range, parts });
+    expect(stored.data.byteLength).toBe(0);
+    expect(stored.bytes).toBe(data.byteLength);
+    const wanted = [0, 1, 2, 3, 4].map((i) => i * bytes);
+    expect(took.slice(-5).map(({ at }) => at)).toEqual(wanted);
+    const before = took.slice(0, -5).map(({ at }) => at);
+    expect(before).toEqual(wanted.slice(0, before.length));
+    for (const { part, at } of took) {
+      const start = range.start + at;
+      expect(part).toEqual(data.subarray(start, Math.min(start + bytes, range.end)));
+      expect(part.byteLength).toBe(part.buffer.byteLength);
+    }
+  });
+
   it.each<Fault>([{ status: 503 }, 'reset', 'stall', 'cut half-way'])(
     'that goes on failing with %j is sent as often as the policy says, and no more',
     async (fault) => {

@@ -4,6 +4,7 @@
  * Around each request rather than around a store, since a stream on its way up can't be read twice, while each part of it can be sent twice.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { PartsTaker } from './object-store.ts';
 
 export interface RetryPolicy {
   /** Times that a request is sent in all. */
@@ -141,35 +142,77 @@ export function retryingRead<T>(
 /** What is taken on an answer's word before it has come. */
 const MAX_AHEAD_BYTES = 64 * 2 ** 20;
 
-/** The bytes of an answer's body. @throws BrokenAnswer when they are not `expected`, where that is known. */
-export async function collect(
+/**
+ * The bytes of an answer's body, which are `expected`, handed out in parts as they come. @throws BrokenAnswer when they are more or fewer.
+ *
+ * Copied once: pieces that are kept cost the garbage collector more than the copy does.
+ */
+async function collectParts(
   body: AsyncIterable<Uint8Array>,
-  expected: number | undefined,
+  expected: number,
   { progress }: Attempt,
-): Promise<Uint8Array> {
-  // Copied as they come where there is a place for them: pieces that are kept cost the garbage collector more than the copy does.
-  const whole = expected !== undefined && expected <= MAX_AHEAD_BYTES ? new Uint8Array(expected) : undefined;
-  const pieces: Uint8Array[] = [];
-  let bytes = 0;
+  { bytes: partBytes, take }: PartsTaker,
+): Promise<void> {
+  const partFrom = (at: number) => new Uint8Array(Math.min(partBytes, expected - at));
+  let [begins, filled] = [0, 0];
+  let part = partFrom(0);
   try {
     for await (const piece of body) {
       progress();
-      const at = bytes;
-      bytes += piece.byteLength;
-      if (expected !== undefined && bytes > expected) break;
-      if (whole === undefined) pieces.push(piece);
-      else whole.set(piece, at);
+      for (let at = 0; at < piece.byteLength; ) {
+        if (begins === expected) throw new BrokenAnswer(`more came than the ${expected} bytes that were asked for`);
+        const count = Math.min(part.byteLength - filled, piece.byteLength - at);
+        part.set(piece.subarray(at, at + count), filled);
+        at += count;
+        filled += count;
+        if (filled < part.byteLength) continue;
+        take(part, begins);
+        begins += filled;
+        filled = 0;
+        part = partFrom(begins);
+      }
     }
   } catch (cause) {
-    throw new BrokenAnswer(`broke off after ${bytes} bytes: ${cause instanceof Error ? cause.message : cause}`, {
-      cause,
-    });
+    if (cause instanceof BrokenAnswer) throw cause;
+    throw brokenOff(begins + filled, cause);
   }
-  if (expected !== undefined && bytes > expected)
-    throw new BrokenAnswer(`more came than the ${expected} bytes that were asked for`);
-  if (expected !== undefined && bytes < expected) throw new BrokenAnswer(`got ${bytes} of ${expected} bytes`);
-  if (whole !== undefined) return whole;
-  const data = new Uint8Array(bytes);
+  if (begins < expected) throw new BrokenAnswer(`got ${begins + filled} of ${expected} bytes`);
+}
+
+function brokenOff(bytes: number, cause: unknown): BrokenAnswer {
+  return new BrokenAnswer(`broke off after ${bytes} bytes: ${cause instanceof Error ? cause.message : cause}`, {
+    cause,
+  });
+}
+
+/** The bytes of an answer's body; none where `parts` takes them. @throws BrokenAnswer when they are not `expected`, where that is known. */
+export async function collect(
+  body: AsyncIterable<Uint8Array>,
+  expected: number | undefined,
+  attempt: Attempt,
+  parts?: PartsTaker,
+): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  if (expected !== undefined) {
+    const take = (part: Uint8Array) => void pieces.push(part);
+    await collectParts(body, expected, attempt, parts ?? { bytes: MAX_AHEAD_BYTES, take });
+    return joined(pieces);
+  }
+  try {
+    for await (const piece of body) {
+      attempt.progress();
+      pieces.push(piece);
+    }
+  } catch (cause) {
+    throw brokenOff(joined(pieces).byteLength, cause);
+  }
+  return joined(pieces);
+}
+
+function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  const [only] = pieces;
+  if (only !== undefined && pieces.length === 1) return only;
+  const data = new Uint8Array(pieces.reduce((sum, { byteLength }) => sum + byteLength, 0));
   let at = 0;
   for (const piece of pieces) {
     data.set(piece, at);

@@ -24,6 +24,7 @@ import {
   type ObjectInfo,
   ObjectMissing,
   type ObjectStore,
+  type PartsTaker,
   type ReadOptions,
   type StoredObject,
   type WriteCondition,
@@ -88,14 +89,14 @@ export class S3Store implements ObjectStore {
     }
   }
 
-  async read(key: string, { range, signal }: ReadOptions = {}): Promise<StoredObject> {
+  async read(key: string, { range, signal, parts }: ReadOptions = {}): Promise<StoredObject> {
     // HTTP has no empty range.
     if (range !== undefined && range.end <= range.start) {
       const found = await this.#inside(key, range, signal);
       return { ...found, data: new Uint8Array() };
     }
     try {
-      const stored = await retryingRead(this.#retries, signal, (attempt) => this.#get(key, range, attempt));
+      const stored = await retryingRead(this.#retries, signal, (attempt) => this.#get(key, range, attempt, parts));
       if (range !== undefined) checkRange(this.url, key, range, stored.bytes);
       return stored;
     } catch (error) {
@@ -105,7 +106,12 @@ export class S3Store implements ObjectStore {
     }
   }
 
-  async #get(key: string, range: ByteRange | undefined, attempt: Attempt): Promise<StoredObject> {
+  async #get(
+    key: string,
+    range: ByteRange | undefined,
+    attempt: Attempt,
+    parts: PartsTaker | undefined,
+  ): Promise<StoredObject> {
     const { Body, ETag, ContentRange, ContentLength } = await this.#client.send(
       new GetObjectCommand({
         ...this.#object(key),
@@ -121,7 +127,7 @@ export class S3Store implements ObjectStore {
     const expected = range === undefined ? total : Math.min(range.end, total) - range.start;
     // Once the answer has begun, the SDK no longer minds the signal.
     const body = Body instanceof Readable ? addAbortSignal(attempt.signal, Body) : undefined;
-    const data = body === undefined ? new Uint8Array() : await collect(body, expected, attempt);
+    const data = body === undefined ? new Uint8Array() : await collect(body, expected, attempt, parts);
     return { bytes: total, etag: ETag ?? '', data };
   }
 

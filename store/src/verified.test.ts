@@ -2,6 +2,7 @@
  * Chunks in order, each right before it is handed out, whatever the store does.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -66,8 +67,9 @@ describe('a verified read', () => {
         fc.uint8Array({ minLength: 1, maxLength: 4_000 }),
         fc.option(fc.integer({ min: 100, max: 5_000 }), { nil: undefined }),
         fc.integer({ min: 1, max: 8 }),
+        fc.integer({ min: 1, max: 5_000 }),
         fc.infiniteStream(fc.integer({ min: 0, max: 3 })),
-        async (data, chunkBytes, parallel, delays) => {
+        async (data, chunkBytes, parallel, rangeBytes, delays) => {
           const version = await publish(data, chunkBytes);
           let [open, most] = [0, 0];
           const slow = spoiled(async (bytes) => {
@@ -79,6 +81,7 @@ describe('a verified read', () => {
           const out: number[] = [];
           await readVerified(slow, version, {
             parallel,
+            rangeBytes,
             onChunk: (chunk, start) => {
               expect(start).toBe(out.length);
               out.push(...chunk);
@@ -92,20 +95,57 @@ describe('a verified read', () => {
     );
   });
 
-  it('reads a chunk that is wrong once more, and goes on', async () => {
+  it('reads a chunk that is wrong once more, and nothing but that', async () => {
     const data = randomBytes(1_000);
     const version = await publish(data, 100);
-    let readings = 0;
-    const once = spoiled((bytes, start) => (start === 300 && readings++ === 0 ? flipped(bytes) : bytes));
-    expect(await readExpert(once, version)).toEqual(new Uint8Array(data));
-    expect(readings).toBe(2);
+    const readings: [start: number, bytes: number][] = [];
+    const flippedOnce = spoiled((bytes, start) => {
+      readings.push([start, bytes.byteLength]);
+      return start === 300 && readings.length === 2 ? flipped(bytes) : bytes;
+    });
+    expect(await readExpert(flippedOnce, version, { rangeBytes: 300, parallel: 4 })).toEqual(new Uint8Array(data));
+    // Its middle byte is the second chunk's.
+    expect(readings.toSorted(([a], [b]) => a - b)).toEqual([
+      [0, 300],
+      [300, 300],
+      [400, 100],
+      [600, 300],
+      [900, 100],
+    ]);
+  });
+
+  it('hands out what has come of a range that is still coming in, and only what is right when its transfer begins anew', async () => {
+    const data = randomBytes(1_000);
+    const version = await publish(data, 100);
+    const halt = new AbortController();
+    const goOn = once(halt.signal, 'abort');
+    const slow = interceptStore(store, {
+      read: async (key: string, { range, parts }: ReadOptions = {}) => {
+        const whole = data.subarray(range?.start, range?.end);
+        if (parts === undefined) return { ...(await store.read(key, { range })), data: whole };
+        const part = (i: number) => whole.slice(i * parts.bytes, (i + 1) * parts.bytes);
+        parts.take(part(0), 0);
+        parts.take(flipped(part(1)), parts.bytes);
+        await goOn;
+        for (let i = 0; i * parts.bytes < whole.byteLength; i++)
+          parts.take(i === 0 ? flipped(part(0)) : part(i), i * 100);
+        return { bytes: data.byteLength, etag: '', data: new Uint8Array() };
+      },
+    });
+    const out: number[] = [];
+    const reading = readVerified(slow, version, { rangeBytes: 500, onChunk: (chunk) => void out.push(...chunk) });
+    await expect.poll(() => out.length).toBe(100);
+    halt.abort();
+    await reading;
+    expect(out).toEqual([...data]);
   });
 
   it('hands out nothing of a chunk that is wrong twice, nor of those behind it', async () => {
     const version = await publish(randomBytes(1_000), 100);
     const starts: number[] = [];
     const altered = spoiled((bytes, start) => (start === 300 ? flipped(bytes) : bytes));
-    await expect(readVerified(altered, version, { onChunk: (_, start) => void starts.push(start) })).rejects.toThrow(
+    const onChunk = (_: Uint8Array, start: number) => void starts.push(start);
+    await expect(readVerified(altered, version, { rangeBytes: 100, onChunk })).rejects.toThrow(
       /bytes 300–400 have digest .* in two readings: altered; publish it again/,
     );
     expect(starts).toEqual([0, 100, 200]);
@@ -127,12 +167,15 @@ describe('a verified read', () => {
   });
 
   it('refuses another size before it takes memory for it', async () => {
-    const version = await publish(randomBytes(1_000), 100);
+    const data = randomBytes(1_000);
+    const version = await publish(data, 100);
     const huge = { ...version, bytes: 2 ** 52 };
     await expect(readExpert(store, huge)).rejects.toThrow(/has 1000 bytes, the catalogue says 4503599627370496/);
     await store.write(version.key, randomBytes(950));
     await expect(readExpert(store, version)).rejects.toThrow(/has 950 bytes, the catalogue says 1000/);
     await expect(readVerified(store, version, { onChunk: () => undefined })).rejects.toThrow(/has 950 bytes/);
+    await store.write(version.key, Buffer.concat([data, randomBytes(5)]));
+    await expect(readVerified(store, version, { onChunk: () => undefined })).rejects.toThrow(/has 1005 bytes/);
     await store.delete(version.key);
     await expect(readExpert(store, version)).rejects.toThrow(ObjectMissing);
   });
@@ -149,7 +192,12 @@ describe('a verified read', () => {
           signal.addEventListener('abort', () => reject(signal.reason));
         }),
     });
-    const reading = readVerified(stuck, version, { parallel: 3, signal: controller.signal, onChunk: () => undefined });
+    const reading = readVerified(stuck, version, {
+      parallel: 3,
+      rangeBytes: 100,
+      signal: controller.signal,
+      onChunk: () => undefined,
+    });
     setTimeout(() => controller.abort(new Error('left')));
     await expect(reading).rejects.toThrow(/^left$/);
     expect(signals.map(({ aborted }) => aborted)).toEqual([true, true, true]);
@@ -165,7 +213,7 @@ describe('a verified read', () => {
     const onChunk = () => {
       throw new Error('no room');
     };
-    await expect(readVerified(counted, version, { parallel: 2, onChunk })).rejects.toThrow('no room');
+    await expect(readVerified(counted, version, { parallel: 2, rangeBytes: 100, onChunk })).rejects.toThrow('no room');
     expect(reads).toBeLessThanOrEqual(3);
   });
 
@@ -175,19 +223,23 @@ describe('a verified read', () => {
     const server = await serveStore(store);
     const kinds: Fault[] = [{ status: 500 }, 'reset', 'stall', 'cut half-way', 'stall half-way', { spoil: flipBit }];
     const seen = new Set<string>();
-    // Each range is spoiled once, each in another way.
+    // Each range of two chunks is spoiled once, each in another way.
+    const isOfOne = (range: string) => {
+      const [, start, last] = /(\d+)-(\d+)/.exec(range) ?? [];
+      return Number(last) - Number(start) + 1 === 10_000;
+    };
     const proxy = await startFaultyProxy(server.url, ({ range = 'head' }) => {
-      if (seen.has(range)) return undefined;
+      if (seen.has(range) || isOfOne(range)) return undefined;
       seen.add(range);
       return kinds[seen.size % kinds.length];
     });
     try {
       const web = new HttpStore(proxy.url, { ...RETRY_DEFAULTS, baseDelayMs: 1, idleMs: 200 });
       const found = createHash('sha256')
-        .update(await readExpert(web, version, { parallel: 8 }))
+        .update(await readExpert(web, version, { parallel: 8, rangeBytes: 25_000 }))
         .digest('hex');
       expect(found).toBe(version.digest);
-      expect(seen.size).toBe(41);
+      expect(seen.size).toBe(21);
     } finally {
       await proxy.close();
       await server.close();

@@ -2,13 +2,15 @@
  * An expert's delta file, read in parallel ranges and handed out in file order as soon as each is known to be right: a region computes with its
  * first layers before its last ones have come.
  *
- * Never holds more than `parallel` chunks, whatever the file's size.
+ * Never holds more than `parallel` ranges, whatever the file's size.
  */
 import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { chunkCount, type Digest, type ExpertVersion, Problem, sha256 } from '@signpost/contracts';
-import type { ByteRange, ObjectStore } from './object-store.ts';
+import type { ByteRange, ObjectStore, ReadOptions, StoredObject } from './object-store.ts';
 
+/** Bytes of a range, or one chunk where that is longer: chunks are handed out as they come in, however long their range is. */
+export const RANGE_BYTES = 2 ** 20;
 /** Of a file whose catalogue entry has no chunk hashes. */
 const UNHASHED_RANGE_BYTES = 4 * 2 ** 20;
 const DEFAULT_PARALLEL = 4;
@@ -19,6 +21,8 @@ export interface VerifiedReadOptions {
   readonly signal?: AbortSignal | undefined;
   /** Ranges under way at once, or waiting for their turn in the file's order. */
   readonly parallel?: number;
+  /** Unless given, `RANGE_BYTES`. */
+  readonly rangeBytes?: number;
   /** Takes bytes in file order; the next ones wait for it. */
   readonly onChunk: (data: Uint8Array, start: number) => void | Promise<void>;
 }
@@ -34,47 +38,53 @@ export interface VerifiedReadOptions {
 export async function readVerified(
   store: ObjectStore,
   version: ExpertVersion,
-  { signal, parallel = DEFAULT_PARALLEL, onChunk }: VerifiedReadOptions,
+  { signal, parallel = DEFAULT_PARALLEL, rangeBytes = RANGE_BYTES, onChunk }: VerifiedReadOptions,
 ): Promise<void> {
-  const where = `${store.url}/${version.key}`;
-  const held: { data: Uint8Array; start: number }[] = [];
   const failed = new AbortController();
   const stop = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
   // Each range listens; Node warns of more than ten.
   setMaxListeners(0, stop);
-  const { ranges, digests } = plan(version);
-  const read = async (index: number): Promise<Uint8Array> => {
-    const range = ranges[index] ?? { start: 0, end: 0 };
-    const wanted = digests?.[index];
-    const data = await readRange(store, version, range, stop);
-    if (wanted === undefined || (await sha256(data)) === wanted) return data;
-    const again = await readRange(store, version, range, stop);
-    const found = await sha256(again);
-    if (found === wanted) return again;
-    throw new Problem(
-      `${where}: bytes ${range.start}–${range.end} have digest ${found}, the catalogue says ${wanted}, in two readings: altered; publish it again`,
-    );
+  const { chunkBytes, count, digests } = planOf(version);
+  const rangeChunks = Math.max(1, Math.floor(rangeBytes / chunkBytes));
+  /** Of ranges that have begun, those that weren't handed out yet. */
+  const chunks = new Map<number, Chunk>();
+  const reading = new Set<Promise<void>>();
+  const failures: unknown[] = [];
+  const held: { readonly data: Uint8Array; readonly start: number }[] = [];
+
+  const begin = (first: number) => {
+    const last = Math.min(first + rangeChunks, count);
+    const inside = Array.from({ length: last - first }, (_, i) => {
+      const start = (first + i) * chunkBytes;
+      return new Chunk({ start, end: Math.min(start + chunkBytes, version.bytes) }, digests?.[first + i]);
+    });
+    for (const [i, chunk] of inside.entries()) chunks.set(first + i, chunk);
+    const done = readChunks(store, version, inside, stop)
+      .catch((error: unknown) => {
+        failures.push(error);
+        for (const chunk of inside) chunk.fail(error);
+      })
+      .finally(() => reading.delete(done));
+    reading.add(done);
   };
-  const reading = new Map<number, Promise<Uint8Array>>();
+
   let begun = 0;
   try {
-    for (let next = 0; next < ranges.length; next++) {
-      for (; begun < Math.min(next + parallel, ranges.length); begun++) {
-        const chunk = read(begun);
-        // Awaited in its turn; until then its failure is nobody's.
-        chunk.catch(() => undefined);
-        reading.set(begun, chunk);
-      }
-      const data = (await reading.get(next)) ?? new Uint8Array();
-      reading.delete(next);
-      const start = ranges[next]?.start ?? 0;
+    for (let next = 0; next < count; next++) {
+      for (; begun < Math.min(next + parallel * rangeChunks, count); begun += rangeChunks) begin(begun);
+      const data = (await chunks.get(next)?.data) ?? new Uint8Array();
+      chunks.delete(next);
+      const start = next * chunkBytes;
       if (digests === undefined) held.push({ data, start });
       else await onChunk(data, start);
       signal?.throwIfAborted();
     }
+    await Promise.all(reading);
+    // Right as its chunks were: of an object that is longer.
+    if (failures.length > 0) throw failures[0];
   } catch (error) {
     failed.abort(error);
-    await Promise.allSettled(reading.values());
+    await Promise.all(reading);
     throw error;
   }
   if (digests !== undefined) return;
@@ -82,8 +92,81 @@ export async function readVerified(
   for (const { data } of held) whole.update(data);
   const digest = whole.digest('hex');
   if (digest !== version.digest)
-    throw new Problem(`${where} has digest ${digest}, the catalogue says ${version.digest}: altered; publish it again`);
+    throw new Problem(
+      `${store.url}/${version.key} has digest ${digest}, the catalogue says ${version.digest}: altered; publish it again`,
+    );
   for (const { data, start } of held) await onChunk(data, start);
+}
+
+/** A chunk on its way. */
+class Chunk {
+  readonly range: ByteRange;
+  /** Undefined where the catalogue doesn't say. */
+  readonly digest: Digest | undefined;
+  readonly data: Promise<Uint8Array>;
+  #isRight = false;
+  #resolve: (data: Uint8Array) => void = () => undefined;
+  #reject: (error: unknown) => void = () => undefined;
+
+  constructor(range: ByteRange, digest: Digest | undefined) {
+    this.range = range;
+    this.digest = digest;
+    this.data = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    // Awaited in its turn; until then its failure is nobody's.
+    this.data.catch(() => undefined);
+  }
+
+  get isRight(): boolean {
+    return this.#isRight;
+  }
+
+  /** Its bytes, if they are those. */
+  async offer(data: Uint8Array): Promise<void> {
+    if (this.#isRight || (this.digest !== undefined && (await sha256(data)) !== this.digest)) return;
+    this.#isRight = true;
+    this.#resolve(data);
+  }
+
+  fail(error: unknown): void {
+    this.#reject(error);
+  }
+}
+
+/** Reads chunks that follow each other by one range, and once more each that was wrong. */
+async function readChunks(
+  store: ObjectStore,
+  version: ExpertVersion,
+  chunks: readonly Chunk[],
+  signal: AbortSignal,
+): Promise<void> {
+  const start = chunks[0]?.range.start ?? 0;
+  const bytes = (chunks[0]?.range.end ?? 0) - start;
+  const offers: Promise<void>[] = [];
+  const take = (data: Uint8Array, at: number) => {
+    offers.push(chunks[at / bytes]?.offer(data) ?? Promise.resolve());
+  };
+  const range = { start, end: chunks.at(-1)?.range.end ?? 0 };
+  // Without a hash, its size is all that is known of a chunk: of the whole object's, when it is in.
+  const isHashed = chunks[0]?.digest !== undefined;
+  const rest = await readRange(store, version, { range, signal, parts: isHashed ? { bytes, take } : undefined });
+  for (let at = 0; at < rest.byteLength; at += bytes) take(rest.subarray(at, at + bytes), at);
+  await Promise.all(offers);
+  const wrong = chunks.filter(({ isRight }) => !isRight);
+  await Promise.all(wrong.map((chunk) => readAgain(store, version, chunk, signal)));
+}
+
+/** @throws Problem when it is wrong again. */
+async function readAgain(store: ObjectStore, version: ExpertVersion, chunk: Chunk, signal: AbortSignal): Promise<void> {
+  const { range, digest } = chunk;
+  const data = await readRange(store, version, { range, signal });
+  await chunk.offer(data);
+  if (chunk.isRight) return;
+  throw new Problem(
+    `${store.url}/${version.key}: bytes ${range.start}–${range.end} have digest ${await sha256(data)}, the catalogue says ${digest}, in two readings: altered; publish it again`,
+  );
 }
 
 /**
@@ -103,32 +186,29 @@ export async function readExpert(
   return bytes;
 }
 
-function plan({ bytes, chunks }: ExpertVersion): {
-  readonly ranges: readonly ByteRange[];
+function planOf({ bytes, chunks }: ExpertVersion): {
+  readonly chunkBytes: number;
+  readonly count: number;
+  /** Of each chunk; undefined where the catalogue has none. */
   readonly digests: readonly Digest[] | undefined;
 } {
-  const size = chunks?.bytes ?? UNHASHED_RANGE_BYTES;
-  const ranges = Array.from({ length: chunkCount(bytes, size) }, (_, i) => ({
-    start: i * size,
-    end: Math.min((i + 1) * size, bytes),
-  }));
-  if (chunks === undefined) return { ranges, digests: undefined };
-  const joined = Buffer.from(chunks.sha256, 'base64');
-  const digests = ranges.map(
-    (_, i) => joined.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES).toString('hex') as Digest,
-  );
-  return { ranges, digests };
+  const chunkBytes = chunks?.bytes ?? UNHASHED_RANGE_BYTES;
+  const count = chunkCount(bytes, chunkBytes);
+  const joined = chunks && Buffer.from(chunks.sha256, 'base64');
+  const digestAt = (_: unknown, i: number) =>
+    joined?.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES).toString('hex') as Digest;
+  return { chunkBytes, count, digests: joined && Array.from({ length: count }, digestAt) };
 }
 
 async function readRange(
   store: ObjectStore,
   version: ExpertVersion,
-  range: ByteRange,
-  signal: AbortSignal,
+  options: ReadOptions & { readonly signal: AbortSignal },
 ): Promise<Uint8Array> {
-  let stored: { readonly bytes: number; readonly data: Uint8Array };
+  const { signal } = options;
+  let stored: StoredObject;
   try {
-    stored = await store.read(version.key, { range, signal });
+    stored = await store.read(version.key, options);
   } catch (error) {
     signal.throwIfAborted();
     // A range that lies outside says less than why it does.

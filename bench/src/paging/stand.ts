@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import type { ExpertVersion } from '@signpost/contracts';
 import { modelParams, openCheckpoint } from '@signpost/engine';
 import { publish } from '@signpost/packer';
-import { openStore } from '@signpost/store';
+import { openStore, RANGE_BYTES } from '@signpost/store';
 import { hasRealS3, openMemoryS3, openRealS3 } from '@signpost/store/testing';
 import { type LlamaShape, writeRandomCheckpoint } from '../random-checkpoint.ts';
 import { randomExpert } from '../random-expert.ts';
@@ -99,7 +99,7 @@ export class PlainDownload {
   }
 
   async ms({ key, bytes, chunks }: ExpertVersion): Promise<number> {
-    const size = chunks?.bytes ?? bytes;
+    const size = Math.max(RANGE_BYTES, chunks?.bytes ?? bytes);
     const starts = Array.from({ length: Math.ceil(bytes / size) }, (_, i) => i * size);
     const begun = performance.now();
     const read = async () => {

@@ -14,13 +14,18 @@ import type { ObjectStore, ReadOptions } from '@signpost/store';
 /** Reads at once before anything is known of the link, and the fewest ever. */
 const FEWEST_READS = 2;
 /** Reads that wait for others: with fewer the link may have room for another, with more there is one too many. */
-const WAITING_READS = { fewest: 0.5, most: 1.5 };
+const WAITING_READS = { fewest: 1, most: 2 };
 /** Reads that take so much longer than the shortest don't delay a file's first bytes by anything that counts. */
 const NEGLIGIBLE_MS = 30;
-/** What the shortest duration grows by with each read, and the highest rate shrinks by, so that one that no longer can be had is forgotten. */
+/** What the shortest duration grows by with each read, so that one that no longer can be had is forgotten. */
 const FORGETTING = 1.005;
-/** How much faster reads begin than the link was seen to carry them, so that it is seen when it carries more. */
-const PACE_GAIN = 1.25;
+/** What a read's rate counts in the mean of those of late, where it is higher and where it is lower. */
+const RATE_SHARE = { higher: 1 / 2, lower: 1 / 8 };
+/**
+ * How much faster reads begin than the link was seen to carry them, so that it is seen when it carries more: a link whose measure isn't known is tried sooner. Of one
+ * that is, each share beyond its rate would come off the first read's, by which a region begins to compute.
+ */
+const PACE_GAIN = { fresh: 2, known: 1.05 };
 /** Between two reads: shorter ones a timer can't make, and longer ones would be a bad time's, such as a store's that answers at the sixth try. */
 const PAUSE_MS = { shortest: 1, longest: 250 };
 
@@ -38,8 +43,8 @@ interface Place {
 }
 
 interface Share {
-  /** Bytes of its reads, but for the last one. */
-  chunkBytes: number | undefined;
+  /** Of its reads, but for the last one. */
+  readBytes: number | undefined;
   /** Reads that wait for their turn, oldest first. */
   readonly queue: Place[];
   /** Bytes, of all that the link serves in turn, before its next read: the fewest are next. */
@@ -61,8 +66,10 @@ export class FairLink {
   #isFresh = true;
   /** The shortest duration of late of a read of so many bytes. */
   readonly #shortest = new Map<number, number>();
-  /** What all reads together got at best of late; 0 before the first. */
+  /** What all reads together got of late, while there were several; 0 before the first. */
   #bytesPerMs = 0;
+  /** Bytes that have come in, of all reads. */
+  #received = 0;
   /** The read begun last: when it was due, and its bytes. */
   #last = { dueMs: 0, bytes: 0 };
   #isPausing = false;
@@ -83,19 +90,27 @@ export class FairLink {
   /** The store as one load sees it. */
   share(): ObjectStore {
     const store = this.#store;
-    const share: Share = { queue: [], tag: 0, chunkBytes: undefined };
+    const share: Share = { queue: [], tag: 0, readBytes: undefined };
     return {
       url: store.url,
       head: (key, options) => store.head(key, options),
       read: async (key, options: ReadOptions = {}) => {
         await this.#enter(share, options);
-        const started = this.#clock.now();
-        const beside = this.#open;
+        const { range, parts } = options;
+        const began = { atMs: this.#clock.now(), open: this.#open, received: this.#received };
+        const take = (part: Uint8Array, at: number) => {
+          this.#received += part.byteLength;
+          parts?.take(part, at);
+        };
         try {
-          const stored = await store.read(key, options);
-          share.chunkBytes ??= stored.data.byteLength;
-          if (stored.data.byteLength === share.chunkBytes)
-            this.#learn(share.chunkBytes, this.#clock.now() - started, (beside + this.#open) / 2);
+          const stored = await store.read(
+            key,
+            parts === undefined ? options : { ...options, parts: { ...parts, take } },
+          );
+          this.#received += stored.data.byteLength;
+          const bytes = range === undefined ? stored.data.byteLength : range.end - range.start;
+          share.readBytes ??= bytes;
+          if (bytes === share.readBytes) this.#learn(bytes, began);
           return stored;
         } finally {
           this.#open--;
@@ -148,7 +163,8 @@ export class FairLink {
   }
 
   #pauseMs(bytes: number): number {
-    return this.#bytesPerMs === 0 ? 0 : Math.min(PAUSE_MS.longest, bytes / (PACE_GAIN * this.#bytesPerMs));
+    const gain = this.#isFresh ? PACE_GAIN.fresh : PACE_GAIN.known;
+    return this.#bytesPerMs === 0 ? 0 : Math.min(PAUSE_MS.longest, bytes / (gain * this.#bytesPerMs));
   }
 
   /** Whether the next read must wait, though the limit has room for it; it is seen to when it needn't. */
@@ -165,9 +181,14 @@ export class FairLink {
     return true;
   }
 
-  /** Of a read that took `ms`, while so many were under way on average. */
-  #learn(bytes: number, ms: number, underWay: number): void {
-    this.#bytesPerMs = Math.max((underWay * bytes) / ms, this.#bytesPerMs / FORGETTING);
+  /** Of a read that has come in, with how things stood when it began. */
+  #learn(bytes: number, began: { readonly atMs: number; readonly open: number; readonly received: number }): void {
+    const ms = this.#clock.now() - began.atMs;
+    const rate = (this.#received - began.received) / ms;
+    // The first of several waited for an idle link, which says nothing but that it carries no less.
+    if (this.#bytesPerMs === 0) this.#bytesPerMs = rate;
+    else if (rate > this.#bytesPerMs) this.#bytesPerMs += RATE_SHARE.higher * (rate - this.#bytesPerMs);
+    else if (began.open > 1) this.#bytesPerMs += RATE_SHARE.lower * (rate - this.#bytesPerMs);
     const shortest = Math.min(ms, (this.#shortest.get(bytes) ?? ms) * FORGETTING);
     this.#shortest.set(bytes, shortest);
     const waiting = ms - shortest < NEGLIGIBLE_MS ? 0 : this.#limit * (1 - shortest / ms);

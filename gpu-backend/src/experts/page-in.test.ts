@@ -55,7 +55,7 @@ const answer = (slot: number) => new Session(model, 4, [{ slot, weight: 1 }]).ap
 
 function pagerOf(from: ObjectStore, disk?: DiskCache, into: Pick<Model, 'fillSlot'> = model): Pager {
   const onProblem = (problem: string) => expect.unreachable(problem);
-  const store = { url: from.url, read: storeReader(from) };
+  const store = { url: from.url, read: storeReader(from, CHUNK) };
   return new Pager({ store, model: into, hostCacheBytes: 2 ** 24, demand: new Demand(), disk, onProblem });
 }
 
