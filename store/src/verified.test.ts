@@ -101,7 +101,7 @@ describe('a verified read', () => {
     const readings: [start: number, bytes: number][] = [];
     const flippedOnce = spoiled((bytes, start) => {
       readings.push([start, bytes.byteLength]);
-      return start === 300 && readings.length === 2 ? flipped(bytes) : bytes;
+      return start === 300 ? flipped(bytes) : bytes;
     });
     expect(await readExpert(flippedOnce, version, { rangeBytes: 300, parallel: 4 })).toEqual(new Uint8Array(data));
     // Its middle byte is the second chunk's.

@@ -54,11 +54,11 @@ describe('publishing', () => {
       return { ...rest, experts: { math: { versions: [older], channels: experts.math?.channels ?? {} } } };
     });
     expect(await publish(store, file, { name: 'math' })).toMatchObject({
-      version: { published: version.published, key: version.key, chunks: { bytes: 2 ** 20 } },
+      version: { published: version.published, key: version.key, chunks: { bytes: 2 ** 18 } },
     });
     const { catalogue } = await readCatalogue(store);
     expect(catalogue.experts.math?.versions).toHaveLength(1);
-    expect(catalogue.experts.math?.versions[0]?.chunks?.bytes).toBe(2 ** 20);
+    expect(catalogue.experts.math?.versions[0]?.chunks?.bytes).toBe(2 ** 18);
   });
 
   it('mends an object that was damaged', async () => {
