@@ -159,7 +159,7 @@ export function openMappedDelta(path: string): DeltaFile {
 export async function openArrivingDelta(
   bytes: Uint8Array,
   where: string,
-  until: (end: number) => Promise<void>,
+  until: (end: number) => Promise<void> | undefined,
 ): Promise<DeltaFile> {
   await until(Math.min(8, bytes.byteLength));
   await until(8 + headerLength(bytes.subarray(0, 8), bytes.byteLength, where));

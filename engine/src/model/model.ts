@@ -172,10 +172,14 @@ export class Model {
    * Puts an expert into a slot, parameter by parameter as its bytes come in. From the call on until it is whole, `forwardArriving` may use the slot.
    *
    * @param opening the file, once its header is there.
-   * @param until waits until the file's first so many bytes are there.
+   * @param until what to wait for until the file's first so many bytes are there; undefined where they are.
    * @throws Problem as `checkDelta`, and what `opening` and `until` throw; the slot is then empty.
    */
-  async fillSlot(slot: number, opening: Promise<DeltaFile>, until: (end: number) => Promise<void>): Promise<void> {
+  async fillSlot(
+    slot: number,
+    opening: Promise<DeltaFile>,
+    until: (end: number) => Promise<void> | undefined,
+  ): Promise<void> {
     const filling = new SlotFilling();
     this.#fillings.set(slot, filling);
     this.clearSlot(slot);
@@ -186,7 +190,8 @@ export class Model {
       const stages = parts.map(({ param }) => stageOf(this.#params, param));
       filling.begin(stages, stageCount(this.#params));
       for (const { param, end, read } of parts) {
-        await until(end);
+        const missing = until(end);
+        if (missing !== undefined) await missing;
         this.#device.loadDelta(slot, param, read());
         filling.advance();
       }

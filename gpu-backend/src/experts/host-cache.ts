@@ -24,7 +24,9 @@ export interface HostCacheOptions {
 export interface HostFile {
   /** As long as the whole file; valid as far as `until` has said. */
   readonly bytes: Uint8Array;
-  /** Waits until the first `end` bytes are in. @throws what the reading failed with. */
+  /** Whether the first `end` bytes are in. */
+  has(end: number): boolean;
+  /** Waits until they are. @throws what the reading failed with. */
   until(end: number): Promise<void>;
   /** Once. Ends the reading when it was the last who waited for it. */
   release(): void;
@@ -152,6 +154,7 @@ export class HostCache {
     let isReleased = false;
     return {
       bytes: entry.bytes,
+      has: (end) => entry.available >= end,
       until: (end) =>
         new Promise((resolve, reject) => {
           if (entry.available >= end) resolve();

@@ -6,7 +6,7 @@ import { abortable, type DeltaFile, type Model, openArrivingDelta } from '@signp
 import type { Demand } from './demand.ts';
 import type { DiskCache } from './disk-cache.ts';
 import type { ExpertReader } from './expert-reader.ts';
-import { HostCache } from './host-cache.ts';
+import { HostCache, type HostFile } from './host-cache.ts';
 
 /** The nearest place that had the file when its load began. */
 export type PageInSource = 'host' | 'disk' | 'store';
@@ -98,9 +98,18 @@ export class Pager {
     const started = performance.now();
     const wasHere = this.cache.holds(version.digest);
     const acquired = this.cache.acquire(version, signal);
-    const until = async (end: number) => abortable((await acquired).until(end), signal);
+    let file: HostFile | undefined;
+    // Nothing is waited for that is there: a file in memory has hundreds of parameters.
+    const until = (end: number) =>
+      file?.has(end) === true
+        ? undefined
+        : abortable(
+            acquired.then((one) => one.until(end)),
+            signal,
+          );
     const open = async () => {
-      const { bytes } = await acquired;
+      file = await acquired;
+      const { bytes } = file;
       const delta = this.#opened.get(bytes) ?? (await openArrivingDelta(bytes, `${store.url}/${version.key}`, until));
       this.#opened.set(bytes, delta);
       return delta;
