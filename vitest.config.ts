@@ -1,4 +1,6 @@
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
+
+const CHAOS = 'test/chaos/**/*.test.ts';
 
 export default defineConfig({
   test: {
@@ -13,7 +15,8 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'all but chaos',
-          include: ['*/src/**/*.test.ts', 'edge/{local,cli,dashboard}/**/*.test.ts', 'test/e2e/**/*.test.ts'],
+          include: ['*/src/**/*.test.ts', 'edge/{local,cli,dashboard}/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: [...configDefaults.exclude, CHAOS],
         },
       },
       {
@@ -21,7 +24,7 @@ export default defineConfig({
         // Three regions and 64 streams fill a machine by themselves, and what they await of one another has time limits: one file at a time, when all others are done.
         test: {
           name: 'chaos',
-          include: ['test/chaos/**/*.test.ts'],
+          include: [CHAOS],
           fileParallelism: false,
           sequence: { groupOrder: 1 },
         },

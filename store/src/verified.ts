@@ -146,7 +146,8 @@ async function readChunks(
   const bytes = (chunks[0]?.range.end ?? 0) - start;
   const offers: Promise<void>[] = [];
   const take = (data: Uint8Array, at: number) => {
-    offers.push(chunks[at / bytes]?.offer(data) ?? Promise.resolve());
+    const chunk = chunks[at / bytes];
+    if (chunk !== undefined) offers.push(chunk.offer(data));
   };
   const range = { start, end: chunks.at(-1)?.range.end ?? 0 };
   // Without a hash, its size is all that is known of a chunk: of the whole object's, when it is in.

@@ -23,6 +23,45 @@ function driven(): { readonly store: ObjectStore; readonly open: Map<string, () 
   return { store, open, begun };
 }
 
+/** A link through which one read goes after the other, and each a round trip after it was asked for. */
+class Line {
+  /** What a read takes of it. */
+  chunkMs: number;
+  readonly link: FairLink;
+  #now = 0;
+  #freeAt = 0;
+  readonly #ends: { readonly at: number; readonly end: () => void }[] = [];
+
+  constructor(roundTripMs: number, chunkMs: number) {
+    this.chunkMs = chunkMs;
+    const store = interceptStore(openStore('unused'), {
+      read: () =>
+        new Promise((resolve) => {
+          this.#freeAt = Math.max(this.#freeAt, this.#now + roundTripMs) + this.chunkMs;
+          this.#ends.push({ at: this.#freeAt, end: () => resolve({ bytes: 8, etag: '', data: new Uint8Array(8) }) });
+        }),
+    });
+    const after = (ms: number, then: () => void) => void this.#ends.push({ at: this.#now + ms, end: then });
+    this.link = new FairLink(store, 8, { now: () => this.#now, after });
+  }
+
+  /** Milliseconds that a load of so many reads takes. */
+  async load(reads: number): Promise<number> {
+    const began = this.#now;
+    const share = this.link.share();
+    const all = Promise.all(Array.from({ length: reads }, () => share.read('file', { range: { start: 0, end: 8 } })));
+    await settled();
+    while (this.#ends.length > 0) {
+      const [next] = this.#ends.sort((a, b) => a.at - b.at).splice(0, 1);
+      this.#now = next?.at ?? this.#now;
+      next?.end();
+      await settled();
+    }
+    await all;
+    return this.#now - began;
+  }
+}
+
 describe('a link', () => {
   it('has so many reads open at once, and gives loads their turns', async () => {
     const { store, open, begun } = driven();
@@ -158,64 +197,21 @@ describe('a link', () => {
     { what: 'one without delay', roundTripMs: 1, chunkMs: 42, least: 2, most: 4 },
     { what: 'one so fast that waiting doesn’t count', roundTripMs: 1, chunkMs: 3, least: 8, most: 8 },
   ])('has as many reads open as fill it, no more: $what', async ({ roundTripMs, chunkMs, least, most }) => {
-    let [now, freeAt] = [0, 0];
-    const ends: { readonly at: number; readonly end: () => void }[] = [];
-    const store = interceptStore(openStore('unused'), {
-      read: () =>
-        new Promise((resolve) => {
-          // One read after the other goes through, and each a round trip after it was asked for.
-          freeAt = Math.max(freeAt, now + roundTripMs) + chunkMs;
-          ends.push({ at: freeAt, end: () => resolve({ bytes: 8, etag: '', data: new Uint8Array(8) }) });
-        }),
-    });
-    const after = (ms: number, then: () => void) => void ends.push({ at: now + ms, end: then });
-    const link = new FairLink(store, 8, { now: () => now, after });
-    const share = link.share();
-    const reads = Array.from({ length: 100 }, () => share.read('file', { range: { start: 0, end: 8 } }));
-    await settled();
-    while (ends.length > 0) {
-      const [next] = ends.sort((a, b) => a.at - b.at).splice(0, 1);
-      now = next?.at ?? now;
-      next?.end();
-      await settled();
-    }
-    await Promise.all(reads);
+    const line = new Line(roundTripMs, chunkMs);
+    const { link } = line;
+    const took = await line.load(100);
     expect(link.limit).toBeGreaterThanOrEqual(least);
     expect(link.limit).toBeLessThanOrEqual(most);
     // What a link of that rate and delay can do at best with so many at once, and a tenth.
-    expect(now).toBeLessThan(1.1 * 100 * Math.max(chunkMs, (roundTripMs + chunkMs) / 8) + 4 * roundTripMs);
+    expect(took).toBeLessThan(1.1 * 100 * Math.max(chunkMs, (roundTripMs + chunkMs) / 8) + 4 * roundTripMs);
   });
 
   it('sees when a link that it knew carries more', async () => {
-    let [now, freeAt, chunkMs] = [0, 0, 42];
-    const ends: { readonly at: number; readonly end: () => void }[] = [];
-    const store = interceptStore(openStore('unused'), {
-      read: () =>
-        new Promise((resolve) => {
-          freeAt = Math.max(freeAt, now + 50) + chunkMs;
-          ends.push({ at: freeAt, end: () => resolve({ bytes: 8, etag: '', data: new Uint8Array(8) }) });
-        }),
-    });
-    const after = (ms: number, then: () => void) => void ends.push({ at: now + ms, end: then });
-    const link = new FairLink(store, 8, { now: () => now, after });
-    const load = async (reads: number) => {
-      const began = now;
-      const share = link.share();
-      const all = Promise.all(Array.from({ length: reads }, () => share.read('file', { range: { start: 0, end: 8 } })));
-      await settled();
-      while (ends.length > 0) {
-        const [next] = ends.sort((a, b) => a.at - b.at).splice(0, 1);
-        now = next?.at ?? now;
-        next?.end();
-        await settled();
-      }
-      await all;
-      return (now - began) / reads;
-    };
-    await load(100);
-    expect(await load(100)).toBeLessThan(1.1 * chunkMs);
-    chunkMs = 8;
-    await load(100);
-    expect(await load(100)).toBeLessThan(1.3 * chunkMs);
+    const line = new Line(50, 42);
+    await line.load(100);
+    expect(await line.load(100)).toBeLessThan(1.1 * 42 * 100);
+    line.chunkMs = 8;
+    await line.load(100);
+    expect(await line.load(100)).toBeLessThan(1.3 * 8 * 100);
   });
 });
