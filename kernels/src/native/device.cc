@@ -78,12 +78,8 @@ void tile_signs(uint32_t* tiles, const uint32_t* signs, size_t out, size_t words
 } // namespace
 
 Device::Device(const KernelTable& kernels, std::vector<Param> params_, int slot_count, KvShape kv_)
-    : params(std::move(params_)), slots(slot_count), kv(kv_), kernels_(kernels) {
+    : params(std::move(params_)), slots(slot_count), kv(kv_), kernels_(kernels), keys_(kv.layers * kv.layer_floats() * sizeof(float)), values_(kv.layers * kv.layer_floats() * sizeof(float)) {
   for (auto& slot : slots) slot.resize(params.size());
-  const size_t cached = static_cast<size_t>(kv.layers) * kv.blocks * kv.block_tokens * kv.kv_heads * kv.head_dim;
-  keys_.reset(static_cast<float*>(std::calloc(cached, sizeof(float))));
-  values_.reset(static_cast<float*>(std::calloc(cached, sizeof(float))));
-  if (keys_ == nullptr || values_ == nullptr) throw std::bad_alloc();
 }
 
 void Device::begin() {
@@ -284,40 +280,56 @@ void Device::rope(Matrix x, const float* cos, const float* sin, int head_dim) {
 }
 
 void Device::store_kv(int layer, Matrix keys, Matrix values) {
-  const size_t layer_size = static_cast<size_t>(kv.blocks) * kv.kv_heads * kv.block_tokens * kv.head_dim;
+  const size_t layer_size = kv.layer_floats();
   for (int r = 0; r < rows(); r++) {
     const int row = active_[r];
     const int position = batch.positions[row];
     const size_t block = static_cast<size_t>(batch.block_table[static_cast<size_t>(batch.sequence[row]) * batch.blocks_per_sequence + position / kv.block_tokens]);
     for (int h = 0; h < kv.kv_heads; h++) {
       const size_t at = layer * layer_size + ((block * kv.kv_heads + h) * kv.block_tokens + position % kv.block_tokens) * kv.head_dim;
-      std::copy_n(row_of(keys, r) + h * kv.head_dim, kv.head_dim, keys_.get() + at);
-      std::copy_n(row_of(values, r) + h * kv.head_dim, kv.head_dim, values_.get() + at);
+      std::copy_n(row_of(keys, r) + h * kv.head_dim, kv.head_dim, keys_.as<float>() + at);
+      std::copy_n(row_of(values, r) + h * kv.head_dim, kv.head_dim, values_.as<float>() + at);
     }
   }
 }
 
 void Device::attention(Matrix out, Matrix queries, int layer, float scale, int window) {
-  const size_t layer_size = static_cast<size_t>(kv.blocks) * kv.kv_heads * kv.block_tokens * kv.head_dim;
+  const size_t layer_size = kv.layer_floats();
   const int heads = queries.cols / kv.head_dim;
-  const AttentionJob job = {queries.data,      out.data,    queries.stride, out.stride,  keys_.get() + layer * layer_size, values_.get() + layer * layer_size,
+  const AttentionJob job = {queries.data,      out.data,    queries.stride, out.stride,  keys_.as<float>() + layer * layer_size, values_.as<float>() + layer * layer_size,
                             kv.block_tokens, kv.kv_heads, heads,          kv.head_dim, scale,                             window};
   int longest = 0;
   for (int row : active_) longest = std::max(longest, batch.positions[row] + 1);
+  const int group = heads / kv.kv_heads;
   const int units = rows() * kv.kv_heads;
-  const size_t unit_scores = static_cast<size_t>(heads / kv.kv_heads) * longest;
-  const bool small = unit_scores * units * kv.head_dim < kGrainValues;
-  // Slices take every n-th unit: later rows of a chunk see more positions than earlier ones.
-  const int slices = small ? 1 : std::min(units, Pool::instance().threads() * 4);
-  float* scores = scratch(scores_, unit_scores * slices);
-  Pool::instance().each(slices, 1, [&](int begin, int end) {
-    for (int slice = begin; slice < end; slice++) {
-      for (int unit = slice; unit < units; unit += slices) {
-        const int r = unit / kv.kv_heads;
-        const int row = active_[r];
-        const int* blocks = batch.block_table.data() + static_cast<size_t>(batch.sequence[row]) * batch.blocks_per_sequence;
-        kernels_.attention(job, r, unit % kv.kv_heads, batch.positions[row], blocks, scores + unit_scores * slice);
-      }
+  const auto attend = [&](int unit, int first, int count, float* scores) {
+    const int r = unit / kv.kv_heads;
+    const int row = active_[r];
+    const int* blocks = batch.block_table.data() + static_cast<size_t>(batch.sequence[row]) * batch.blocks_per_sequence;
+    kernels_.attention(job, r, unit % kv.kv_heads * group + first, count, batch.positions[row], blocks, scores);
+  };
+  const int threads = Pool::instance().threads();
+  const int slices = threads * 4;
+  if (units >= slices) {
+    const size_t unit_scores = static_cast<size_t>(group) * longest;
+    float* scores = scratch(scores_, unit_scores * slices);
+    // Slices take every n-th unit: later rows of a chunk see more positions than earlier ones.
+    Pool::instance().each(slices, 1, [&](int begin, int end) {
+      for (int slice = begin; slice < end; slice++)
+        for (int unit = slice; unit < units; unit += slices) attend(unit, 0, group, scores + unit_scores * slice);
+    });
+    return;
+  }
+  // Where units are few, heads that share keys are shared among threads, too: five units on two threads would be three and two.
+  const int all = rows() * heads;
+  float* scores = scratch(scores_, static_cast<size_t>(all) * longest);
+  const bool small = static_cast<size_t>(all) * longest * kv.head_dim < kGrainValues;
+  Pool::instance().each(all, small ? all : (all + threads - 1) / threads, [&](int begin, int end) {
+    for (int head = begin; head < end;) {
+      const int unit = head / group;
+      const int stop = std::min(end, (unit + 1) * group);
+      attend(unit, head - unit * group, stop - head, scores + static_cast<size_t>(head) * longest);
+      head = stop;
     }
   });
 }

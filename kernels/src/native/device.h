@@ -60,6 +60,9 @@ struct Delta {
 
 struct KvShape {
   int layers, blocks, block_tokens, kv_heads, head_dim;
+
+  // Of keys or values.
+  size_t layer_floats() const { return static_cast<size_t>(blocks) * kv_heads * block_tokens * head_dim; }
 };
 
 // Activations: rows of `stride` floats, zeros from `cols` on.
@@ -107,13 +110,6 @@ struct Mixture {
   std::vector<int> rows; // active rows
   int batch_row;         // one of them in the batch, whose terms are all rows' terms
 };
-
-
-// Zeros that cost no memory until they are written to.
-struct Freed {
-  void operator()(float* data) const { std::free(data); }
-};
-using Cache = std::unique_ptr<float[], Freed>;
 
 class Device {
 public:
@@ -211,7 +207,7 @@ private:
   const Prepared* prepared_like(size_t l, const RowGroup& group) const;
 
   const KernelTable& kernels_;
-  Cache keys_, values_; // (layers, blocks, kv_heads, block_tokens, head_dim)
+  Zeros keys_, values_; // (layers, blocks, kv_heads, block_tokens, head_dim)
   std::vector<int> active_;          // batch rows that ops act on
   std::vector<Mixture> mixtures_;    // the first mixture_count_ are in use
   size_t mixture_count_ = 0;

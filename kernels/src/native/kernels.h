@@ -124,8 +124,8 @@ struct KernelTable {
   void (*sign_tables)(float* tables, const float* x, const float* col_scale, int in);
   // Up to `lanes` rows as `RowGroup::columns` has them, zeros for those beyond `count`.
   void (*sign_columns)(float* columns, const float* x, size_t x_stride, const int* rows, int count, const float* col_scale, int in);
-  // Head group `kv_head` of query `row` at `position`; `scores` holds (heads / kv_heads) * (position + 1) floats.
-  void (*attention)(const AttentionJob&, int row, int kv_head, int position, const int* blocks, float* scores);
+  // `count` heads from `head` on, which share keys and values, of query `row` at `position`; `scores` holds count * (position + 1) floats.
+  void (*attention)(const AttentionJob&, int row, int head, int count, int position, const int* blocks, float* scores);
   float (*dot)(const float* a, const float* b, int n);
   void (*scale_by)(float* out, const float* x, const float* w, float factor, int n); // out = x · factor · w
   void (*add)(float* x, const float* y, int n);

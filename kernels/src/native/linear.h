@@ -30,8 +30,10 @@ constexpr int kIntegerTileRows = kRegisters == 32 ? 8 : 4;
 constexpr size_t kIntegerBlockBytes = 512 * 1024;
 // A tile reads one stream.
 constexpr size_t kIntegerAhead = 4096;
+// Outputs computed at a time from one row: as few as keep the processor adding, for the fewer the streams, the better the hardware follows them. One needs no help.
+constexpr int kRowOutputs = 16 / kLanes;
 // What is fetched ahead of use: far enough for memory, near enough for the second-level cache.
-constexpr int kTilesAhead = 2;
+constexpr size_t kAheadBytes = 32 * 1024;
 
 // A panel holds the weights of a tile of outputs as float32, for this many columns: 64 KiB. A tile of rows stays in the first-level cache while the
 // panel passes by, a block of them in the second.
@@ -68,26 +70,26 @@ inline void finish(const LinearJob& job, const Rows& rows, int r, int j, const f
 
 // What a tile fetches while it computes, into the second-level cache: the hardware follows fewer streams than a tile reads, and less far.
 struct Fetching {
-  int ahead;        // outputs
+  size_t ahead;     // bytes
   unsigned outputs; // bit o: of the tile's output o
 
   // Where rows are computed in so many tiles, each fetches its part of what comes after the outputs that all of them compute now.
-  static Fetching of(int tile, int tiles) {
-    if (tiles == 1) return {kTilesAhead * kTileOutputs, ~0u};
+  static Fetching of(int tile, int tiles, size_t stride) {
+    if (tiles == 1) return {kAheadBytes, ~0u};
     unsigned outputs = 0;
     for (int o = tile; o < kTileOutputs; o += tiles) outputs |= 1u << o;
-    return {kTileSigns, outputs};
+    return {kTileSigns * stride, outputs};
   }
 };
 
 // The sums of some outputs from j on into `results` (rows, kTileSigns).
 template <typename F, int kOutputs, int kRows> inline void direct_tile(const LinearJob& job, const Rows& rows, int j, Fetching fetching, float* results) {
+  constexpr bool kFetches = kOutputs * kRows > 1;
   const size_t stride = row_bytes(job.dtype, job.in);
   const char* weights[kOutputs];
   for (int o = 0; o < kOutputs; o++) weights[o] = static_cast<const char*>(job.w) + static_cast<size_t>(j + o) * stride;
   const float* x[kRows];
   for (int r = 0; r < kRows; r++) x[r] = input(job, rows, r);
-  const size_t ahead = fetching.ahead * stride;
   Vec sums[kRows][kTileOutputs] = {};
   const auto step = [&](int v) __attribute__((always_inline)) {
     Vec values[kOutputs];
@@ -102,8 +104,8 @@ template <typename F, int kOutputs, int kRows> inline void direct_tile(const Lin
   const int lines = whole / kLineVectors;
   const auto run = [&](int from, int to, size_t near) __attribute__((always_inline)) {
     for (int line = from; line < to; line++) {
-      for (int o = 0; o < kOutputs; o++) {
-        if (fetching.outputs >> o & 1) __builtin_prefetch(weights[o] + line * size_t{64} + ahead, 0, 2);
+      for (int o = 0; o < kOutputs && kFetches; o++) {
+        if (fetching.outputs >> o & 1) __builtin_prefetch(weights[o] + line * size_t{64} + fetching.ahead, 0, 2);
         __builtin_prefetch(weights[o] + line * size_t{64} + near, 0, 3);
       }
 #pragma GCC unroll 16
@@ -131,7 +133,7 @@ template <typename F, int kOutputs, int kRows> inline void direct_tile(const Lin
 
 // Outputs j … of up to kDirectTileRows rows.
 template <typename F, int kRows> void direct_rows(const LinearJob& job, const Rows& rows, int j, int outputs, Fetching fetching) {
-  constexpr int kOutputs = kTileSums / kRows < kTileOutputs ? kTileSums / kRows : kTileOutputs;
+  constexpr int kOutputs = kRows == 1 ? kRowOutputs : kTileSums / kRows < kTileOutputs ? kTileSums / kRows : kTileOutputs;
   alignas(64) float results[kRows * kTileSigns];
   int o = 0;
   for (; o + kOutputs <= outputs; o += kOutputs) direct_tile<F, kOutputs, kRows>(job, rows, j + o, fetching, results + o);
@@ -153,7 +155,7 @@ template <typename F> void direct_tiles(const LinearJob& job, const Rows& all, i
   for (int first = 0, tile = 0; first < all.count; tile++) {
     const int size = tile_size(all.count - first, kDirectTileRows);
     const Rows rows = all.from(first, size);
-    const Fetching fetching = Fetching::of(tile, tiles);
+    const Fetching fetching = Fetching::of(tile, tiles, row_bytes(job.dtype, job.in));
     switch (size) {
       case 1: direct_rows<F, 1>(job, rows, j, outputs, fetching); break;
       case 2: direct_rows<F, 2>(job, rows, j, outputs, fetching); break;

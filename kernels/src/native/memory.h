@@ -1,7 +1,9 @@
 // Memory that begins at a cache line, on huge pages where it is large: fewer of the processor's page look-ups miss.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -40,6 +42,23 @@ private:
 
   void* data_ = nullptr;
   size_t bytes_ = 0;
+};
+
+// Zeros that cost no memory until they are written to; they begin at a huge page.
+class Zeros {
+public:
+  // Throws std::bad_alloc.
+  explicit Zeros(size_t bytes) : memory_(std::calloc(bytes + kHugePage, 1), std::free) {
+    if (memory_ == nullptr) throw std::bad_alloc();
+    use_huge_pages(data(), bytes);
+  }
+
+  template <typename T> T* as() const { return static_cast<T*>(data()); }
+
+private:
+  void* data() const { return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory_.get()) + kHugePage - 1) / kHugePage * kHugePage); }
+
+  std::unique_ptr<void, void (*)(void*)> memory_;
 };
 
 } // namespace signpost

@@ -10,19 +10,22 @@
 
 namespace signpost {
 namespace {
-constexpr size_t kHugePage = 2 * 1024 * 1024;
 constexpr size_t kSlabBytes = 16 * kHugePage;
 
-// Pages that aren't written to cost nothing. Throws std::bad_alloc.
+// Throws std::bad_alloc.
 char* new_slab(size_t bytes) {
   void* data = std::aligned_alloc(kHugePage, bytes);
   if (data == nullptr) throw std::bad_alloc();
-#if defined(__linux__)
-  madvise(data, bytes, MADV_HUGEPAGE);
-#endif
+  use_huge_pages(data, bytes);
   return static_cast<char*>(data);
 }
 } // namespace
+
+void use_huge_pages(void* data, size_t bytes) {
+#if defined(__linux__)
+  madvise(data, bytes, MADV_HUGEPAGE);
+#endif
+}
 
 Slabs& Slabs::instance() {
   static Slabs* slabs = new Slabs();
