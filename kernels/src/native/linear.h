@@ -28,12 +28,8 @@ constexpr int kDirectTileRows = kRegisters == 32 ? 6 : 4;
 // Rows of quantised weights: sums beside the weights of a group; and rows that stay in the second-level cache while all weights pass by.
 constexpr int kIntegerTileRows = kRegisters == 32 ? 8 : 4;
 constexpr size_t kIntegerBlockBytes = 512 * 1024;
-// A tile reads one stream.
-constexpr size_t kIntegerAhead = 4096;
 // Outputs computed at a time from one row: as few as keep the processor adding, for the fewer the streams, the better the hardware follows them. One needs no help.
 constexpr int kRowOutputs = 16 / kLanes;
-// What is fetched ahead of use: far enough for memory, near enough for the second-level cache.
-constexpr size_t kAheadBytes = 32 * 1024;
 
 // A panel holds the weights of a tile of outputs as float32, for this many columns: 64 KiB. A tile of rows stays in the first-level cache while the
 // panel passes by, a block of them in the second.
@@ -274,7 +270,7 @@ template <typename F, int kRows> void integer_rows(const LinearJob& job, const R
   for (int r = 0; r < kRows; r++) x[r] = job.integers + rows.rows[r] * bytes;
   Vec sums[kRows][kTileVectors];
   const char* tile = static_cast<const char*>(job.w) + j / kTileSigns * tile_bytes(F::kDtype, job.in);
-  integer_tile<F, kRows>(tile, groups_of(job.in), x, is_first ? kIntegerAhead : 0, sums);
+  integer_tile<F, kRows>(tile, groups_of(job.in), x, is_first ? kAheadBytes : 0, sums);
   for (int r = 0; r < kRows; r++) finish(job, rows, r, j, reinterpret_cast<const float*>(sums[r]), outputs);
 }
 
