@@ -36,6 +36,7 @@
         "src/native/device_linear.cc",
         "src/native/device_wrap.cc",
         "src/native/group_pack.cc",
+        "src/native/large_memory.cc",
         "src/native/pool.cc",
         "src/native/read_batch.cc",
         "src/native/settle.cc",

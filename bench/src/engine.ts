@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Model, openCheckpoint, openDelta, type StepBatch, type WeightFormat } from '@signpost/engine';
-import { instructionSets, sumWords, threads, weightMemory } from '@signpost/kernels';
+import { instructionSets, largeMemory, sumWords, threads } from '@signpost/kernels';
 import { askPeer, type PeerAnswer, startPeer } from './peer.ts';
 import { SHAPE_360M, writeRandomCheckpoint } from './random-checkpoint.ts';
 import { randomExpert } from './random-expert.ts';
@@ -159,7 +159,7 @@ try {
     }
   }
   if (PEER !== undefined) peer = await startPeer(PEER, folder, { bf16: 'BF16', q8: 'Q8_0' });
-  const memory = new Uint8Array(weightMemory(READ_BYTES));
+  const memory = new Uint8Array(largeMemory(READ_BYTES)).fill(1);
   const bandwidths: number[] = [];
   const ours = new Map<WeightFormat, Figures[]>(FORMATS.map((format) => [format, []]));
   const theirs = new Map<WeightFormat, PeerAnswer[]>([

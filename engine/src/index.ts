@@ -2,8 +2,8 @@
  * The model: checkpoints and deltas in, token ids and logits out. Knows no network, no queue, no store.
  */
 
-// For those who may not import the kernels: a base is hashed on its way, too.
-export { sha256Ranges } from '@signpost/kernels';
+// For those who may not import the kernels: a base is hashed on its way, too, and a delta file waits in memory for its slot.
+export { clearedMemory, largeMemory, sha256Ranges } from '@signpost/kernels';
 export { abortable } from './abortable.ts';
 export {
   Checkpoint,

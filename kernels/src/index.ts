@@ -195,8 +195,13 @@ interface Addon extends CalibrationKernels {
   ): number;
   /** The sum of a buffer's 64-bit words, modulo 2^64, read by all threads: what the machine's read bandwidth is measured with. */
   sumWords(data: Uint8Array): bigint;
-  /** A buffer, of at most 1 GiB, in memory such as a device has for its weights. */
-  weightMemory(bytes: number): ArrayBuffer;
+  /**
+   * A buffer on huge pages, as a device's weights are: filling it costs the system far fewer pages. Not zeroed, and costs nothing until it is written to.
+   * @throws RangeError where there is no memory for it.
+   */
+  largeMemory(bytes: number): ArrayBuffer;
+  /** The same, once the system has given it its pages, beside whatever is computed meanwhile and giving way to it: on a virtual machine they may cost 2 ms a megabyte. */
+  clearedMemory(bytes: number): Promise<ArrayBuffer>;
   setThreads(count: number): void;
   threads(): number;
   instructionSets(): InstructionSet[];
@@ -216,7 +221,8 @@ export const {
   softmaxEdge,
   softmaxWeights,
   sumWords,
-  weightMemory,
+  clearedMemory,
+  largeMemory,
   addMoment,
   factorMoment,
   chooseSigns,

@@ -2,11 +2,13 @@
  * What JavaScript can do wrong throws; it never reads beyond a buffer, and never ends the process.
  */
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { createRequire } from 'node:module';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
-import { NATIVE_EPILOGUE, NativeDevice, sumWords, weightMemory } from './index.ts';
+import { clearedMemory, largeMemory, NATIVE_EPILOGUE, NativeDevice, sumWords } from './index.ts';
 import { noise } from './testing.ts';
 
 const ADDON = createRequire(import.meta.url).resolve('../build/Release/kernels.node');
@@ -171,7 +173,8 @@ describe('large memory', () => {
     for (let round = 0; round < 6; round++) {
       for (let i = 0; i < 40; i++) {
         const id = round * 40 + i;
-        held.set(id, new Uint8Array(weightMemory(bytes())).fill(id));
+        const memory = id % 4 === 0 ? await clearedMemory(bytes()) : largeMemory(bytes());
+        held.set(id, new Uint8Array(memory).fill(id));
       }
       held = new Map([...held].filter(() => next() > 0));
       await collectGarbage();
@@ -182,6 +185,22 @@ describe('large memory', () => {
       for (const [id, data] of held) expect(data.every((byte) => byte === id % 256)).toBe(true);
     }
     expect(held.size).toBeGreaterThan(0);
+  });
+
+  it('of no size, or more than there is, is refused', () => {
+    for (const memory of [largeMemory, clearedMemory]) {
+      for (const bytes of [0, -1, 1.5, Number.NaN, 2 ** 51]) expect(() => memory(bytes)).toThrow(/whole number from 1/);
+      expect(() => memory(2 ** 46)).toThrow(/there is no memory for 70368744177664 bytes/);
+    }
+  });
+
+  it('that is being cleared is let go of when its thread ends', async () => {
+    const worker = new Worker(
+      `const { workerData } = require('node:worker_threads'); require(workerData).clearedMemory(2 ** 30); setTimeout(() => {}, 1e6)`,
+      { eval: true, workerData: ADDON },
+    );
+    await once(worker, 'online');
+    expect(await worker.terminate()).toBe(1);
   });
 });
 

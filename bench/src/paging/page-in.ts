@@ -3,12 +3,17 @@
  */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SHAPE_360M } from '../random-checkpoint.ts';
 import { ALL_CORES_BUT_ONE, complete, metric, startRegion } from '../server.ts';
 import { freshPrompt, LINK, median, openStand, PARALLEL_READS, PlainDownload, type Stand, startLink } from './stand.ts';
 
 const LINK_BYTES = 50e6;
 const PINGS = 20;
+/** Before anything is measured: the region copies its base onto huge pages, in the background. */
+const SETTLING_MS = 5_000;
+/** Before each measurement: what the one before left to do is done, such as memory made ready for the next file. */
+const QUIET_MS = 500;
 
 export async function measurePageIn(rounds: number): Promise<void> {
   const stand = await openStand(SHAPE_360M, rounds + 1);
@@ -28,10 +33,13 @@ async function round({ base, store, experts }: Stand, what: string): Promise<voi
   const plain = new PlainDownload(store);
   const [loads, downloads]: [number[], number[]] = [[], []];
   try {
+    await sleep(SETTLING_MS);
     for (const [i, version] of experts.entries()) {
+      await sleep(QUIET_MS);
       const before = await metric(region, 'signpost_page_in_seconds_total').catch(() => 0);
       await complete(region, `expert-${i}`, freshPrompt(1), 1);
       const load = ((await metric(region, 'signpost_page_in_seconds_total')) - before) * 1e3;
+      await sleep(QUIET_MS);
       const download = await plain.ms(version);
       // The first finds no connection open.
       if (i === 0) continue;

@@ -11,7 +11,11 @@ const never = new AbortController().signal;
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 /** A cache over readings that the test drives. */
-function driven(budgetBytes: number, demand: (digest: Digest) => number = () => 0) {
+function driven(
+  budgetBytes: number,
+  demand: (digest: Digest) => number = () => 0,
+  prepare: (bytes: number) => Promise<ArrayBuffer> = async (bytes) => new ArrayBuffer(bytes),
+) {
   const readings: {
     readonly digest: Digest;
     readonly options: VerifiedReadOptions;
@@ -21,6 +25,7 @@ function driven(budgetBytes: number, demand: (digest: Digest) => number = () => 
   const cache = new HostCache({
     budgetBytes,
     demand,
+    prepare,
     read: ({ digest }, options) =>
       new Promise((resolve, reject) => {
         options.signal?.addEventListener('abort', () => reject(options.signal?.reason));
@@ -53,6 +58,71 @@ describe('a file on its way into the host cache', () => {
     const { cache } = driven(2 ** 52);
     await expect(cache.acquire(version(1, 2 ** 51), never)).rejects.toThrow(RangeError);
     expect(cache.state).toMatchObject({ bytes: 0, files: [] });
+  });
+
+  it('comes into memory that was prepared after one of its length, where that displaces nothing', async () => {
+    const prepared: ArrayBuffer[] = [];
+    const { cache, readings } = driven(
+      25,
+      () => 0,
+      async (bytes) => {
+        const memory = new ArrayBuffer(bytes);
+        prepared.push(memory);
+        return memory;
+      },
+    );
+    const one = await cache.acquire(version(1), never);
+    readings[0]?.end();
+    await settled();
+    expect(prepared.map(({ byteLength }) => byteLength)).toEqual([10]);
+    expect(cache.state.bytes).toBe(10);
+    const two = await cache.acquire(version(2), never);
+    expect(two.bytes.buffer).toBe(prepared[0]);
+    expect(one.bytes.buffer).not.toBe(prepared[0]);
+    // There is no room for a third beside these.
+    readings[1]?.end();
+    await settled();
+    expect(prepared).toHaveLength(1);
+    for (const file of [one, two]) file.release();
+    const three = await cache.acquire(version(3), never);
+    expect(prepared).toHaveLength(1);
+    expect(three.bytes.buffer).not.toBe(prepared[0]);
+  });
+
+  it('of another length has memory of its own, and what was prepared is given up where the budget ends', async () => {
+    const prepared: ArrayBuffer[] = [];
+    const { cache, readings } = driven(
+      25,
+      () => 0,
+      async (bytes) => {
+        const memory = new ArrayBuffer(bytes);
+        prepared.push(memory);
+        return memory;
+      },
+    );
+    const one = await cache.acquire(version(1), never);
+    readings[0]?.end();
+    await settled();
+    const long = await cache.acquire(version(2, 12), never);
+    expect(long.bytes.byteLength).toBe(12);
+    one.release();
+    const again = await cache.acquire(version(3), never);
+    expect(prepared).toHaveLength(1);
+    expect(again.bytes.buffer).not.toBe(prepared[0]);
+  });
+
+  it('whose memory could not be prepared has its own when it comes', async () => {
+    const { cache, readings } = driven(
+      100,
+      () => 0,
+      async () => {
+        throw new RangeError('there is no memory');
+      },
+    );
+    await cache.acquire(version(1), never);
+    readings[0]?.end();
+    await settled();
+    expect((await cache.acquire(version(2), never)).bytes.byteLength).toBe(10);
   });
 
   it('is read once for all who want it, and given up when the last of them leaves', async () => {

@@ -18,8 +18,8 @@
 #include "calibrate_wrap.h"
 #include "device_wrap.h"
 #include "group_pack.h"
+#include "large_memory.h"
 #include "mapped_file.h"
-#include "memory.h"
 #include "merge_wrap.h"
 #include "pool.h"
 #include "sha256_wrap.h"
@@ -269,14 +269,6 @@ Napi::Value sum_words(const Napi::CallbackInfo& info) {
 }
 
 // bytes: an ArrayBuffer of ones in memory as the device's weights have it.
-Napi::Value weight_memory(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const size_t bytes = static_cast<size_t>(integer(env, info[0], 1, 1 << 30, "bytes"));
-  Memory* memory = new Memory(bytes);
-  std::memset(memory->as<char>(), 1, bytes);
-  return Napi::ArrayBuffer::New(env, memory->as<char>(), bytes, [memory](Napi::Env, void*) { delete memory; });
-}
-
 Napi::Value set_threads(const Napi::CallbackInfo& info) {
   Pool::instance().resize(integer(info.Env(), info[0], 1, 256, "threads"));
   return info.Env().Undefined();
@@ -309,7 +301,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("softmaxEdge", Napi::Function::New(env, softmax_edge));
   exports.Set("gumbelArgmax", Napi::Function::New(env, gumbel_argmax));
   exports.Set("sumWords", Napi::Function::New(env, sum_words));
-  exports.Set("weightMemory", Napi::Function::New(env, weight_memory));
+  define_large_memory(env, exports);
   exports.Set("setThreads", Napi::Function::New(env, set_threads));
   exports.Set("threads", Napi::Function::New(env, get_threads));
   exports.Set("instructionSets", Napi::Function::New(env, instruction_sets));

@@ -2,6 +2,9 @@
 
 #include <thread>
 #include <utility>
+#if defined(__linux__)
+#include <sys/resource.h>
+#endif
 
 namespace signpost {
 namespace {
@@ -26,6 +29,12 @@ void finished(Napi::Env env, Napi::Function, Running* done) {
 }
 
 } // namespace
+
+void Beside::give_way() {
+#if defined(__linux__)
+  setpriority(PRIO_PROCESS, 0, 19);
+#endif
+}
 
 void Beside::start(Napi::Env env, const char* name, std::unique_ptr<Beside> job) {
   auto running = std::make_unique<Running>();

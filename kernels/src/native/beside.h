@@ -21,6 +21,8 @@ public:
   static void start(Napi::Env env, const char* name, std::unique_ptr<Beside> job);
 
 protected:
+  // For `work` of which nobody waits: its thread is below everything that computes, and has on a busy machine what is left over, a few percent of a core at least.
+  static void give_way();
   const std::atomic<bool>& stopped() const { return stopped_; }
 
 private:

@@ -5,9 +5,6 @@
 #include <new>
 #include <string>
 #include <utility>
-#if defined(__linux__)
-#include <sys/resource.h>
-#endif
 
 #include "beside.h"
 
@@ -20,13 +17,6 @@ struct Copy {
   int param;
   Memory memory;
 };
-
-// Below everything that computes: on a busy machine it takes what is left over, a few percent of a core at least.
-void give_way() {
-#if defined(__linux__)
-  setpriority(PRIO_PROCESS, 0, 19);
-#endif
-}
 
 class Settling : public Beside {
 public:
