@@ -29,7 +29,9 @@ constexpr int kDirectTileRows = kRegisters == 32 ? 6 : 4;
 constexpr int kIntegerTileRows = kRegisters == 32 ? 8 : 4;
 constexpr size_t kIntegerBlockBytes = 512 * 1024;
 // Outputs computed at a time from one row: as few as keep the processor adding, for the fewer the streams, the better the hardware follows them. One needs no help.
+// A row that weights would drive out of the first-level cache is read for more of them at a time.
 constexpr int kRowOutputs = 16 / kLanes;
+constexpr int kShortColumns = 3072;
 
 // A panel holds the weights of a tile of outputs as float32, for this many columns: 64 KiB. A tile of rows stays in the first-level cache while the
 // panel passes by, a block of them in the second.
@@ -127,14 +129,18 @@ template <typename F, int kOutputs, int kRows> inline void direct_tile(const Lin
   }
 }
 
-// Outputs j … of up to kDirectTileRows rows.
-template <typename F, int kRows> void direct_rows(const LinearJob& job, const Rows& rows, int j, int outputs, Fetching fetching) {
-  constexpr int kOutputs = kRows == 1 ? kRowOutputs : kTileSums / kRows < kTileOutputs ? kTileSums / kRows : kTileOutputs;
+// Outputs j … of up to kDirectTileRows rows, some at a time.
+template <typename F, int kRows, int kOutputs> void direct_rows(const LinearJob& job, const Rows& rows, int j, int outputs, Fetching fetching) {
   alignas(64) float results[kRows * kTileSigns];
   int o = 0;
   for (; o + kOutputs <= outputs; o += kOutputs) direct_tile<F, kOutputs, kRows>(job, rows, j + o, fetching, results + o);
   for (; o < outputs; o++) direct_tile<F, 1, kRows>(job, rows, j + o, fetching, results + o);
   for (int r = 0; r < kRows; r++) finish(job, rows, r, j, results + r * kTileSigns, outputs);
+}
+
+template <typename F, int kRows> void direct_rows(const LinearJob& job, const Rows& rows, int j, int outputs, Fetching fetching) {
+  if (kRows == 1 && job.in <= kShortColumns) return direct_rows<F, kRows, kRowOutputs>(job, rows, j, outputs, fetching);
+  direct_rows<F, kRows, (kTileSums / kRows < kTileOutputs ? kTileSums / kRows : kTileOutputs)>(job, rows, j, outputs, fetching);
 }
 
 inline int tiles_for(int left, int most) { return (left + most - 1) / most; }
