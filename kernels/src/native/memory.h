@@ -44,20 +44,18 @@ private:
   size_t bytes_ = 0;
 };
 
-// Zeros that cost no memory until they are written to; they begin at a huge page.
+// Zeros that cost no memory until they are written to; they begin at a cache line. On pages of the usual size: a huge one may take milliseconds to be cleared, and a step
+// that begins one in every layer would wait for all of them.
 class Zeros {
 public:
   // Throws std::bad_alloc.
-  explicit Zeros(size_t bytes) : memory_(std::calloc(bytes + kHugePage, 1), std::free) {
+  explicit Zeros(size_t bytes) : memory_(std::calloc(bytes + Slabs::kLine, 1), std::free) {
     if (memory_ == nullptr) throw std::bad_alloc();
-    use_huge_pages(data(), bytes);
   }
 
-  template <typename T> T* as() const { return static_cast<T*>(data()); }
+  template <typename T> T* as() const { return reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory_.get()) + Slabs::kLine - 1) / Slabs::kLine * Slabs::kLine); }
 
 private:
-  void* data() const { return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory_.get()) + kHugePage - 1) / kHugePage * kHugePage); }
-
   std::unique_ptr<void, void (*)(void*)> memory_;
 };
 

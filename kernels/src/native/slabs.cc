@@ -10,22 +10,19 @@
 
 namespace signpost {
 namespace {
+constexpr size_t kHugePage = 2 * 1024 * 1024;
 constexpr size_t kSlabBytes = 16 * kHugePage;
 
-// Throws std::bad_alloc.
+// Pages that aren't written to cost nothing. Throws std::bad_alloc.
 char* new_slab(size_t bytes) {
   void* data = std::aligned_alloc(kHugePage, bytes);
   if (data == nullptr) throw std::bad_alloc();
-  use_huge_pages(data, bytes);
-  return static_cast<char*>(data);
-}
-} // namespace
-
-void use_huge_pages(void* data, size_t bytes) {
 #if defined(__linux__)
   madvise(data, bytes, MADV_HUGEPAGE);
 #endif
+  return static_cast<char*>(data);
 }
+} // namespace
 
 Slabs& Slabs::instance() {
   static Slabs* slabs = new Slabs();

@@ -6,11 +6,6 @@
 
 namespace signpost {
 
-constexpr size_t kHugePage = 2 * 1024 * 1024;
-
-// Asks the system to have memory that begins at a huge page on huge pages. Pages that aren't written to cost nothing.
-void use_huge_pages(void* data, size_t bytes);
-
 class Slabs {
 public:
   // The process's. Never destroyed: threads may outlive everything else.
