@@ -116,8 +116,8 @@ export async function forward<A extends Activations, T>(
       begin(chunk);
       const { space } = chunk;
       if (layer === undefined) device.embed(space.x, params.embedding);
-      else if (stage % 2 === 1) attentionBlock(device, config, rope, space, layer, index);
-      else mlpBlock(device, config, space, layer);
+      else if (stage % 2 === 1) for (const _ of attentionBlock(device, config, rope, space, layer, index));
+      else for (const _ of mlpBlock(device, config, space, layer));
     }
   }
   const last = chunks.at(-1);
@@ -153,52 +153,24 @@ export function* layerStages<A extends Activations>(
   layer: LayerParams,
   kvLayer: number,
 ): Generator<Stage<A>, void, void> {
-  const [qkv, o, gateUp, down] = groupsOf(layer);
-  device.rmsNorm(space.normed, space.x, layer.inputNorm, config.rmsNormEps);
-  yield { params: qkv, input: space.normed };
-  attend(device, config, rope, space, layer, kvLayer);
-  yield { params: o, input: space.attended, addedTo: space.x };
-  addProjected(device, space, space.attended, layer.o);
-  device.rmsNorm(space.normed, space.x, layer.postNorm, config.rmsNormEps);
-  yield { params: gateUp, input: space.normed };
-  gated(device, space, layer);
-  yield { params: down, input: space.gate, addedTo: space.x };
-  addProjected(device, space, space.gate, layer.down);
+  yield* attentionBlock(device, config, rope, space, layer, kvLayer);
+  yield* mlpBlock(device, config, space, layer);
 }
 
-function attentionBlock<A extends Activations>(
+function into<A extends Activations>(out: A, { weight, bias }: LinearParams): LinearLayer<A> {
+  return { out, param: weight, bias };
+}
+
+function* attentionBlock<A extends Activations>(
   device: Device<A>,
   config: ModelConfig,
   rope: RopeTable,
   space: Workspace<A>,
   layer: LayerParams,
   kvLayer: number,
-): void {
+): Generator<Stage<A>, void, void> {
   device.rmsNorm(space.normed, space.x, layer.inputNorm, config.rmsNormEps);
-  attend(device, config, rope, space, layer, kvLayer);
-  addProjected(device, space, space.attended, layer.o);
-}
-
-function mlpBlock<A extends Activations>(
-  device: Device<A>,
-  config: ModelConfig,
-  space: Workspace<A>,
-  layer: LayerParams,
-): void {
-  device.rmsNorm(space.normed, space.x, layer.postNorm, config.rmsNormEps);
-  gated(device, space, layer);
-  addProjected(device, space, space.gate, layer.down);
-}
-
-/** From the normed stream to what attention gives. */
-function attend<A extends Activations>(
-  device: Device<A>,
-  config: ModelConfig,
-  rope: RopeTable,
-  space: Workspace<A>,
-  layer: LayerParams,
-  kvLayer: number,
-): void {
+  yield { params: groupsOf(layer)[0], input: space.normed };
   device.linears(space.normed, [into(space.q, layer.q), into(space.k, layer.k), into(space.v, layer.v)]);
   if (layer.qNorm !== undefined) device.rmsNorm(space.q, space.q, layer.qNorm, config.rmsNormEps);
   if (layer.kNorm !== undefined) device.rmsNorm(space.k, space.k, layer.kNorm, config.rmsNormEps);
@@ -206,25 +178,22 @@ function attend<A extends Activations>(
   device.rope(space.k, rope);
   device.storeKv(kvLayer, space.k, space.v);
   device.attention(space.attended, space.q, kvLayer, config.headDim ** -0.5, config.slidingWindow);
-}
-
-/** From the normed stream to the gated one, in `gate`. */
-function gated<A extends Activations>(device: Device<A>, space: Workspace<A>, layer: LayerParams): void {
-  device.linears(space.normed, [into(space.gate, layer.gate), into(space.up, layer.up)]);
-  device.swiglu(space.gate, space.gate, space.up);
-}
-
-/** Back onto the residual stream. */
-function addProjected<A extends Activations>(
-  device: Device<A>,
-  space: Workspace<A>,
-  from: A,
-  projection: LinearParams,
-): void {
-  device.linears(from, [into(space.projected, projection)]);
+  yield { params: groupsOf(layer)[1], input: space.attended, addedTo: space.x };
+  device.linears(space.attended, [into(space.projected, layer.o)]);
   device.add(space.x, space.projected);
 }
 
-function into<A extends Activations>(out: A, { weight, bias }: LinearParams): LinearLayer<A> {
-  return { out, param: weight, bias };
+function* mlpBlock<A extends Activations>(
+  device: Device<A>,
+  config: ModelConfig,
+  space: Workspace<A>,
+  layer: LayerParams,
+): Generator<Stage<A>, void, void> {
+  device.rmsNorm(space.normed, space.x, layer.postNorm, config.rmsNormEps);
+  yield { params: groupsOf(layer)[2], input: space.normed };
+  device.linears(space.normed, [into(space.gate, layer.gate), into(space.up, layer.up)]);
+  device.swiglu(space.gate, space.gate, space.up);
+  yield { params: groupsOf(layer)[3], input: space.gate, addedTo: space.x };
+  device.linears(space.gate, [into(space.projected, layer.down)]);
+  device.add(space.x, space.projected);
 }
