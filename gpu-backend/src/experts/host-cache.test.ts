@@ -14,8 +14,9 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 function driven(
   budgetBytes: number,
   demand: (digest: Digest) => number = () => 0,
-  prepare: (bytes: number) => Promise<ArrayBuffer> = async (bytes) => new ArrayBuffer(bytes),
+  memoryOf: (bytes: number) => ArrayBuffer = (bytes) => new ArrayBuffer(bytes),
 ) {
+  const prepared: ArrayBuffer[] = [];
   const readings: {
     readonly digest: Digest;
     readonly options: VerifiedReadOptions;
@@ -25,14 +26,18 @@ function driven(
   const cache = new HostCache({
     budgetBytes,
     demand,
-    prepare,
+    prepare: async (bytes) => {
+      const memory = memoryOf(bytes);
+      prepared.push(memory);
+      return memory;
+    },
     read: ({ digest }, options) =>
       new Promise((resolve, reject) => {
         options.signal?.addEventListener('abort', () => reject(options.signal?.reason));
         readings.push({ digest, options, end: resolve, fail: reject });
       }),
   });
-  return { cache, readings };
+  return { cache, readings, prepared };
 }
 
 describe('a file on its way into the host cache', () => {
@@ -61,16 +66,7 @@ describe('a file on its way into the host cache', () => {
   });
 
   it('comes into memory that was prepared after one of its length, where that displaces nothing', async () => {
-    const prepared: ArrayBuffer[] = [];
-    const { cache, readings } = driven(
-      25,
-      () => 0,
-      async (bytes) => {
-        const memory = new ArrayBuffer(bytes);
-        prepared.push(memory);
-        return memory;
-      },
-    );
+    const { cache, readings, prepared } = driven(25);
     const one = await cache.acquire(version(1), never);
     readings[0]?.end();
     await settled();
@@ -90,16 +86,7 @@ describe('a file on its way into the host cache', () => {
   });
 
   it('of another length has memory of its own, and what was prepared is given up where the budget ends', async () => {
-    const prepared: ArrayBuffer[] = [];
-    const { cache, readings } = driven(
-      25,
-      () => 0,
-      async (bytes) => {
-        const memory = new ArrayBuffer(bytes);
-        prepared.push(memory);
-        return memory;
-      },
-    );
+    const { cache, readings, prepared } = driven(25);
     const one = await cache.acquire(version(1), never);
     readings[0]?.end();
     await settled();
@@ -115,7 +102,7 @@ describe('a file on its way into the host cache', () => {
     const { cache, readings } = driven(
       100,
       () => 0,
-      async () => {
+      () => {
         throw new RangeError('there is no memory');
       },
     );

@@ -40,10 +40,6 @@ inline void walk_cache(const AttentionJob& job, const float* cache, const float*
   }
 }
 
-inline void fetch(const float* data, int floats) {
-  for (int i = 0; i < floats; i += 16) __builtin_prefetch(data + i, 0, 2);
-}
-
 // out += Σ_t weight_t · value_t from `column` on, positions in order.
 template <int kVectors> inline void add_weighted(float* out, const float* weights, const CacheSpan& values, int dim, int column) {
   Vec sums[kVectors];
@@ -102,7 +98,7 @@ void attention(const AttentionJob& job, int row, int head, int group, int positi
     int t = 0;
     // Four keys at a time share a query's loads and the adding of lanes; a dot product has the bits of `dot`.
     for (; dim % kLanes == 0 && t + 4 <= keys.count; t += 4) {
-      fetch(keys.ahead + static_cast<size_t>(t) * dim, 4 * dim);
+      fetch(keys.ahead + static_cast<size_t>(t) * dim, 4 * dim * sizeof(float));
       const float* four[4] = {key(t), key(t + 1), key(t + 2), key(t + 3)};
       for (int h = 0; h < group; h++) {
         float* s = scores + static_cast<size_t>(h) * count + keys.first + t;
@@ -111,7 +107,7 @@ void attention(const AttentionJob& job, int row, int head, int group, int positi
       }
     }
     for (; t < keys.count; t++) {
-      fetch(keys.ahead + static_cast<size_t>(t) * dim, dim);
+      fetch(keys.ahead + static_cast<size_t>(t) * dim, dim * sizeof(float));
       for (int h = 0; h < group; h++) scores[static_cast<size_t>(h) * count + keys.first + t] = dot(q + h * dim, key(t), dim) * job.scale;
     }
   });
@@ -130,7 +126,7 @@ void attention(const AttentionJob& job, int row, int head, int group, int positi
   walk_cache(job, job.values, next_keys, kv_head, blocks, first, count, [&](const CacheSpan& values) {
     for (int h = 0; h < group; h++) {
       const int share = values.count * dim / group;
-      fetch(values.ahead + h * share, share + 15);
+      fetch(values.ahead + h * share, share * sizeof(float));
       add_values(out + h * dim, scores + static_cast<size_t>(h) * count + values.first, values, dim);
     }
   });

@@ -173,8 +173,7 @@ inline void fetch_signs(const LinearJob& job, int j) {
     if (group.lane_rows == group.row_count) continue;
     for (int t = 0; t < group.term_count; t++) {
       if (group.terms[t].tiles == nullptr) continue;
-      const char* first = reinterpret_cast<const char*>(group.terms[t].tiles + j * words);
-      for (size_t at = 0; at < kSpanOutputs * words * sizeof(uint32_t); at += 64) __builtin_prefetch(first + at, 0, 2);
+      fetch(group.terms[t].tiles + j * words, kSpanOutputs * words * sizeof(uint32_t));
     }
   }
 }

@@ -30,6 +30,11 @@ constexpr size_t kAheadBytes = 32 * 1024;
 // memory than it reads when it computes nothing.
 constexpr size_t kNearBytes = 512;
 
+// Brings memory into the second-level cache.
+inline void fetch(const void* data, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(data) + at, 0, 2);
+}
+
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef float VecU __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
