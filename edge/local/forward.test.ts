@@ -29,7 +29,7 @@ it.each([
   const app = new AbortController();
   const health = new FleetHealth();
   const logged: string[] = [];
-  const { response } = await forward(
+  const { body } = await forward(
     {
       method: 'POST',
       path: '/v1/chat/completions',
@@ -42,7 +42,7 @@ it.each([
     only([{ name: 'near', url: region.url }]),
     { signingKey: undefined, secrets: new Map(), timeouts, health, log: (name) => logged.push(name) },
   );
-  const reader = response.body?.getReader() ?? expect.unreachable('it is a stream');
+  const reader = new Response(body).body?.getReader() ?? expect.unreachable('it is a stream');
   expect(new TextDecoder().decode((await reader.read()).value)).toBe(event('one'));
   leave(app, reader);
   await region.last.aborted;

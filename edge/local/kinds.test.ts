@@ -24,7 +24,7 @@ const timeouts = {
 };
 
 async function stream(regions: readonly Region[], health = new FleetHealth()): Promise<string> {
-  const { response } = await forward(
+  const { body } = await forward(
     {
       method: 'POST',
       path: '/v1/chat/completions',
@@ -37,7 +37,7 @@ async function stream(regions: readonly Region[], health = new FleetHealth()): P
     only(regions),
     { signingKey: undefined, secrets: new Map(), timeouts, health, log: () => undefined },
   );
-  const reader = response.body?.getReader() ?? expect.unreachable('it is a stream');
+  const reader = new Response(body).body?.getReader() ?? expect.unreachable('it is a stream');
   let text = '';
   for (;;) {
     const piece = await reader.read().catch(() => undefined);

@@ -60,7 +60,7 @@ function ask(
       log: () => {},
       onOutcome: (outcome) => outcomes.push(outcome),
     },
-  );
+  ).then(({ status, headers, body }) => new Response(body, { status, headers }));
   const told = async (): Promise<Outcome> => {
     await expect.poll(() => outcomes.length, { timeout: 5_000, interval: 5 }).toBe(1);
     // What is told twice is told in the same turn, or at the app's leaving.
@@ -72,7 +72,7 @@ function ask(
   return { answer, app, told };
 }
 
-const text = async (answer: Promise<{ response: Response }>) => (await answer).response.text();
+const text = async (answer: Promise<Response>) => (await answer).text();
 
 const chunk = (token: number, more: object = {}) =>
   `data: ${JSON.stringify({ id: 'a', choices: [{ index: 0, delta: { content: `t${token}` }, finish_reason: null, token_ids: [token] }], usage: null, ...more })}\n\n`;
@@ -226,7 +226,7 @@ describe('a stream', () => {
     };
     far.respond = failing;
     const { answer, told } = ask({ stream: true });
-    await (await answer).response.text().catch(() => '');
+    await (await answer).text().catch(() => '');
     expect(await told()).toMatchObject({
       ending: 'broken',
       status: 200,
@@ -238,7 +238,7 @@ describe('a stream', () => {
   it('of several choices that broke counts its chunks', async () => {
     near.respond = streaming(begun + chunk(2), 'breaks');
     const { answer, told } = ask({ stream: true, n: 2 });
-    await (await answer).response.text().catch(() => '');
+    await (await answer).text().catch(() => '');
     expect(await told()).toMatchObject({
       ending: 'broken',
       usage: { promptTokens: undefined, completionTokens: 2, countedBy: 'passed' },
@@ -251,7 +251,7 @@ describe('a stream', () => {
   ])('whose app %s counts what has passed', async (_, leave) => {
     near.respond = streaming(begun, 'stays');
     const { answer, app, told } = ask({ stream: true });
-    const reader = (await answer).response.body?.getReader() ?? expect.unreachable();
+    const reader = (await answer).body?.getReader() ?? expect.unreachable();
     await reader.read();
     leave(app, reader);
     expect(await told()).toMatchObject({
@@ -265,7 +265,7 @@ describe('a stream', () => {
   it('whose app left before it read anything has its region, and what was sent', async () => {
     near.respond = streaming(begun, 'stays');
     const { answer, told } = ask({ stream: true });
-    await (await answer).response.body?.cancel();
+    await (await answer).body?.cancel();
     expect(await told()).toMatchObject({ ending: 'left', regions: ['near'], usage: { completionTokens: 1 } });
   });
 
@@ -288,7 +288,7 @@ describe('a stream', () => {
       await failing(response, request);
     };
     const { answer, told } = ask({ stream: true }, { keepAliveMs: 20 });
-    expect(await (await answer).response.text().catch(() => '')).not.toContain('[DONE]');
+    expect(await (await answer).text().catch(() => '')).not.toContain('[DONE]');
     expect(await told()).toMatchObject({ ending: 'failed', status: 200, regions: [], errorCode: 'upstream_broken' });
   });
 

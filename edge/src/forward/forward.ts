@@ -16,7 +16,14 @@ import type { FleetHealth } from './region-health.ts';
 import { relay } from './relay.ts';
 import { ResumableAnswer } from './resume.ts';
 import { withinOr } from './timeout.ts';
-import { ask, RegionFailure, type StreamedAnswer, type UpstreamRequest, type WholeAnswer } from './upstream.ts';
+import {
+  ask,
+  type PassedHeaders,
+  RegionFailure,
+  type StreamedAnswer,
+  type UpstreamRequest,
+  type WholeAnswer,
+} from './upstream.ts';
 import { askingForUsage, UsageWatch } from './usage.ts';
 
 export interface ForwardOptions extends BackendSecrets {
@@ -49,7 +56,9 @@ export function only(regions: readonly Region[]): Candidates {
 export interface Answer {
   /** Undefined where the answer has begun before any region's. */
   readonly region: string | undefined;
-  readonly response: Response;
+  readonly status: number;
+  readonly headers: PassedHeaders;
+  readonly body: string | ReadableStream<Uint8Array>;
 }
 
 const EVENT_STREAM = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' };
@@ -78,7 +87,7 @@ async function forwardWhole(
     if (answer.kind === 'stream') throw new Error('a whole answer was asked for');
     options.onData?.(answer.text);
     tally.answers(answer);
-    return answer;
+    return asAnswer(answer);
   } catch (error) {
     tellFailure(tally, request.signal, error);
     throw error;
@@ -112,7 +121,7 @@ async function forwardStream(
   if (settled?.kind === 'whole') {
     options.onData?.(settled.text);
     tally.answers(settled);
-    return settled;
+    return asAnswer(settled);
   }
   tally.responds(settled?.status ?? 200);
 
@@ -138,14 +147,14 @@ async function forwardStream(
     },
     (reason) => gone.abort(reason),
   );
-  if (settled === undefined) return { region: undefined, response: new Response(stream, { headers: EVENT_STREAM }) };
+  if (settled === undefined) return { region: undefined, status: 200, headers: EVENT_STREAM, body: stream };
   const { status, headers, region } = settled;
-  return { region, response: new Response(stream, { status, headers }) };
+  return { region, status, headers, body: stream };
 
   async function resume(from: StreamedAnswer, error: Error): Promise<StreamedAnswer> {
     gone.signal.throwIfAborted();
     if (resumable === undefined) throw error;
-    const digests = from.headers.get('x-signpost-digest');
+    const digests = from.headers['x-signpost-digest'];
     const { tokens } = resumable;
     // Half an answer by one version and half by another is none.
     const { byName: _, promptTokens, ...pinned } = request;
@@ -170,6 +179,10 @@ async function forwardStream(
     });
     return answer;
   }
+}
+
+function asAnswer({ region, status, headers, text }: WholeAnswer): Answer {
+  return { region, status, headers, body: text };
 }
 
 /** The fields that any region gets for a stream. */
@@ -318,13 +331,13 @@ async function askByVersion(
 }
 
 /** What a region says it took itself, until its headers. */
-function ownMs(headers: Headers): number | undefined {
-  const ms = /(?:^|,\s*)region;dur=(?<ms>[\d.]+)/.exec(headers.get('server-timing') ?? '')?.groups?.ms;
+function ownMs(headers: PassedHeaders): number | undefined {
+  const ms = /(?:^|,\s*)region;dur=(?<ms>[\d.]+)/.exec(headers['server-timing'] ?? '')?.groups?.ms;
   return ms === undefined ? undefined : Number(ms);
 }
 
 /** @throws RegionFailure for an answer in one piece where a stream has begun. */
 function asStream(answer: WholeAnswer | StreamedAnswer): StreamedAnswer {
   if (answer.kind === 'stream') return answer;
-  throw new RegionFailure(answer.region, `${answer.region} answered ${answer.response.status} with no stream`);
+  throw new RegionFailure(answer.region, `${answer.region} answered ${answer.status} with no stream`);
 }

@@ -98,7 +98,7 @@ export class Tally {
   /** A region's stream begins, or goes on. */
   streams({ region, headersAt, begunAt, headers }: StreamedAnswer): void {
     this.#regions.push(region);
-    this.#digests ??= headers.get('x-signpost-digest') ?? undefined;
+    this.#digests ??= headers['x-signpost-digest'];
     this.#headersMs ??= headersAt - this.#startedAt;
     this.#firstTokenMs ??= begunAt - this.#startedAt;
   }
@@ -115,9 +115,9 @@ export class Tally {
   }
 
   /** A whole answer, of a status that says how it is meant. */
-  answers({ region, response: { status, headers }, usage, errorCode }: WholeAnswer): void {
+  answers({ region, status, headers, usage, errorCode }: WholeAnswer): void {
     this.#regions.push(region);
-    this.#digests ??= headers.get('x-signpost-digest') ?? undefined;
+    this.#digests ??= headers['x-signpost-digest'];
     this.#usage = usage;
     this.#errorCode ??= errorCode;
     this.#end(status < 400 ? 'whole' : status < 500 ? 'refused' : 'failed', status);

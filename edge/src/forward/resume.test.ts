@@ -64,7 +64,7 @@ describe('an answer that can be gone on with', () => {
           expect(passed).toEqual(expected);
         }
         const ids = chunks.flatMap((one) => one.ids);
-        expect(answer.rest(null).resume_token_ids).toEqual(ids);
+        expect(answer.rest(undefined).resume_token_ids).toEqual(ids);
         expect(answer.counted).toEqual({ promptTokens: 2, completionTokens: ids.length });
       }),
     );
@@ -74,10 +74,10 @@ describe('an answer that can be gone on with', () => {
     const answer = begin();
     const one = { text: 'x', ids: [1], usage: false };
     answer.pass(JSON.stringify(written(one)));
-    answer.rest(null);
+    answer.rest(undefined);
     const other = { ...written({ ...one, ids: [2] }), id: 'b', created: 9 };
     expect(JSON.parse(answer.pass(JSON.stringify(other)) ?? '')).toMatchObject({ id: 'a', created: 5 });
-    expect(answer.rest(null).resume_token_ids).toEqual([1, 2]);
+    expect(answer.rest(undefined).resume_token_ids).toEqual([1, 2]);
   });
 
   it('passes nothing of what comes after its end but the usage that was asked for', () => {

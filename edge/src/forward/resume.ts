@@ -127,13 +127,13 @@ export class ResumableAnswer {
    *
    * @param digests of the experts that have answered so far, as the first region told: names may stand for others by now.
    */
-  rest(digests: string | null): Fields {
+  rest(digests: string | undefined): Fields {
     this.#isElsewhere = true;
     return { ...this.fields, model: pinned(String(this.fields.model), digests), resume_token_ids: [...this.#tokens] };
   }
 }
 
-function pinned(name: string, digests: string | null): string {
+function pinned(name: string, digests: string | undefined): string {
   try {
     const model = parseModelName(name);
     const known = digests?.split('+') ?? [];

@@ -29,11 +29,15 @@ export interface UpstreamRequest {
   readonly signal: AbortSignal;
 }
 
+/** What a region's answer is passed on with, by names in lower case: no `Headers`, of which each costs a request as much as its whole plan. */
+export type PassedHeaders = Readonly<Record<string, string>>;
+
 /** What a region says, in one piece. */
 export interface WholeAnswer {
   readonly kind: 'whole';
   readonly region: string;
-  readonly response: Response;
+  readonly status: number;
+  readonly headers: PassedHeaders;
   /** Its body. */
   readonly text: string;
   /** Of an answer with tokens. */
@@ -55,7 +59,7 @@ export interface StreamedAnswer {
   /** and when its first event with data was. */
   readonly begunAt: number;
   readonly status: number;
-  readonly headers: Headers;
+  readonly headers: PassedHeaders;
   /** The first event that has data, with what came in the same read, */
   readonly first: readonly SseEvent[];
   /** and what comes after it to the end of the stream, read by read. */
@@ -121,19 +125,19 @@ export async function ask(
     const isSoonSeen = isStream && showsLifeEarly(region);
     const response = isSoonSeen ? await withTimeout(sent, timeouts.connectMs, 'no sign of life') : await sent;
     const headers = passedHeaders(response);
-    if (!isStream || headers.get('content-type')?.startsWith('text/event-stream') !== true)
-      return whole(response, headers);
+    if (!isStream || headers['content-type']?.startsWith('text/event-stream') !== true) return whole(response, headers);
     return streamed(response, headers, Date.now());
   }
 
-  async function whole(response: Response, headers: Headers): Promise<WholeAnswer> {
+  async function whole(response: Response, headers: PassedHeaders): Promise<WholeAnswer> {
     const { status, ok } = response;
     const text = await readText(response, MAX_ANSWER_BYTES);
     if (text === '' && ok) throw new RegionFailure(region.name, `answered ${status} with an empty body`);
     const answer: WholeAnswer = {
       kind: 'whole',
       region: region.name,
-      response: new Response(text, { status, headers }),
+      status,
+      headers,
       text,
       usage: ok ? usageIn(text) : undefined,
       errorCode: errorOf(text)?.code,
@@ -144,7 +148,7 @@ export async function ask(
     return answer;
   }
 
-  async function streamed(response: Response, headers: Headers, headersAt: number): Promise<StreamedAnswer> {
+  async function streamed(response: Response, headers: PassedHeaders, headersAt: number): Promise<StreamedAnswer> {
     const all = eventsOf(response, timeouts.idleMs, controller.signal);
     for (;;) {
       const { value: events, done } = await all.next();
@@ -226,11 +230,11 @@ export function errorOf(json: string): ErrorBody['error'] | undefined {
   }
 }
 
-function passedHeaders({ headers }: Response): Headers {
-  const passed = new Headers();
+function passedHeaders({ headers }: Response): PassedHeaders {
+  const passed: Record<string, string> = {};
   for (const name of PASSED_HEADERS) {
     const value = headers.get(name);
-    if (value !== null) passed.set(name, value);
+    if (value !== null) passed[name] = value;
   }
   return passed;
 }

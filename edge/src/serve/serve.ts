@@ -267,7 +267,7 @@ export class Service {
     const { settings, log, health } = this.#parts;
     const passing = account.forwards();
     try {
-      const { response, region } = await forward(request, candidates, {
+      const answer = await forward(request, candidates, {
         ...settings,
         log,
         health,
@@ -278,8 +278,9 @@ export class Service {
           passing.onOutcome(outcome);
         },
       });
-      if (region !== undefined) response.headers.set('x-signpost-region', region);
-      return withHeaders(response, headers);
+      const { region, status, body } = answer;
+      const own = region === undefined ? headers : { ...headers, 'x-signpost-region': region };
+      return new Response(body, { status, headers: { ...answer.headers, ...own } });
     } catch (error) {
       if (error instanceof ApiError) return error.toResponse(headers);
       throw error;

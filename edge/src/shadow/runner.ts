@@ -82,7 +82,7 @@ export class ShadowRunner {
     );
     const reader = new AnswerReader();
     let outcome: Outcome | undefined;
-    const { response } = await forward(
+    const { status } = await forward(
       {
         method: 'POST',
         path: job.path,
@@ -105,9 +105,9 @@ export class ShadowRunner {
         },
       },
     );
-    if (!response.ok)
-      throw new ApiError('server_error', outcome?.errorCode ?? 'refused', `a region said ${response.status}`, {
-        status: response.status,
+    if (status >= 300)
+      throw new ApiError('server_error', outcome?.errorCode ?? 'refused', `a region said ${status}`, {
+        status,
       });
     const answer = reader.answer;
     if (answer === undefined || outcome === undefined)
