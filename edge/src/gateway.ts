@@ -93,7 +93,8 @@ export class Gateway {
       return account.answers(told.response);
     } finally {
       // Only now: starting keeps the isolate busy, and this answer is under way.
-      if (route !== undefined) context.waitUntil(classifier.start());
+      const start = route === undefined ? undefined : classifier.due();
+      if (start !== undefined) context.waitUntil(start);
     }
   }
 }

@@ -28,27 +28,29 @@ export interface RouterFeatures {
 export function routerFeatures(text: string, encode: (text: string) => number[]): RouterFeatures {
   const part = text.slice(0, MAX_CHARS);
   const tokens = encode(part);
-  const hashes = hashesOf(part);
+  if (tokens.length > MAX_TOKENS) tokens.length = MAX_TOKENS;
   return {
-    tokenIds: tokens.length > 0 ? new Int32Array(tokens.slice(0, MAX_TOKENS)) : Int32Array.of(PAD_TOKEN),
-    hashIds: hashes.length > 0 ? new Int32Array(hashes) : Int32Array.of(0),
+    tokenIds: tokens.length > 0 ? new Int32Array(tokens) : Int32Array.of(PAD_TOKEN),
+    hashIds: hashesOf(part),
   };
 }
 
 /** Buckets of the words, then of each two neighbours with a space between. */
-function hashesOf(text: string): number[] {
+function hashesOf(text: string): Int32Array {
   const lower = text.toLowerCase();
   const words = isAscii(lower) ? asciiWords(lower) : wordsOf(lower);
-  const buckets: number[] = [];
-  const pairs: number[] = [];
+  const count = words.length / 2;
+  if (count === 0) return Int32Array.of(0);
+  const buckets = new Int32Array(2 * count - 1);
   let before = 0;
-  for (let i = 0; i < words.length; i += 2) {
-    const [start = 0, end = 0] = [words[i], words[i + 1]];
-    if (i > 0) pairs.push(bucketOf(hashWord(fnv1a(before, SPACE_CODE), lower, start, end)));
+  for (let i = 0; i < count; i++) {
+    const start = words[2 * i] ?? 0;
+    const end = words[2 * i + 1] ?? 0;
+    if (i > 0) buckets[count + i - 1] = bucketOf(hashWord(fnv1a(before, SPACE_CODE), lower, start, end));
     before = hashWord(FNV_OFFSET, lower, start, end);
-    buckets.push(bucketOf(before));
+    buckets[i] = bucketOf(before);
   }
-  return buckets.concat(pairs);
+  return buckets;
 }
 
 /** Where the first words, numbers and single other characters of a lower-cased text begin and end: (2 · words). */

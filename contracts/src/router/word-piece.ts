@@ -123,14 +123,14 @@ function normalized(text: string): string {
     .replace(/\p{Mn}/gu, '');
 }
 
-/** Strings with their ids, in one hash table of edges (node, UTF-16 unit) → node: no object a node. */
+/**
+ * Strings with their ids, in one hash table of edges (node, UTF-16 unit) → node: no object a node, and all that is asked of an edge side by side, since a prompt's
+ * characters are as many reads from all over some megabytes.
+ */
 class Trie {
   readonly #mask: number;
-  readonly #from: Int32Array;
-  readonly #unit: Uint16Array;
-  readonly #to: Int32Array;
-  /** By node. */
-  readonly #ids: Int32Array;
+  /** By slot, `FIELDS` each: the node that the edge leaves (−1: none), its unit, the node that it leads to, and what ends there. */
+  readonly #edges: Int32Array;
   #nodes = 2;
   readonly #found = { id: NO_TOKEN, end: 0 };
 
@@ -138,36 +138,36 @@ class Trie {
   constructor(units: number) {
     const capacity = 2 ** Math.ceil(Math.log2(units + 2));
     this.#mask = capacity - 1;
-    this.#from = new Int32Array(capacity).fill(-1);
-    this.#unit = new Uint16Array(capacity);
-    this.#to = new Int32Array(capacity);
-    this.#ids = new Int32Array(units + 2).fill(NO_TOKEN);
+    this.#edges = new Int32Array(capacity * FIELDS).fill(-1);
   }
 
   add(root: number, text: string, id: number): void {
+    const edges = this.#edges;
     let node = root;
     for (let i = 0; i < text.length; i++) {
-      const edge = this.#edge(node, text.charCodeAt(i));
-      if (this.#from[edge] === -1) {
-        this.#from[edge] = node;
-        this.#unit[edge] = text.charCodeAt(i);
-        this.#to[edge] = this.#nodes++;
+      const at = this.#edge(node, text.charCodeAt(i));
+      if (edges[at] === -1) {
+        edges[at] = node;
+        edges[at + UNIT] = text.charCodeAt(i);
+        edges[at + TO] = this.#nodes++;
+        edges[at + ID] = NO_TOKEN;
       }
-      node = this.#to[edge] ?? 0;
+      node = edges[at + TO] ?? 0;
+      if (i === text.length - 1) edges[at + ID] = id;
     }
-    this.#ids[node] = id;
   }
 
   /** The longest string that `text` has from `start` on; the object is used again by the next call. */
   longest(root: number, text: string, start: number, end: number): { readonly id: number; readonly end: number } {
+    const edges = this.#edges;
     const found = this.#found;
     found.id = NO_TOKEN;
     let node = root;
     for (let i = start; i < end; i++) {
-      const edge = this.#edge(node, text.charCodeAt(i));
-      if (this.#from[edge] === -1) break;
-      node = this.#to[edge] ?? 0;
-      const id = this.#ids[node] ?? NO_TOKEN;
+      const at = this.#edge(node, text.charCodeAt(i));
+      if (edges[at] === -1) break;
+      node = edges[at + TO] ?? 0;
+      const id = edges[at + ID] ?? NO_TOKEN;
       if (id === NO_TOKEN) continue;
       found.id = id;
       found.end = i + 1;
@@ -175,12 +175,22 @@ class Trie {
     return found;
   }
 
-  /** Where the edge is, or would be. */
+  /** Where the edge's fields are, or would be. */
   #edge(node: number, unit: number): number {
+    const edges = this.#edges;
     let slot = Math.imul(Math.imul(node, 0x9e3779b1) ^ unit, 0x85ebca6b);
     slot = (slot ^ (slot >>> 15)) & this.#mask;
-    while (this.#from[slot] !== -1 && (this.#from[slot] !== node || this.#unit[slot] !== unit))
+    for (;;) {
+      const at = slot * FIELDS;
+      const from = edges[at];
+      if (from === -1 || (from === node && edges[at + UNIT] === unit)) return at;
       slot = (slot + 1) & this.#mask;
-    return slot;
+    }
   }
 }
+
+/** Of an edge: four of four bytes, which a line of the cache has whole. */
+const FIELDS = 4;
+const UNIT = 1;
+const TO = 2;
+const ID = 3;

@@ -105,6 +105,12 @@ export class Classifier {
     }
   }
 
+  /** For `waitUntil`: what `start` does, undefined where that is nothing. */
+  due(): Promise<void> | undefined {
+    const isSettled = this.#state.status === 'ready' && this.#options.now() - this.#checkedAt < CHECK_EVERY_MS;
+    return isSettled ? undefined : this.start();
+  }
+
   /**
    * Sees to it that the newest model is at work: starts one unless it is started, being started, or failed too recently, and looks for a newer one now and then. Never
    * rejects; run it after the answer is under way (`waitUntil`), because starting keeps the isolate busy for some hundred milliseconds.
@@ -141,7 +147,7 @@ export class Classifier {
     const startedAt = this.#options.now();
     try {
       const probabilities = await model.classify(text);
-      const [label = '', confidence = 0] = Object.entries(probabilities).reduce((a, b) => (b[1] > a[1] ? b : a));
+      const [label, confidence] = likeliest(probabilities);
       const ms = this.#options.now() - startedAt;
       const { threshold } = model;
       return {
@@ -261,6 +267,19 @@ export class Classifier {
     this.#state = { status: 'failed', problem, attempt, retryAt: this.#options.now() + backoffMs };
     this.#options.log('classifier_failed', { problem, attempt, retryInMs: Math.round(backoffMs) });
   }
+}
+
+function likeliest(probabilities: Readonly<Record<string, number>>): [label: string, probability: number] {
+  let label = '';
+  let most = Number.NEGATIVE_INFINITY;
+  for (const one in probabilities) {
+    const probability = probabilities[one] ?? 0;
+    if (probability > most) {
+      label = one;
+      most = probability;
+    }
+  }
+  return [label, most];
 }
 
 function messageOf(error: unknown): string {

@@ -64,8 +64,10 @@ async function startModel(
       labels,
       threshold,
       async classify(text) {
-        const probabilities = await network.run(text);
-        return Object.fromEntries(labels.map((label, i) => [label, Number(probabilities[i] ?? 0)]));
+        const values = await network.run(text);
+        const probabilities: Record<string, number> = {};
+        for (let i = 0; i < labels.length; i++) probabilities[labels[i] ?? ''] = values[i] ?? 0;
+        return probabilities;
       },
     },
   };

@@ -100,15 +100,13 @@ export async function routeAsk(
   using.laps?.lap('rules');
   const resolution = resolve(ask, asker, decision, classification, using);
   using.laps?.lap('plan');
-  if (resolution.kind === 'refuse' || !('verdict' in classification))
+  const likely = resolution.kind === 'refuse' ? [] : likelyBeside(verdict?.label, classification);
+  if (resolution.kind === 'refuse' || likely.length === 0)
     return { classification, rules: using.rules, decision, resolution };
-  const others = Object.entries(classification.verdict.probabilities)
-    .filter(([label, probability]) => label !== verdict?.label && probability >= MIN_AHEAD)
-    .sort(([, a], [, b]) => b - a)
-    .map(([label, confidence]) => ({
-      label,
-      ...decide(using.rules.rules, { ...facts, classification: { label, confidence } }),
-    }));
+  const others = likely.map(({ label, confidence }) => ({
+    label,
+    ...decide(using.rules.rules, { ...facts, classification: { label, confidence } }),
+  }));
   using.laps?.lap('rules');
   const ahead = others.flatMap(({ model, label }) => {
     const named = model === 'label' ? labelled(using.known.catalogue, label) : model;
@@ -119,6 +117,18 @@ export async function routeAsk(
 
 /** A label that is less likely is not worth an expert's way to the region. */
 const MIN_AHEAD = 0.2;
+
+/** Labels that a prompt may have had beside the one it got, the likeliest first. */
+function likelyBeside(got: string | undefined, classification: Classification) {
+  const likely: { readonly label: string; readonly confidence: number }[] = [];
+  if (!('verdict' in classification)) return likely;
+  const { probabilities } = classification.verdict;
+  for (const label in probabilities) {
+    const confidence = probabilities[label] ?? 0;
+    if (label !== got && confidence >= MIN_AHEAD) likely.push({ label, confidence });
+  }
+  return likely.sort((a, b) => b.confidence - a.confidence);
+}
 
 function resolve(
   ask: Ask,
