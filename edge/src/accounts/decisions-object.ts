@@ -18,6 +18,8 @@ const MAX_FEEDBACK = 50_000;
 const MAX_FEEDBACK_BYTES = 128 * 1024 * 1024;
 /** Counts that a crash may lose. */
 const SAVE_MS = 5_000;
+/** Rows of a statement: Cloudflare binds at most a hundred values, four each. */
+const INSERTED_AT_ONCE = 25;
 /** Of one answer over RPC. */
 const MAX_PAGE_CHARS = 8 * 1024 * 1024;
 
@@ -64,7 +66,7 @@ export class Decisions extends DurableObject {
   /** What an isolate has to tell. */
   async tell(batch: Batch): Promise<void> {
     this.ctx.storage.transactionSync(() => {
-      for (const record of batch.records) this.#insert('decisions', record);
+      this.#insert('decisions', batch.records);
       this.#trim('decisions', MAX_RECORDS, MAX_RECORD_BYTES);
       this.#forgetOlder('decisions', Date.now() - MAX_AGE_MS);
     });
@@ -80,7 +82,7 @@ export class Decisions extends DurableObject {
   /** Keeps a comparison of an answer with its shadow. Told twice, it is kept, and counted, once. */
   async compared(record: KeptRecord, counted: { readonly rule: string; readonly result: string }): Promise<void> {
     this.ctx.storage.transactionSync(() => {
-      if (!this.#insert('shadows', record)) return;
+      if (this.#insert('shadows', [record]) === 0) return;
       this.#ledger.add('signpost_shadow_comparisons_total', { ...counted });
       this.#trim('shadows', MAX_COMPARISONS, MAX_COMPARISON_BYTES);
       this.#forgetOlder('shadows', Date.now() - MAX_AGE_MS);
@@ -120,11 +122,10 @@ export class Decisions extends DurableObject {
     const json = JSON.stringify(feedback);
     this.ctx.storage.transactionSync(() => {
       if (said !== undefined) {
-        this.#sql.exec('DELETE FROM feedback WHERE seq = ?', said.seq);
-        this.#hold('feedback', -1, -said.json.length);
+        this.#delete('feedback', 'seq = ?', said.seq);
       }
-      this.#sql.exec('INSERT INTO feedback (id, tenant, json) VALUES (?, ?, ?)', ...key, json);
-      this.#hold('feedback', 1, json.length);
+      const sql = 'INSERT INTO feedback (id, tenant, json) VALUES (?, ?, ?) RETURNING LENGTH(json) AS chars';
+      this.#hold('feedback', 1, this.#sql.exec<Sized>(sql, ...key, json).one().chars);
       this.#trim('feedback', MAX_FEEDBACK, MAX_FEEDBACK_BYTES);
     });
     if (before?.verdict !== feedback.verdict)
@@ -174,18 +175,19 @@ export class Decisions extends DurableObject {
     await this.ctx.storage.setAlarm(Date.now() + SAVE_MS);
   }
 
-  /** @returns whether it is new. */
-  #insert(table: TimedTable, { id, tenant, at, json }: KeptRecord): boolean {
-    const { rowsWritten } = this.#sql.exec(
-      `INSERT OR IGNORE INTO ${table} (id, tenant, at, json) VALUES (?, ?, ?, ?)`,
-      id,
-      tenant ?? '',
-      at,
-      json,
-    );
-    if (rowsWritten === 0) return false;
-    this.#hold(table, 1, json.length);
-    return true;
+  /** @returns how many of them are new. */
+  #insert(table: TimedTable, records: readonly KeptRecord[]): number {
+    let added = 0;
+    for (let from = 0; from < records.length; from += INSERTED_AT_ONCE) {
+      const some = records.slice(from, from + INSERTED_AT_ONCE);
+      const rows = some.map(() => '(?, ?, ?, ?)').join(', ');
+      const values = some.flatMap(({ id, tenant, at, json }) => [id, tenant ?? '', at, json]);
+      const sql = `INSERT OR IGNORE INTO ${table} (id, tenant, at, json) VALUES ${rows} RETURNING LENGTH(json) AS chars`;
+      const kept = this.#sql.exec<Sized>(sql, ...values).toArray();
+      this.#hold(table, kept.length, charsOf(kept));
+      added += kept.length;
+    }
+    return added;
   }
 
   #latest(table: TimedTable, limit: number, before: number): Page<string> {
@@ -214,15 +216,17 @@ export class Decisions extends DurableObject {
   #trim(table: Table, rows: number, chars: number): void {
     const held = this.#held[table];
     while (held.rows > rows || held.chars > chars) {
-      const gone = this.#sql
-        .exec<Row>(
-          `DELETE FROM ${table} WHERE seq IN (SELECT seq FROM ${table} ORDER BY seq LIMIT ?) RETURNING seq, json`,
-          Math.max(1, held.rows - rows),
-        )
-        .toArray();
-      if (gone.length === 0) return;
-      this.#hold(table, -gone.length, -charsOf(gone));
+      const oldest = `seq IN (SELECT seq FROM ${table} ORDER BY seq LIMIT ?)`;
+      if (this.#delete(table, oldest, Math.max(1, held.rows - rows)) === 0) return;
     }
+  }
+
+  /** @returns how many there were. */
+  #delete(table: Table, where: string, value: number): number {
+    const sql = `DELETE FROM ${table} WHERE ${where} RETURNING LENGTH(json) AS chars`;
+    const gone = this.#sql.exec<Sized>(sql, value).toArray();
+    this.#hold(table, -gone.length, -charsOf(gone));
+    return gone.length;
   }
 
   #forgetOlder(table: TimedTable, at: number): void {
@@ -232,8 +236,7 @@ export class Decisions extends DurableObject {
         .exec<{ seq: number; at: number }>(`SELECT seq, at FROM ${table} ORDER BY seq LIMIT 1`)
         .toArray();
       if (oldest === undefined || oldest.at >= at) return;
-      const gone = this.#sql.exec<Row>(`DELETE FROM ${table} WHERE seq = ? RETURNING seq, json`, oldest.seq).toArray();
-      this.#hold(table, -1, -charsOf(gone));
+      this.#delete(table, 'seq = ?', oldest.seq);
     }
   }
 
@@ -254,8 +257,11 @@ export class Decisions extends DurableObject {
 
 type Row = { seq: number; json: string };
 
-function charsOf(rows: readonly Row[]): number {
-  return rows.reduce((sum, { json }) => sum + json.length, 0);
+/** Of a row that came or went: its characters, counted by SQLite both times. */
+type Sized = { chars: number };
+
+function charsOf(rows: readonly Sized[]): number {
+  return rows.reduce((sum, { chars }) => sum + chars, 0);
 }
 
 type DecisionFields = Pick<Feedback, 'decided' | 'label' | 'confidence' | 'rule' | 'model' | 'text'>;
