@@ -84,26 +84,44 @@ export async function signRequest(key: Uint8Array, request: SignedRequest, { ten
     iat: now,
     exp: now + LIFETIME_SECONDS,
   };
-  const signed = `${HEADER}.${base64url(utf8.encode(JSON.stringify(claims)))}`;
-  return `${signed}.${base64url(hs256(key, utf8.encode(signed)))}`;
-}
-
-const BASE64URL = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
-
-/** RFC 4648, section 5, without padding. */
-function base64url(bytes: Uint8Array): string {
-  let text = '';
-  for (let i = 0; i < bytes.length; i += 3) {
-    const bits = ((bytes[i] ?? 0) << 16) | ((bytes[i + 1] ?? 0) << 8) | (bytes[i + 2] ?? 0);
-    text += BASE64URL.charAt(bits >> 18) + BASE64URL.charAt((bits >> 12) & 63);
-    if (i + 1 < bytes.length) text += BASE64URL.charAt((bits >> 6) & 63);
-    if (i + 2 < bytes.length) text += BASE64URL.charAt(bits & 63);
-  }
-  return text;
+  const payload = utf8.encode(JSON.stringify(claims));
+  const token = new Uint8Array(HEADER.length + base64Length(payload.length) + 1 + base64Length(MAC_BYTES));
+  token.set(HEADER);
+  const end = base64url(payload, token, HEADER.length);
+  token[end] = DOT;
+  base64url(hs256(key, token.subarray(0, end)), token, end + 1);
+  return ascii.decode(token);
 }
 
 const utf8 = new TextEncoder();
-const HEADER = base64url(utf8.encode('{"alg":"HS256"}'));
+const ascii = new TextDecoder();
+const MAC_BYTES = 32;
+const DOT = '.'.charCodeAt(0);
+const BASE64URL = utf8.encode('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_');
+
+function base64Length(bytes: number): number {
+  return Math.ceil((bytes * 4) / 3);
+}
+
+/** RFC 4648, section 5, without padding, into `to` from `at` on: the token is bytes until it is whole, since they are what is signed. @returns where it ends */
+function base64url(bytes: Uint8Array, to: Uint8Array, at: number): number {
+  const end = at + base64Length(bytes.length);
+  let i = 0;
+  let out = at;
+  for (; i + 2 < bytes.length; i += 3, out += 4) {
+    const bits = ((bytes[i] ?? 0) << 16) | ((bytes[i + 1] ?? 0) << 8) | (bytes[i + 2] ?? 0);
+    to[out] = BASE64URL[bits >> 18] ?? 0;
+    to[out + 1] = BASE64URL[(bits >> 12) & 63] ?? 0;
+    to[out + 2] = BASE64URL[(bits >> 6) & 63] ?? 0;
+    to[out + 3] = BASE64URL[bits & 63] ?? 0;
+  }
+  const rest = ((bytes[i] ?? 0) << 16) | ((bytes[i + 1] ?? 0) << 8);
+  for (let shift = 18; out < end; shift -= 6) to[out++] = BASE64URL[(rest >> shift) & 63] ?? 0;
+  return end;
+}
+
+/** The token's first part, with the point behind it. */
+const HEADER = utf8.encode('eyJhbGciOiJIUzI1NiJ9.'); // {"alg":"HS256"}
 
 /** By its bytes: a hash that has taken the key in. Not Web Crypto's, whose calls, with the turns that they take, cost a request several times what its hashing does. */
 const keyed = new WeakMap<Uint8Array, ReturnType<typeof hmac.create>>();
