@@ -74,7 +74,7 @@ export class Gateway {
   }
 
   async handle(request: Request, context: RequestContext): Promise<Response> {
-    const { pathname } = new URL(request.url);
+    const pathname = pathOf(request.url);
     const route = findRoute(this.#routes, pathname);
     const { admin, accounts, classifier, log } = this.#parts;
     const account = accounts.open({ request, path: route?.path, ...context });
@@ -97,4 +97,11 @@ export class Gateway {
       if (start !== undefined) context.waitUntil(start);
     }
   }
+}
+
+/** Of an absolute URL, as it was sent. (A `URL` would be as much work as checking the body.) */
+function pathOf(url: string): string {
+  const start = url.indexOf('/', url.indexOf('://') + 3);
+  const end = url.slice(start).search(/[?#]/);
+  return end === -1 ? url.slice(start) : url.slice(start, start + end);
 }

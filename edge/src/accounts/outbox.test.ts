@@ -52,9 +52,9 @@ describe('the outbox', () => {
 
   it('does not wait when it is full', async () => {
     const { outbox, ids } = create();
-    for (let i = 0; i < 100; i++) outbox.put(record('a'));
+    for (let i = 0; i < 500; i++) outbox.put(record('a'));
     await outbox.due();
-    expect(ids()[0]).toHaveLength(100);
+    expect(ids()[0]).toHaveLength(500);
   });
 
   it('tells again what could not be told', async () => {

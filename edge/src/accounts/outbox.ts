@@ -44,7 +44,8 @@ export const FLUSH_MS = 1_000;
 const SEND_TIMEOUT_MS = 5_000;
 /** What takes longer is taken for lost: its request may have been cancelled. */
 const LOST_MS = FLUSH_MS + SEND_TIMEOUT_MS + 1_000;
-const FULL_RECORDS = 100;
+/** At once: what all records of a batch share, indices' pages above all, is written once. */
+const FULL_RECORDS = 500;
 const MAX_RECORDS = 1_000;
 const MAX_CHARS = 2_000_000;
 
