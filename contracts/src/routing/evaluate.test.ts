@@ -419,21 +419,23 @@ describe('possible decisions', () => {
     expect(possible({ header: { 'x-team': 'blue' }, body: { stream: true } })).toEqual(['r0']);
     expect(possible({ body: { user: 'a' } })).toEqual(['r0', 'last']);
     expect(possible({ percent: { of: 50, by: 'header x-new' } })).toEqual(['r0', 'last']);
+    expect(possible({ percent: { of: 50, by: 'body user' } })).toEqual(['r0', 'last']);
+    expect(possible({ percent: { of: 50, by: 'body metadata.team' } })).toHaveLength(1);
     expect(possible({ prompt: 'What' }, ({ name }) => (name === 'r0' ? false : undefined))).toEqual(['last']);
     expect(possible({ prompt: 'What' }, () => true)).toEqual(['r0']);
   });
 
-  it('don’t know which model a share comes to whose key was not recorded', () => {
+  it.each([
+    ['header x-team', { header: () => true }],
+    ['body metadata.team', { body: () => true }],
+  ])('don’t know which model a share comes to whose key, %s, was not recorded', (by, lacking) => {
     const split = [
       { model: 'a', weight: 1 },
       { model: 'b', weight: 1 },
     ];
-    const rules = parseRoutingRules(
-      { version: 1, rules: [{ name: 'all', then: { split, by: 'header x-user' } }] },
-      'r',
-    );
-    expect(possibleDecisions(rules, { ...facts, lacks: { ...nothing, header: () => true } }, unsure)).toMatchObject([
-      { rule: 'all', model: 'unknown' },
-    ]);
+    const rules = parseRoutingRules({ version: 1, rules: [{ name: 'all', then: { split, by } }] }, 'r');
+    const modelWhere = (lacks: typeof nothing) => possibleDecisions(rules, { ...facts, lacks }, unsure)[0]?.model;
+    expect(modelWhere({ ...nothing, ...lacking })).toBe('unknown');
+    expect(modelWhere(nothing)).toBe(decide(rules, facts).model);
   });
 });

@@ -6,7 +6,7 @@
  */
 import { valueAt } from './body-value.ts';
 import type { Action, BodyTest, Condition, RoutingRules, Rule } from './rules.ts';
-import { pointOf } from './share.ts';
+import { keySource, pointOf } from './share.ts';
 import { isWithin } from './time-window.ts';
 
 /** What rules may look at. */
@@ -155,12 +155,14 @@ function possible(condition: Condition, facts: RoutingFacts | RecordedFacts, rul
   return both(all, lacks?.prompt === true ? EITHER : bit(condition.prompt.test(facts.prompt)));
 }
 
-/** Whether the header that shares are dealt by wasn't recorded. */
+/** Whether the header or field that shares are dealt by wasn't recorded. */
 function isKeyLacking(by: string, facts: RoutingFacts | RecordedFacts): boolean {
-  return 'lacks' in facts && by.startsWith(HEADER) && facts.lacks.header(by.slice(HEADER.length));
+  if (!('lacks' in facts)) return false;
+  const { header, path } = keySource(by);
+  if (header !== undefined) return facts.lacks.header(header);
+  // Where a record tells whether a field was there, it tells which key stood in it.
+  return path !== undefined && facts.lacks.body(path, true);
 }
-
-const HEADER = 'header ';
 
 /** Of several models the one that the request's key falls to, the first where it has none. */
 function modelOf({ name, then: action }: Rule, facts: RoutingFacts): string | undefined {

@@ -2,6 +2,7 @@
  * What a rule set looks at beside the facts that every request has: which headers and body fields, and whether it reads prompts.
  */
 import type { Condition, RoutingRules } from './rules.ts';
+import { keySource } from './share.ts';
 
 export interface LooksAt {
   /** Lower-case names. */
@@ -15,7 +16,9 @@ export interface LooksAt {
 export function looksAt({ rules }: RoutingRules): LooksAt {
   const found = { headers: new Set<string>(), body: new Set<string>(), prompt: false };
   const deal = (by: string) => {
-    if (by.startsWith('header ')) found.headers.add(by.slice('header '.length));
+    const { header, path } = keySource(by);
+    if (header !== undefined) found.headers.add(header);
+    if (path !== undefined) found.body.add(path);
   };
   const walk = (condition: Condition) => {
     for (const name of Object.keys(condition.header ?? {})) found.headers.add(name);

@@ -27,11 +27,18 @@ export function pointOf(by: string, facts: ShareFacts, salt: string): number | u
 
 /** What a request is told apart by; undefined where it has none: no API key, no such header or field. */
 export function keyOf(by: string, { tenant, headers, body }: ShareFacts): string | undefined {
-  if (by === 'tenant') return tenant;
-  const [kind, name = ''] = by.split(' ', 2);
-  if (kind === 'header') return headers.get(name) ?? undefined;
-  const value = valueAt(body, name);
+  const { header, path } = keySource(by);
+  if (header !== undefined) return headers.get(header) ?? undefined;
+  if (path === undefined) return tenant;
+  const value = valueAt(body, path);
   return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
+}
+
+/** Where a request's key stands: in a header, at a dotted path of the body, or in neither, for tenants. */
+export function keySource(by: string): { readonly header?: string; readonly path?: string } {
+  const [kind, name = ''] = by.split(' ', 2);
+  if (kind === 'tenant') return {};
+  return kind === 'header' ? { header: name } : { path: name };
 }
 
 /** FNV-1a over UTF-16 units, then MurmurHash3's finaliser, since FNV's own high bits lag behind. */

@@ -4,13 +4,16 @@ import { describe, expect, it } from 'vitest';
 import { bodyFacts, headerFacts } from '../accounts/facts.ts';
 import { readRecorded, recordedRequest } from './recorded.ts';
 
-const rulesOf = (...conditions: readonly Record<string, unknown>[]) =>
+const rulesOf = (...conditions: readonly Record<string, unknown>[]) => dealing('tenant', ...conditions);
+
+/** Rules of which the last deals two models by key. */
+const dealing = (by: string, ...conditions: readonly Record<string, unknown>[]) =>
   parseRoutingRules(
     {
       version: 1,
       rules: [
         ...conditions.map((when, i) => ({ name: `r${i}`, when, then: { model: `m${i}` } })),
-        { name: 'rest', then: { model: 'base' } },
+        { name: 'rest', then: { split: ['a', 'b'].map((model) => ({ model, weight: 1 })), by } },
       ],
     },
     'rules',
@@ -68,7 +71,11 @@ const condition = fc.constantFrom<Record<string, unknown>>(
   { body: { stream: false } },
   { any: [{ body: { stream: true } }, { body: { user: 'ada' } }] },
   { percent: { of: 50, by: 'header x-user' } },
+  { percent: { of: 50, by: 'body user' } },
+  { percent: { of: 50, by: 'body metadata.team' } },
+  { percent: { of: 50, by: 'body messages.0.role' } },
 );
+const key = fc.constantFrom('tenant', 'header x-user', 'body user', 'body max_tokens', 'body metadata.team');
 const body = fc.record(
   {
     max_tokens: fc.constantFrom(50, 200, null, 'many'),
@@ -90,13 +97,13 @@ describe('rules tried on a record', () => {
   it('never rule out what they would have made of the request', () => {
     fc.assert(
       fc.property(
-        fc.array(condition, { maxLength: 3 }),
-        fc.array(condition, { maxLength: 3 }),
+        fc.tuple(key, fc.array(condition, { maxLength: 3 })),
+        fc.tuple(key, fc.array(condition, { maxLength: 3 })),
         body,
         headers,
-        (then, now, sent, heads) => {
-          const known = recordedRequest(record(rulesOf(...then), sent, heads)) ?? expect.unreachable();
-          const young = rulesOf(...now);
+        ([thenBy, then], [nowBy, now], sent, heads) => {
+          const known = recordedRequest(record(dealing(thenBy, ...then), sent, heads)) ?? expect.unreachable();
+          const young = dealing(nowBy, ...now);
           const real = decide(young, {
             ...request,
             body: sent,
@@ -104,7 +111,9 @@ describe('rules tried on a record', () => {
             classification: undefined,
           });
           const possible = possibleDecisions(young, known.facts, () => undefined);
-          expect(possible.map(({ rule }) => rule)).toContain(real.rule);
+          const models = possible.filter(({ rule }) => rule === real.rule).map(({ model }) => model);
+          expect(models).toHaveLength(1);
+          expect([real.model, 'unknown']).toContain(models[0]);
         },
       ),
       { numRuns: 3_000 },
@@ -129,6 +138,28 @@ describe('rules tried on a record', () => {
     expect(possible({ body: { user: true } }, {}, [{ body: { user: 'ada' } }])).toEqual(['rest']);
     expect(possible({ header: { 'x-team': true } }, {})).toEqual(['r0', 'rest']);
     expect(possible({ header: { 'x-team': true } }, {}, [{ header: { 'x-team': 'blue' } }])).toEqual(['rest']);
+  });
+
+  it('know a share where its key was dealt by before, or is a number, but never by a text or a secret', () => {
+    const model = (by: string, then: ReturnType<typeof rulesOf> = rulesOf()) => {
+      const sent = {
+        user: 'ada',
+        max_tokens: 7,
+        prompt: 'What is 3 + 4?',
+        messages: [{ role: 'user', content: 'Hi' }],
+      };
+      const kept = record(then, sent, { authorization: 'Bearer x', 'x-user': 'ada' });
+      const { facts } = recordedRequest(kept) ?? expect.unreachable();
+      return possibleDecisions(dealing(by), facts, () => undefined)[0]?.model;
+    };
+    for (const by of ['body user', 'header x-user']) {
+      expect(model(by)).toBe('unknown');
+      expect(model(by, dealing(by))).toMatch(/^[ab]$/);
+      expect(model(by, rulesOf({ percent: { of: 50, by } }))).toMatch(/^[ab]$/);
+    }
+    expect(model('body max_tokens')).toMatch(/^[ab]$/);
+    for (const by of ['body prompt', 'body messages.0.content', 'header authorization'])
+      expect(model(by, dealing(by)), by).toBe('unknown');
   });
 });
 
