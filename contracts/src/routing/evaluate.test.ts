@@ -1,10 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decide, holds, possibleDecisions, type RoutingFacts, type Truth } from './evaluate.ts';
+import { decide, holds, possibleDecisions, type RoutingFacts } from './evaluate.ts';
+import { condition, FIELDS, factsArbitrary, oracle, type Written } from './oracle.ts';
 import { type Condition, parseRoutingRules } from './rules.ts';
-
-/** A condition as it is written in YAML. */
-type Written = Record<string, unknown>;
 
 const facts: RoutingFacts = {
   model: 'auto',
@@ -35,175 +33,6 @@ function conditionOf(when: Written): Condition {
   return rules[0]?.when ?? {};
 }
 
-/**
- * The oracle: an unknown label is no third truth value here but every value it could take. A condition is true (false) when it is so
- * whatever the classifier would have said about that leaf, each leaf for itself, and unknown otherwise.
- */
-function oracle(when: Written, about: RoutingFacts): Truth {
-  const outcomes = new Set(possible(when, about));
-  return outcomes.size > 1 ? 'unknown' : outcomes.has(true);
-}
-
-function possible(when: Written, about: RoutingFacts): boolean[] {
-  let outcomes: boolean[] = [true];
-  for (const [field, wanted] of Object.entries(when)) {
-    const here = possibleField(field, wanted, about);
-    outcomes = combine(outcomes, here, (a, b) => a && b);
-  }
-  return outcomes;
-}
-
-function possibleField(field: string, wanted: unknown, about: RoutingFacts): boolean[] {
-  const list = (Array.isArray(wanted) ? wanted : [wanted]) as unknown[];
-  const one = (value: unknown) => [list.includes(value)];
-  const range = (value: number) => {
-    const { min, max } = wanted as { min?: number; max?: number };
-    return [!(min !== undefined && value < min) && !(max !== undefined && value > max)];
-  };
-  switch (field) {
-    case 'all':
-      return (wanted as Written[]).map((w) => possible(w, about)).reduce((a, b) => combine(a, b, (x, y) => x && y));
-    case 'any':
-      return (wanted as Written[]).map((w) => possible(w, about)).reduce((a, b) => combine(a, b, (x, y) => x || y));
-    case 'not':
-      return possible(wanted as Written, about).map((x) => !x);
-    case 'header':
-      return [
-        Object.entries(wanted as Record<string, unknown>).every(([name, values]) => {
-          const value = about.headers.get(name);
-          return value !== null && (values === true || [values].flat().includes(value));
-        }),
-      ];
-    case 'prompt':
-      return [new RegExp(wanted as string).test(about.prompt)];
-    case 'promptChars':
-      return range(about.prompt.length);
-    case 'body':
-      return [
-        Object.entries(wanted as Record<string, unknown>).every(([path, test]) => {
-          let value: unknown = about.body;
-          for (const key of path.split('.')) value = (value as Record<string, unknown> | undefined)?.[key];
-          if (test === true) return value != null;
-          if (typeof test === 'object' && !Array.isArray(test)) {
-            const { min = -Infinity, max = Infinity } = test as { min?: number; max?: number };
-            return typeof value === 'number' && value >= min && value <= max;
-          }
-          return ([test].flat() as unknown[]).includes(value);
-        }),
-      ];
-    case 'time': {
-      // Only what the arbitrary makes: UTC, whole hours.
-      const { days, from = '00:00', to = '24:00' } = wanted as { days?: string[]; from?: string; to?: string };
-      const [start, end] = [Number(from.slice(0, 2)), Number(to.slice(0, 2))];
-      const hour = new Date(about.now).getUTCHours();
-      const began = start < end || hour >= start ? about.now : about.now - 86_400_000;
-      const isOpen = start < end ? hour >= start && hour < end : hour >= start || hour < end;
-      const day = new Date(began).toUTCString().slice(0, 3).toLowerCase();
-      return [isOpen && (days === undefined || days.includes(day))];
-    }
-    case 'label':
-      return about.classification === undefined ? [true, false] : one(about.classification.label);
-    case 'confidence':
-      return about.classification === undefined ? [true, false] : range(about.classification.confidence);
-    default:
-      return one(about[field as 'model' | 'tenant' | 'path' | 'continent' | 'country' | 'colo']);
-  }
-}
-
-function combine(a: boolean[], b: boolean[], by: (x: boolean, y: boolean) => boolean): boolean[] {
-  return [...new Set(a.flatMap((x) => b.map((y) => by(x, y))))];
-}
-
-const oneOrMore = (...values: string[]) =>
-  fc.oneof(fc.constantFrom(...values), fc.uniqueArray(fc.constantFrom(...values), { minLength: 1 }));
-const rangeArbitrary = (unit: number) =>
-  fc
-    .tuple(fc.integer({ min: 0, max: 10 }), fc.integer({ min: 0, max: 10 }))
-    .chain(([a, b]) =>
-      fc.constantFrom<Written>(
-        { min: a * unit },
-        { max: b * unit },
-        { min: Math.min(a, b) * unit, max: Math.max(a, b) * unit },
-      ),
-    );
-
-const FIELDS: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
-  model: oneOrMore('auto', 'base', 'math'),
-  tenant: oneOrMore('acme', 'umbrella'),
-  path: oneOrMore('/v1/chat/completions', '/v1/completions'),
-  header: fc.constantFrom<Written>(
-    { 'x-team': true },
-    { 'x-team': ['blue', 'red'] },
-    { 'x-other': 'red' },
-    { 'x-team': 'green', 'x-other': true },
-  ),
-  continent: oneOrMore('EU', 'NA'),
-  country: oneOrMore('DE', 'US'),
-  colo: oneOrMore('FRA', 'IAD'),
-  prompt: fc.constantFrom('\\d', '^What', 'function', 'a+b'),
-  promptChars: rangeArbitrary(3),
-  label: oneOrMore('math', 'code', 'chat'),
-  confidence: rangeArbitrary(0.1),
-  body: fc.constantFrom<Written>(
-    { max_tokens: { min: 100 } },
-    { max_tokens: [50, 7], stream: true },
-    { 'metadata.team': 'blue' },
-    { tools: true, 'tools.0.type': 'function' },
-    { 'metadata.team.name': true },
-  ),
-  time: fc.constantFrom<Written>(
-    { from: '08:00', to: '18:00' },
-    { from: '22:00', to: '06:00' },
-    { days: ['mon', 'fri'] },
-    { days: ['mon'], from: '20:00', to: '10:00' },
-  ),
-};
-
-/** One to three fields, those of the classifier as likely as all others together. */
-const leaf: fc.Arbitrary<Written> = fc
-  .uniqueArray(fc.oneof(fc.constantFrom('label', 'confidence'), fc.constantFrom(...Object.keys(FIELDS))), {
-    minLength: 1,
-    maxLength: 3,
-  })
-  .chain((names) => fc.tuple(...names.map((name) => (FIELDS[name] ?? fc.constant(null)).map((value) => [name, value]))))
-  .map((entries) => Object.fromEntries(entries) as Written);
-
-const { condition } = fc.letrec<{ condition: Written }>((tie) => ({
-  condition: fc.oneof(
-    { maxDepth: 3, withCrossShrink: true },
-    leaf,
-    fc.record({ not: tie('condition') }),
-    fc.record({ all: fc.array(tie('condition'), { minLength: 1, maxLength: 3 }) }),
-    fc.record({ any: fc.array(tie('condition'), { minLength: 1, maxLength: 3 }) }),
-    fc.tuple(leaf, tie('condition')).map(([fields, not]): Written => ({ ...fields, not })),
-  ),
-}));
-
-const factsArbitrary: fc.Arbitrary<RoutingFacts> = fc.record({
-  model: fc.constantFrom('auto', 'base', 'math', 'other'),
-  tenant: fc.constantFrom('acme', 'umbrella', undefined),
-  path: fc.constantFrom('/v1/chat/completions', '/v1/completions'),
-  headers: fc
-    .constantFrom<Record<string, string>>({}, { 'x-team': 'blue' }, { 'x-team': 'green' }, { 'x-other': 'red' })
-    .map((init) => new Headers(init)),
-  continent: fc.constantFrom('EU', 'NA', undefined),
-  country: fc.constantFrom('DE', 'US', undefined),
-  colo: fc.constantFrom('FRA', 'IAD', undefined),
-  body: fc.constantFrom<Record<string, unknown>>(
-    {},
-    { max_tokens: 50, stream: true, metadata: { team: 'blue' } },
-    { max_tokens: 200, tools: [{ type: 'function' }], metadata: null },
-  ),
-  now: fc.integer({ min: Date.UTC(2026, 10, 22), max: Date.UTC(2026, 10, 29) }),
-  prompt: fc.constantFrom('', 'What is 3 + 4?', 'write a function', 'aab', 'What a day'),
-  classification: fc.constantFrom(
-    undefined,
-    { label: 'math', confidence: 0.8 },
-    { label: 'code', confidence: 0.4 },
-    { label: 'poetry', confidence: 1 },
-  ),
-});
-
 describe('decide', () => {
   it('equals a naive oracle that tries every label a prompt could have', () => {
     fc.assert(
@@ -218,7 +47,7 @@ describe('decide', () => {
           },
           'generated',
         );
-        const truths = conditions.map((when) => oracle(when, about));
+        const truths = conditions.map((when, i) => oracle(when, about, `r${i}`));
         const first = truths.indexOf(true);
         const passed = (first === -1 ? truths : truths.slice(0, first)).map((result, i) => ({ rule: `r${i}`, result }));
         expect(decide(rules, about)).toEqual({
@@ -263,6 +92,16 @@ describe('decide', () => {
 });
 
 describe('holds', () => {
+  it.each(Object.entries(FIELDS))('equals the oracle for %s alone', (field, values) => {
+    fc.assert(
+      fc.property(values, factsArbitrary, (value, about) => {
+        const when = { [field]: value };
+        expect(holds(conditionOf(when), about, 'r')).toBe(oracle(when, about, 'r'));
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
   it('honours every field of a condition: changing what one looks at makes it false', () => {
     const when: Written = {
       model: 'auto',
