@@ -21,10 +21,10 @@ function tryText({ requests, unchanged, changed, unknown, changes, undecided, ru
   if (requests === 0) return ['no request has been recorded to try them on'];
   return [
     `of the latest ${requests} requests: ${unchanged} the same, ${changed} changed, ${unknown} unknown`,
-    ...changes.map(({ requests: of, before, after, examples: [example] }) => {
+    ...changes.map(({ requests: of, before, after, fields, examples: [example] }) => {
       const such =
         example === undefined ? '' : `, such as ${example.id} (${example.tenant ?? 'nobody'}: ${example.model})`;
-      return `  ${of}: ${outcomeText(before)} becomes ${outcomeText(after)}${such}`;
+      return `  ${of}: ${outcomeText(before)} becomes ${outcomeText(after)}${besideText(fields)}${such}`;
     }),
     ...undecided.map(({ rule, requests: of }) => `  ${of} hang on what was not recorded and rule "${rule}" looks at`),
     ...(changed === 0 ? [] : ['', countsText('rule', rules), '', countsText('model', models)]),
@@ -33,6 +33,12 @@ function tryText({ requests, unchanged, changed, unknown, changes, undecided, ru
 
 function outcomeText({ rule, model, refused }: DryRun['changes'][number]['before']): string {
   return `${rule} → ${model ?? `refused (${refused})`}`;
+}
+
+/** What differs beside the model; nothing goes with a refusal. */
+function besideText(fields: readonly string[]): string {
+  const beside = fields.includes('refuse') ? [] : fields.filter((name) => name !== 'model');
+  return beside.length === 0 ? '' : ` (differs in ${beside.join(', ')})`;
 }
 
 function countsText(of: string, counts: DryRun['rules']): string {

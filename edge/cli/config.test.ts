@@ -64,6 +64,11 @@ it('signpost config gets, tries, puts, lists, and rolls back', async () => {
     /^would follow version 1\nof the latest 2 requests: 0 the same, 2 changed, 0 unknown\n {2}2: rest → base becomes rest → law, such as req-[01] \(acme: auto\)\n/,
   );
   expect(tried.out).toMatch(/\nmodel +before +after\nbase +2 +0\nlaw +0 +2\n$/);
+  const shorter = await file(rulesTo('base, limits: { maxTokens: 5 }'));
+  expect((await config('put', shorter, '--dry-run')).out).toMatch(
+    /\n {2}2: rest → base becomes rest → base \(differs in limits\), such as req-/,
+  );
+  await file(rulesTo('law'));
   expect((await config('get')).out).toBe(rulesTo('base'));
 
   const put = await config('put', law, '--message', 'lawyers first', '--decisions', '1');

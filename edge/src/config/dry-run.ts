@@ -31,9 +31,10 @@ export interface RuleSet {
   readonly version: string;
 }
 
-/** What a request comes to: a model and what goes with it, or a refusal. */
+/** What a request comes to, in short. */
 interface ViewedOutcome {
   readonly rule: string;
+  /** Null where it is refused. */
   readonly model: string | null;
   readonly refused: string | null;
 }
@@ -63,6 +64,8 @@ interface Counted {
 interface Change {
   readonly before: ViewedOutcome;
   readonly after: ViewedOutcome;
+  /** Names of the action's fields that differ, sorted. */
+  readonly fields: readonly string[];
   readonly requests: number;
   readonly examples: readonly {
     readonly id: string;
@@ -77,6 +80,8 @@ const MAX_CHANGES = 20;
 const MAX_EXAMPLES = 3;
 /** In place of a model's name where a request is refused. */
 const REFUSED = '(refused)';
+/** And where it is of what the prompt's probabilities mix, which the record doesn't tell. */
+const MIXTURE = '(mixture)';
 /** In place of a rule's name where nobody can tell which of several it was. */
 const SEVERAL = '(one of several)';
 
@@ -100,15 +105,16 @@ export function dryRun(old: RuleSet, young: RuleSet, requests: readonly Recorded
     }
     byRule.add(ruleOf(was), ruleOf(willBe));
     byModel.add(modelOf(from, request) ?? REFUSED, modelOf(to, request) ?? REFUSED);
-    if (outcomeOf(from, request) === outcomeOf(to, request)) {
+    const fields = differences(outcomeOf(from, request), outcomeOf(to, request));
+    if (fields.length === 0) {
       unchanged++;
       continue;
     }
     changed++;
     const before = view(from, ruleOf(was), request);
     const after = view(to, ruleOf(willBe), request);
-    const key = JSON.stringify([before, after]);
-    const change = changes.get(key) ?? { before, after, requests: 0, examples: [] };
+    const key = JSON.stringify([before, after, fields]);
+    const change = changes.get(key) ?? { before, after, fields, requests: 0, examples: [] };
     change.requests++;
     if (change.examples.length < MAX_EXAMPLES) change.examples = [...change.examples, exampleOf(request)];
     changes.set(key, change);
@@ -152,21 +158,34 @@ function hasShare(condition: Condition | undefined): boolean {
 
 /** The rule for which a request's outcome is unknown: undefined where it is the same whichever of them held. */
 function doubtIn(possible: readonly PossibleDecision[], request: RecordedRequest): string | undefined {
-  const [first] = possible;
-  const isKnown = new Set(possible.map((one) => outcomeOf(one, request))).size === 1 && first?.model !== 'unknown';
-  return isKnown ? undefined : first?.rule;
+  const [first, ...others] = possible;
+  if (first === undefined || first.model === 'unknown') return first?.rule;
+  const outcome = outcomeOf(first, request);
+  const isKnown = others.every((one) => differences(outcome, outcomeOf(one, request)).length === 0);
+  return isKnown ? undefined : first.rule;
 }
 
-/** All that an answer depends on, as text. */
-function outcomeOf(decision: PossibleDecision, request: RecordedRequest): string {
+type Outcome = Readonly<Record<string, unknown>>;
+
+/** All that an action says, with the model that it comes to for this request. */
+function outcomeOf(decision: PossibleDecision, request: RecordedRequest): Outcome {
   const { action } = decision;
-  if ('refuse' in action) return JSON.stringify({ refuse: action.refuse });
-  const { regions, limits, systemPrefix } = action;
-  return JSON.stringify([modelOf(decision, request), regions, limits, systemPrefix]);
+  if ('refuse' in action || 'mixture' in action) return action;
+  // Of a split a request gets what it is dealt.
+  return { ...action, split: undefined, by: undefined, model: modelOf(decision, request) };
 }
 
-function modelOf({ model }: PossibleDecision, { facts }: RecordedRequest): string | undefined {
-  return model === 'requested' ? facts.model : model;
+/** Names of the fields in which two outcomes differ, sorted. */
+function differences(a: Outcome, b: Outcome): string[] {
+  const names = new Set([...Object.keys(a), ...Object.keys(b)]);
+  // The schema puts what is within a field in order.
+  return [...names].filter((name) => JSON.stringify(a[name]) !== JSON.stringify(b[name])).sort();
+}
+
+/** Null where the request is refused. */
+function modelOf({ action, model }: PossibleDecision, { facts }: RecordedRequest): string | null {
+  if ('mixture' in action) return MIXTURE;
+  return (model === 'requested' ? facts.model : model) ?? null;
 }
 
 /** Several that come to the same are none by name. */
@@ -178,7 +197,7 @@ function ruleOf(possible: readonly PossibleDecision[]): string {
 function view(decision: PossibleDecision, rule: string, request: RecordedRequest): ViewedOutcome {
   const { action } = decision;
   const refused = 'refuse' in action ? action.refuse : null;
-  return { rule, model: modelOf(decision, request) ?? null, refused };
+  return { rule, model: modelOf(decision, request), refused };
 }
 
 function exampleOf({ id, time, facts }: RecordedRequest): Change['examples'][number] {

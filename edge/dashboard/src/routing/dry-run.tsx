@@ -28,14 +28,16 @@ export function DryRunReport({ run }: { readonly run: Run | null }) {
                 <th scope="col">Requests</th>
                 <th scope="col">Before</th>
                 <th scope="col">After</th>
+                <th scope="col">Differs in</th>
               </tr>
             </thead>
             <tbody>
-              {changes.map(({ before, after, requests: of }) => (
-                <tr key={JSON.stringify([before, after])}>
+              {changes.map(({ before, after, fields, requests: of }) => (
+                <tr key={JSON.stringify([before, after, fields])}>
                   <td>{of}</td>
                   <td>{outcomeText(before)}</td>
                   <td>{outcomeText(after)}</td>
+                  <td>{fields.join(', ')}</td>
                 </tr>
               ))}
             </tbody>
