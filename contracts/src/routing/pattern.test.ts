@@ -15,10 +15,25 @@ describe('compilePattern', () => {
     expect(performance.now() - startedAt).toBeLessThan(2_000);
   });
 
-  it('looks at the beginning of very long texts only', () => {
-    const pattern = compilePattern('needle');
-    expect(pattern.test(`${' '.repeat(PATTERN_REACH_CHARS - 6)}needle`)).toBe(true);
-    expect(pattern.test(`${' '.repeat(PATTERN_REACH_CHARS)}needle`)).toBe(false);
+  it('looks at the beginning and the end of very long texts only', () => {
+    const half = PATTERN_REACH_CHARS / 2;
+    const [few, many] = [half - 6, half].map((count) => ' '.repeat(count));
+    const long = ' '.repeat(PATTERN_REACH_CHARS);
+    const finds = (source: string, text: string) => {
+      const pattern = compilePattern(source);
+      expect(pattern.capture(text) !== undefined).toBe(pattern.test(text));
+      return pattern.test(text);
+    };
+    for (const seen of [`${few}needle${long}`, `${long}needle${few}`, `${many}needle${few}`])
+      expect(finds('needle', seen)).toBe(true);
+    expect(finds('needle', `${many}needle${long}`)).toBe(false);
+    expect(finds('needle', `${long}needle${many}`)).toBe(false);
+    // Where it is cut the text neither ends nor begins nor goes on.
+    expect(finds('^needle', `${long}needle${few}`)).toBe(false);
+    expect(finds('needle$', `${few}needle${long}`)).toBe(false);
+    expect(finds('^ .*needle$', `${long}needle`)).toBe(false);
+    expect(finds('a b', `${few}     a${long} b${few}    `)).toBe(false);
+    expect(finds('(?s)^ .*needle$', `${long}needle`)).toBe(true);
   });
 
   it.each([

@@ -9,7 +9,7 @@ export const PATTERN_REACH_CHARS = 32_768;
 
 export interface Pattern {
   readonly source: string;
-  /** Whether the pattern occurs anywhere in the first `PATTERN_REACH_CHARS` of `text`. */
+  /** Whether the pattern occurs anywhere in `text`, of one beyond `PATTERN_REACH_CHARS` in its beginning and its end, half of that each. */
   test(text: string): boolean;
   /** What the first capture group holds at the pattern's first match there, or the whole match where the pattern has no group. */
   capture(text: string): string | undefined;
@@ -19,19 +19,25 @@ export interface Pattern {
 export function compilePattern(source: string): Pattern {
   const compiled = RE2JS.compile(source);
   let last = { text: '', result: compiled.test('') };
-  const matcher = (text: string) => compiled.matcher(text.slice(0, PATTERN_REACH_CHARS));
   return {
     source,
     test(text) {
       // Rules may ask again for the same prompt: what would another label have led to?
-      if (text !== last.text) last = { text, result: compiled.test(text.slice(0, PATTERN_REACH_CHARS)) };
+      if (text !== last.text) last = { text, result: compiled.test(withinReach(text)) };
       return last.result;
     },
     capture(text) {
-      const match = matcher(text);
+      const match = compiled.matcher(withinReach(text));
       return match.find() ? (match.group(Math.min(1, match.groupCount())) ?? undefined) : undefined;
     },
   };
+}
+
+/** What is said of a long text stands before or after it. The break keeps what isn't there from joining them. */
+function withinReach(text: string): string {
+  if (text.length <= PATTERN_REACH_CHARS) return text;
+  const half = PATTERN_REACH_CHARS / 2;
+  return `${text.slice(0, half)}\n${text.slice(-half)}`;
 }
 
 /** A pattern's source, compiled. */
