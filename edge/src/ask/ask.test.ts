@@ -1,5 +1,7 @@
+import { decide } from '@signpost/contracts';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { parseRulesText } from '../rules/parse.ts';
 import { type GenerationPath, readAsk, upstreamFields } from './ask.ts';
 
 const post = (body: unknown) =>
@@ -37,6 +39,53 @@ describe('an ask', () => {
     await expect(readAsk(post({ model: 'm', prompt: 7 }), '/v1/route')).rejects.toMatchObject({ param: 'prompt' });
     await expect(readAsk(post({ model: 'm', messages: 7 }), '/v1/route')).rejects.toMatchObject({ param: 'messages' });
     await expect(readAsk(post('[]'), '/v1/route')).rejects.toMatchObject({ code: 'invalid_value' });
+  });
+});
+
+describe('a rule over prompts', () => {
+  const { rules } = parseRulesText(
+    `
+version: 1
+rules:
+  - name: no-secrets
+    when:
+      any:
+        - { prompt: "BEGIN (RSA|OPENSSH) PRIVATE KEY" }
+        - { promptChars: { min: 32769 } }
+        - { body: { prompt.0: { min: 0 } } }
+        - { body: { prompt.0.0: { min: 0 } } }
+    then: { refuse: "can't tell that it holds no private key" }
+  - { name: rest, then: { model: base } }
+`,
+    'rules',
+  );
+  const KEY = '-----BEGIN RSA PRIVATE KEY-----';
+  const ruleFor = async (prompt: unknown) => {
+    const ask = await readAsk(post({ model: 'auto', prompt }), '/v1/completions');
+    const nowhere = { continent: undefined, country: undefined, colo: undefined };
+    const facts = { ...ask, ...nowhere, tenant: undefined, headers: new Headers(), now: 0, classification: undefined };
+    return decide({ version: 1, rules }, facts).rule;
+  };
+
+  it('sees every text of a list', async () => {
+    const text = fc.string({ minLength: 1, maxLength: 20 });
+    await fc.assert(
+      fc.asyncProperty(fc.array(text, { minLength: 1, maxLength: 10 }), fc.nat(), async (texts, at) => {
+        expect(await ruleFor(texts)).toBe('rest');
+        expect(await ruleFor(texts.with(at % texts.length, KEY))).toBe('no-secrets');
+      }),
+      { numRuns: 50 },
+    );
+    expect(await readAsk(post({ model: 'auto', prompt: ['hi', 'you'] }), '/v1/completions')).toMatchObject({
+      prompt: 'hi\nyou',
+    });
+  });
+
+  it('can refuse what it does not see: the midst of a long text, and token ids', async () => {
+    expect(await ruleFor(`${'x'.repeat(20_000)}${KEY}${'x'.repeat(20_000)}`)).toBe('no-secrets');
+    expect(await ruleFor('x'.repeat(32_768))).toBe('rest');
+    expect(await ruleFor([1, 2])).toBe('no-secrets');
+    expect(await ruleFor([[1], [2]])).toBe('no-secrets');
   });
 });
 

@@ -18,7 +18,7 @@ export interface Ask {
   /** As the app wrote it. */
   readonly model: string;
   readonly delivery: 'stream' | 'whole';
-  /** The last user message, or the (first) text to complete. Empty where there is none (token ids). */
+  /** The last user message, or the text to complete; of several all, a line each, since one decision is made for them. Empty where there is none (token ids). */
   readonly prompt: string;
   /** All that is to be read before the first token, as JSON: tools, then messages or prompt, so that a conversation grows at its end. */
   readonly text: string;
@@ -38,7 +38,8 @@ function chat(raw: unknown): Checked {
 
 function completion(raw: unknown): Checked {
   const request = checkBody(raw, completionRequestSchema.sparse(raw));
-  const prompt = promptsOf(request.prompt).find((one) => typeof one === 'string') ?? '';
+  const texts = promptsOf(request.prompt).filter((one) => typeof one === 'string');
+  const prompt = texts.join('\n');
   return { path: '/v1/completions', ...common(request), prompt };
 }
 
