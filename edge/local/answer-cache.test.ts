@@ -1,18 +1,21 @@
 /**
  * Answers that are given again, through the Worker in workerd and its Cache API.
  */
-import { CATALOGUE_KEY } from '@signpost/contracts';
+import { createHash } from 'node:crypto';
+import { CATALOGUE_KEY, type DecisionRecord, decisionSchema } from '@signpost/contracts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { catalogueObject, digestOf } from './catalogues.ts';
 import { type EdgeHandle, startEdge } from './edge.ts';
 import { answerStatus, type Respond, startEvents, Upstream } from './upstream.ts';
 
 const KEYS = { 'sk-a': 'acme', 'sk-b': 'umbrella' };
+const METRICS_KEY = 'mk-of-the-cache';
 const USAGE = { prompt_tokens: 7, completion_tokens: 2, total_tokens: 9 };
 const KEPT_USAGE = { ...USAGE, prompt_tokens_details: { cached_tokens: 7 } };
 
 let region: Upstream;
 let edge: EdgeHandle;
+const log: string[] = [];
 /** The digit of the version that the region answers by. */
 let version = 'a';
 
@@ -31,7 +34,8 @@ rules:
   - { name: base, when: { model: base }, then: { model: base, cache: { seconds: 60 } } }
   - { name: rest, then: { model: math, cache: { seconds: 60 }, limits: { maxTokens: 50 } } }
 `,
-    onLog: () => {},
+    variables: { METRICS_KEY_HASHES: JSON.stringify([createHash('sha256').update(METRICS_KEY).digest('hex')]) },
+    onLog: ({ message }) => log.push(message),
   });
 });
 afterAll(async () => {
@@ -159,6 +163,43 @@ describe('an answer', () => {
     const counted = await ask('one', { stream: true, stream_options: { include_usage: true }, user: 'u', seed: 3 });
     expect(await read(counted)).toMatchObject({ text: content, usage: [null, null, null, KEPT_USAGE] });
     expect(region.requests).toHaveLength(asked);
+  });
+
+  it('is told in its record and counted: a hit with the versions that made it, and no usage of its own', async () => {
+    const counted = async () => {
+      const text = await (
+        await fetch(`${edge.url}/metrics`, { headers: { authorization: `Bearer ${METRICS_KEY}` } })
+      ).text();
+      const of = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
+      return ['hit', 'miss', 'bypass'].map((name) => of(`signpost_cache_total\\{state="${name}"\\}`));
+    };
+    const recordOf = async (answer: Response): Promise<DecisionRecord> => {
+      await answer.text();
+      const id = answer.headers.get('x-request-id');
+      const lines = () => log.filter((line) => line.startsWith('{"event":"decision"') && line.includes(`"id":"${id}"`));
+      await expect.poll(() => lines().length).toBe(1);
+      return decisionSchema.parse(JSON.parse(lines()[0] ?? ''));
+    };
+    const [hits = 0, misses = 0, bypasses = 0] = await counted();
+    const made = await recordOf(await ask('recorded'));
+    const usage = { 'gen_ai.usage.input_tokens': 7, 'signpost.usage.counted_by': 'region' };
+    expect(made).toMatchObject({ 'signpost.cache': 'miss', 'signpost.digest': digestOf('a'), ...usage });
+    const hit = await recordOf(await untilKept(() => ask('recorded')));
+    expect(hit).toMatchObject({
+      'signpost.cache': 'hit',
+      'signpost.digest': digestOf('a'),
+      'signpost.ending': 'whole',
+    });
+    expect(Object.keys(hit).filter((name) => /usage|region/.test(name))).toEqual([]);
+    expect(await recordOf(await ask('recorded', { temperature: 1 }))).toMatchObject({ 'signpost.cache': 'bypass' });
+    expect(await recordOf(await ask('recorded', {}, { headers: { 'x-off': '1' } }))).not.toHaveProperty(
+      'signpost.cache',
+    );
+    const grown = async () => {
+      const [h = 0, m = 0, b = 0] = await counted();
+      return { hits: h - hits, isMissed: m > misses, bypasses: b - bypasses };
+    };
+    await expect.poll(grown).toEqual({ hits: 1, isMissed: true, bypasses: 1 });
   });
 
   it('of a stream is given again once it has ended whole, to whoever wants it in one piece, too', async () => {

@@ -54,8 +54,10 @@ export const decisionSchema = z.strictObject({
   'signpost.rules.source': text.optional(),
   /** What the rules came to: an expert or a mixture. */
   'gen_ai.response.model': text.optional(),
-  /** Digests of the experts that answered, joined by `+`. */
+  /** Digests of the experts that answered (of a kept answer: that made it), joined by `+`. */
   'signpost.digest': text.optional(),
+  /** What the answer cache had. Missing where the rule keeps no answers. A hit asks no region, and so has no usage. */
+  'signpost.cache': z.enum(['hit', 'miss', 'bypass']).optional(),
   /** Regions in their planned order with the expected milliseconds to a first token: `eu=12.5,us=90.1`. */
   'signpost.plan': text.optional(),
 

@@ -4,6 +4,7 @@
  * Nothing here waits for anything: records are told in batches, behind `waitUntil` (see `outbox.ts`).
  */
 import { type ApiError, type DecisionRecord, HEARTBEAT_PATH } from '@signpost/contracts';
+import type { CacheFinding } from '../answers/cache.ts';
 import type { Ask } from '../ask/ask.ts';
 import type { Outcome } from '../forward/outcome.ts';
 import { type AppPlace, readPlace } from '../route/place.ts';
@@ -59,6 +60,7 @@ export class Account {
   #caller: { readonly tenant: string | undefined; readonly keyId: string | undefined } | undefined;
   #ask: Ask | undefined;
   #routing: Routing | undefined;
+  #cache: CacheFinding | undefined;
   /** Where its end is told by the forwarding, later than its answer begins. */
   #hold: Hold | undefined;
   #isClosed = false;
@@ -86,6 +88,11 @@ export class Account {
 
   routes(routing: Routing): void {
     this.#routing = routing;
+  }
+
+  /** What the answer cache had, where the rule keeps answers. */
+  caches(found: CacheFinding): void {
+    this.#cache = found;
   }
 
   /** Regions are asked. What is returned is to be told of each piece that passes, and of the end. */
@@ -147,7 +154,10 @@ export class Account {
     const { place, trace, laps } = this;
     const at = this.#at;
     const known = { id, at, path, headers: request.headers, place, trace, laps, tenant, keyId };
-    const record = recordOf({ ...known, ask: this.#ask, routing: this.#routing, end }, this.#options);
+    const record = recordOf(
+      { ...known, ask: this.#ask, routing: this.#routing, cache: this.#cache, end },
+      this.#options,
+    );
     const json = JSON.stringify(record);
     publish(record, json);
     outbox.put({ id, tenant, at, json });
@@ -165,6 +175,7 @@ export class Account {
       routing?.resolution.kind === 'serve' && status < 400 ? expertsOf(routing.resolution.model) : undefined;
     counts.add('signpost_requests_total', { path, model, rule: routing?.decision.rule, region, status });
     if (routing !== undefined) counts.add('signpost_classifier_total', { state: routing.classification.state });
+    if (this.#cache !== undefined) counts.add('signpost_cache_total', { state: this.#cache.state });
     if (outcome === undefined) return;
     const { totalMs } = this.laps;
     counts.add('signpost_endings_total', { ending: end.ending });

@@ -13,7 +13,7 @@ const record = {
 describe('a data point', () => {
   it('has its columns in their places, which queries are written by', () => {
     // Only ever to be added to, at the end.
-    expect(BLOBS.slice(0, 18)).toEqual([
+    expect(BLOBS.slice(0, 19)).toEqual([
       'id',
       'trace_id',
       'signpost.tenant',
@@ -32,6 +32,7 @@ describe('a data point', () => {
       'signpost.colo',
       'geo.country.iso_code',
       'geo.continent.code',
+      'signpost.cache',
     ]);
     expect(DOUBLES.slice(0, 13)).toEqual([
       'http.response.status_code',

@@ -31,6 +31,7 @@ export const BLOBS = [
   'signpost.colo',
   'geo.country.iso_code',
   'geo.continent.code',
+  'signpost.cache',
 ] as const satisfies readonly (keyof DecisionRecord)[];
 
 /** `double1` …; what isn't known is −1. */

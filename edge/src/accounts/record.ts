@@ -2,6 +2,7 @@
  * A decision record out of what became known of a request.
  */
 import { DECISION_SCHEMA, type DecisionRecord } from '@signpost/contracts';
+import type { CacheFinding } from '../answers/cache.ts';
 import type { Ask } from '../ask/ask.ts';
 import type { Ending, Outcome } from '../forward/outcome.ts';
 import type { PlannedRegion } from '../plan/plan.ts';
@@ -35,6 +36,8 @@ export interface Known {
   readonly ask: Ask | undefined;
   /** and where it came to no decision. */
   readonly routing: Routing | undefined;
+  /** Undefined where the answer cache wasn't asked. */
+  readonly cache: CacheFinding | undefined;
   readonly end: End;
 }
 
@@ -48,7 +51,7 @@ const MAX_NAME_CHARS = 512;
 
 /** What isn't known is undefined, and so not in its JSON. */
 export function recordOf(known: Known, { sample, prompts }: RecordOptions): DecisionRecord {
-  const { ask, routing, place, trace, laps, end } = known;
+  const { ask, routing, cache, place, trace, laps, end } = known;
   const outcome = 'regions' in end ? end : undefined;
   const usage = outcome?.usage;
   const classification = routing?.classification;
@@ -83,7 +86,8 @@ export function recordOf(known: Known, { sample, prompts }: RecordOptions): Deci
     'signpost.rules.source': routing?.rules.source,
     'gen_ai.response.model': served?.model.slice(0, MAX_NAME_CHARS),
     'signpost.plan': served && planText(served.plan),
-    'signpost.digest': outcome?.digests,
+    'signpost.digest': outcome === undefined ? cache?.digests : outcome.digests,
+    'signpost.cache': cache?.state,
     'http.response.status_code': end.status,
     'signpost.ending': end.ending,
     'error.type': end.errorCode,

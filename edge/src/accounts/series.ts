@@ -30,6 +30,7 @@ export const METRICS = {
     kind: 'counter',
     help: 'What the classifier came to: ready, abstained, skipped, cold, failed',
   },
+  signpost_cache_total: { kind: 'counter', help: 'What the answer cache had, where a rule has one: hit, miss, bypass' },
   signpost_decisions_dropped_total: { kind: 'counter', help: 'Decision records that were lost, by reason' },
   signpost_feedback_total: { kind: 'counter', help: 'Feedback by verdict' },
   signpost_shadows_total: {

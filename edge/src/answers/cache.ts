@@ -24,10 +24,18 @@ export interface AnswerCacheOptions {
   readonly log: (event: string, fields: Record<string, unknown>) => void;
 }
 
+/** What a request found, for its account. */
+export interface CacheFinding {
+  readonly state: 'hit' | 'miss' | 'bypass';
+  /** Of the experts that made the answer, of a hit; undefined for the base. */
+  readonly digests?: string | undefined;
+}
+
 /** What the cache has to say to a request. */
 export type Lookup =
-  | { readonly state: 'off' | 'bypass' }
-  | { readonly state: 'hit'; readonly response: Response }
+  | { readonly state: 'off' }
+  | { readonly state: 'bypass' }
+  | { readonly state: 'hit'; readonly response: Response; readonly digests: string | undefined }
   | {
       readonly state: 'miss';
       /** Keeps the answer, if it is one that may be: whole, by the chosen versions, and counted by its region. Never rejects. */
@@ -47,7 +55,8 @@ export class AnswerCache {
     const { now } = this.#options;
     const url = `${KEY_URL}${await sha256(new TextEncoder().encode(what.material))}`;
     const kept = await this.#read(url);
-    if (kept !== undefined) return { state: 'hit', response: replay(kept, ask, requestId, now()) };
+    if (kept !== undefined)
+      return { state: 'hit', response: replay(kept, ask, requestId, now()), digests: kept.digests ?? undefined };
     return { state: 'miss', keep: (answer, outcome) => this.#keep(url, what, answer, outcome) };
   }
 

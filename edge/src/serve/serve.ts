@@ -216,7 +216,7 @@ export class Service {
 
   /** An answer that was kept, or what the one to come is for beside its app. Says in `headers` what it found. */
   async #cached(
-    { request, requestId }: Handling,
+    { request, requestId, account }: Handling,
     { purpose, ask, fields }: Serving,
     { tenant }: Admission,
     { rule, ...resolution }: ServedResolution & { readonly rule: string },
@@ -226,7 +226,10 @@ export class Service {
     if (purpose === 'tokens') return new AnswerUses([]);
     const kept = cacheability(ask, tenant, resolution, request.headers, beats);
     const lookup = await this.#parts.answers.look(kept, ask, requestId);
-    if (lookup.state !== 'off') headers['x-signpost-cache'] = lookup.state;
+    if (lookup.state !== 'off') {
+      headers['x-signpost-cache'] = lookup.state;
+      account.caches(lookup);
+    }
     if (lookup.state === 'hit') return lookup.response;
     const shadow = this.#parts.shadows.use({
       id: requestId,

@@ -104,7 +104,7 @@ function Decision({ client, record, labels, isOpen, onOpen }: DecisionProps) {
           {confidence !== undefined && ` ${formatPercent(confidence)}`}
         </td>
         <td>{record['gen_ai.response.model'] ?? '–'}</td>
-        <td>{record['signpost.region'] ?? '–'}</td>
+        <td>{record['signpost.region'] ?? (record['signpost.cache'] === 'hit' ? 'answer cache' : '–')}</td>
         <td>{first === undefined ? '–' : formatMs(1_000 * first)}</td>
         <td>{record['error.type'] ?? record['signpost.ending']}</td>
         <td>

@@ -35,6 +35,7 @@ export function describeDecision(record: DecisionRecord): Line[] {
         .map((digest) => digest.slice(0, 8))
         .join(' + '),
     ),
+    ...part('Answer cache', record['signpost.cache']),
     ...part('Asked regions', record['signpost.regions']?.replaceAll(',', ', ')),
     ...part(
       'On the way',
