@@ -1,7 +1,8 @@
 /**
  * Whether what the edge answers is what its OpenAPI document says: real answers of a real region, and errors of each kind.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,6 +15,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 type Schema = Record<string, unknown>;
 
 interface Operation {
+  readonly security: readonly Schema[];
   readonly requestBody?: { readonly content: Record<string, { readonly schema: Schema }> };
   readonly responses: Readonly<
     Record<
@@ -28,7 +30,23 @@ interface Document {
   readonly components: Schema;
 }
 
+/** HTTP's own, which no API says anything of. */
+const HTTP_HEADERS = new Set([
+  'cache-control',
+  'connection',
+  'content-encoding',
+  'content-length',
+  'content-type',
+  'date',
+  'keep-alive',
+  'transfer-encoding',
+]);
 const KEY = 'sk-openapi';
+const ADMIN_KEY = 'an-administrators-key';
+const METRICS_KEY = 'mk-openapi';
+/** Before the repository's own rules. */
+const CACHED =
+  '  - { name: kept, when: { header: { x-kept: true } }, then: { model: math, cache: { seconds: 60 } } }\n';
 const RULES = `
 version: 1
 rules:
@@ -39,6 +57,8 @@ rules:
 let state: string;
 let system: System;
 let strict: EdgeHandle;
+/** Where nobody can say whether a key is good. */
+let lost: EdgeHandle;
 let document: Document;
 let ajv: Ajv2020;
 /** Full, until it is told otherwise. */
@@ -55,20 +75,31 @@ const region = createServer((request, response) => {
 beforeAll(async () => {
   state = await mkdtemp(join(tmpdir(), 'signpost-openapi-'));
   const store = await prepareDemoStore(state);
-  system = await startSystem({ regions: [{ name: 'eu', store: store.url }], edgePort: 0, onLog: () => undefined });
-  await new Promise<void>((resolve) => region.listen(0, '127.0.0.1', resolve));
-  strict = await startEdge({
-    regions: [{ name: 'full', url: `http://127.0.0.1:${(region.address() as AddressInfo).port}` }],
-    keys: { [KEY]: 'acme' },
-    routing: RULES,
+  const rules = await readFile(new URL('../../routing.yaml', import.meta.url), 'utf8');
+  system = await startSystem({
+    regions: [{ name: 'eu', store: store.url }],
+    edgePort: 0,
+    routing: rules.replace(/^rules:\n/m, (begin) => begin + CACHED),
     onLog: () => undefined,
   });
+  await new Promise<void>((resolve) => region.listen(0, '127.0.0.1', resolve));
+  const options = {
+    regions: [{ name: 'full', url: `http://127.0.0.1:${(region.address() as AddressInfo).port}` }],
+    keys: { [KEY]: 'acme' },
+    adminKeys: { [ADMIN_KEY]: 'ada' },
+    variables: { METRICS_KEY_HASHES: JSON.stringify([createHash('sha256').update(METRICS_KEY).digest('hex')]) },
+    onLog: () => undefined,
+  };
+  [strict, lost] = await Promise.all([
+    startEdge({ ...options, routing: RULES }),
+    startEdge({ ...options, objects: 'unreachable' }),
+  ]);
   document = (await (await fetch(`${system.url}/openapi.json`)).json()) as Document;
   ajv = new Ajv2020({ strict: false, validateFormats: false, allErrors: true });
   ajv.addSchema({ $id: 'edge', ...closed(document) });
 });
 afterAll(async () => {
-  await Promise.all([system?.close(), strict?.close()]);
+  await Promise.all([system?.close(), strict?.close(), lost?.close()]);
   region.close();
   await rm(state, { recursive: true, force: true });
 });
@@ -98,12 +129,8 @@ async function check(method: string, path: string, answer: Response, at = path):
   const operation = document.paths[at]?.[method] ?? expect.unreachable(`${method} ${at} is not documented`);
   const response =
     operation.responses[answer.status] ?? expect.unreachable(`${method} ${at} ${answer.status}: ${text}`);
-  const own = [
-    'x-request-id',
-    'server-timing',
-    ...[...answer.headers.keys()].filter((name) => name.startsWith('x-signpost-')),
-  ];
-  for (const name of own) {
+  const own = [...answer.headers.keys()].filter((name) => !HTTP_HEADERS.has(name));
+  for (const name of ['x-request-id', 'server-timing', ...own]) {
     expect(answer.headers.get(name), name).toBeTruthy();
     expect(Object.keys(response.headers), `${method} ${at}`).toContain(name);
   }
@@ -124,9 +151,13 @@ async function check(method: string, path: string, answer: Response, at = path):
 }
 
 /** Sends a body, which is as documented, too. */
-async function post(path: string, body: Schema): Promise<{ answer: Response; text: string }> {
+async function post(
+  path: string,
+  body: Schema,
+  headers: Record<string, string> = {},
+): Promise<{ answer: Response; text: string }> {
   expectValid(validator(['paths', path, 'post', 'requestBody', 'content', 'application/json', 'schema']), body);
-  const answer = await fetch(system.url + path, { method: 'POST', body: JSON.stringify(body) });
+  const answer = await fetch(system.url + path, { method: 'POST', body: JSON.stringify(body), headers });
   const kept = answer.clone();
   return { answer: kept, text: await check('post', path, answer) };
 }
@@ -161,6 +192,17 @@ describe('answers are as documented', () => {
       ...more,
     });
     expect(text).toContain('"completion_tokens"');
+  });
+
+  it('chats that are given again, whole and streamed', async () => {
+    const body = { model: 'auto', messages, max_tokens: 4, temperature: 0 };
+    const cached = async (stream: boolean) =>
+      (await post('/v1/chat/completions', { ...body, stream }, { 'x-kept': '1' })).answer;
+    // Kept beside the request; and not before the edge has heard of the catalogue.
+    await expect
+      .poll(async () => (await cached(false)).headers.get('x-signpost-cache'), { timeout: 20_000, interval: 100 })
+      .toBe('hit');
+    for (const stream of [false, true]) expect((await cached(stream)).headers.get('age')).toMatch(/^\d+$/);
   });
 
   it('completions, whole and streamed, with log-probabilities and echo', async () => {
@@ -209,6 +251,12 @@ describe('answers are as documented', () => {
     expect((await post('/v1/feedback', said)).answer.status).toBe(200);
     await check('get', '/v1/feedback', await fetch(`${system.url}/v1/feedback?limit=1`));
   });
+
+  it('metrics', async () => {
+    const answer = await fetch(`${strict.url}/metrics`, { headers: { authorization: `Bearer ${METRICS_KEY}` } });
+    expect(answer.status).toBe(200);
+    expect(await check('get', '/metrics', answer)).toContain('# TYPE signpost_requests_total counter');
+  });
 });
 
 describe('errors are as documented', () => {
@@ -233,7 +281,49 @@ describe('errors are as documented', () => {
     }
     const nowhere = await fetch(`${strict.url}/v1/nowhere`);
     expect(nowhere.status).toBe(404);
+    // No key for them is set there.
+    await check('get', '/metrics', await fetch(`${system.url}/metrics`));
     expectValid(validator(['components', 'schemas', 'Error']), await nowhere.json());
+  });
+
+  /** A managed key. */
+  const created = async (limits: Record<string, unknown>) => {
+    const answer = await fetch(`${strict.url}/admin/keys`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${ADMIN_KEY}` },
+      body: JSON.stringify({ tenant: 'acme', ...limits }),
+    });
+    const { key } = (await answer.json()) as { key: string };
+    return { authorization: `Bearer ${key}` };
+  };
+
+  it('of a managed key: a model that it may not use, and its limits', async () => {
+    const limited = await created({ models: ['math'], requests_per_minute: 1, tokens_per_day: 3_000 });
+    const forbidden = await send('/v1/chat/completions', hi, limited);
+    expect([forbidden.status, forbidden.headers.get('x-ratelimit-remaining-requests')]).toEqual([403, '0']);
+    await check('post', '/v1/chat/completions', forbidden);
+    const often = await send('/v1/completions', JSON.stringify({ model: 'math', prompt: 'hi' }), limited);
+    expect([often.status, Number(often.headers.get('retry-after'))]).toEqual([429, expect.any(Number)]);
+    expect(Number(often.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(often.headers.get('x-ratelimit-limit-tokens')).toBe('3000');
+    await check('post', '/v1/completions', often);
+    const long = JSON.stringify({ ...JSON.parse(hi), max_tokens: 3_000 });
+    const much = await send('/v1/chat/completions', long, await created({ tokens_per_day: 3_000 }));
+    expect([much.status, much.headers.get('x-should-retry')]).toEqual([429, 'false']);
+    await check('post', '/v1/chat/completions', much);
+  });
+
+  it('of a managed key that nobody can look up, whatever it asks', async () => {
+    const headers = await created({});
+    for (const [path, methods] of Object.entries(document.paths)) {
+      for (const [method, { security }] of Object.entries(methods)) {
+        if (!security.some((one) => 'apiKey' in one)) continue;
+        const body = method === 'post' ? { body: path === '/detokenize' ? '{"model":"base","tokens":[1]}' : hi } : {};
+        const answer = await fetch(lost.url + path, { method: method.toUpperCase(), headers, ...body });
+        expect([path, answer.status, answer.headers.get('retry-after')]).toEqual([path, 503, '1']);
+        expect(await check(method, path, answer)).toContain('key_unreachable');
+      }
+    }
   });
 
   it('refused by a rule, full, unavailable, and unknown', async () => {

@@ -85,18 +85,44 @@ const ROUTED_HEADERS = {
   'x-ratelimit-reset-tokens': { description: 'When all are there again, as `6m0s`', schema: string },
   'x-signpost-digest': { description: 'Digests of the experts that answer', schema: string },
 } as const;
-const HEADERS = { ...COMMON_HEADERS, ...REGION_HEADERS, ...ROUTED_HEADERS };
-const HEADERS_THAT_TELL = { decision: HEADERS, region: { ...COMMON_HEADERS, ...REGION_HEADERS } };
+/** On an answer that was kept; */
+const KEPT_HEADERS = {
+  age: { description: 'Seconds since it was made, of an answer that was kept', schema: string },
+} as const;
+/** on errors, by status: those that another try may mend. */
+const RETRY_HEADERS = {
+  'retry-after': { description: 'Seconds until it is worth another try, where that is known', schema: string },
+} as const;
+const NO_RETRY_HEADERS = {
+  'x-should-retry': {
+    description: '`false` where the key’s tokens of the day are used up: OpenAI’s clients would try again',
+    schema: string,
+  },
+} as const;
+const ROUTED = { ...COMMON_HEADERS, ...REGION_HEADERS, ...ROUTED_HEADERS };
+const HEADERS = { ...ROUTED, ...KEPT_HEADERS, ...RETRY_HEADERS, ...NO_RETRY_HEADERS };
+const HEADERS_THAT_TELL = { answer: ROUTED, decision: ROUTED, region: { ...COMMON_HEADERS, ...REGION_HEADERS } };
+const HEADERS_OF_STATUS: Readonly<Record<number, Json>> = {
+  429: { ...RETRY_HEADERS, ...NO_RETRY_HEADERS },
+  503: RETRY_HEADERS,
+};
+/** Who can't be let in: without a good key; or, of an API key, while nobody can say whether it is one. */
+const ACCESS_ERRORS: Readonly<Record<Endpoint['access'], readonly number[]>> = {
+  none: [],
+  apiKey: [401, 503],
+  metricsKey: [401],
+  regionToken: [401],
+};
 
 const REASONS: Readonly<Record<number, string>> = {
   400: 'The request is wrong; `param` names the field',
   401: 'The key is missing, malformed or unknown',
-  403: 'A rule refuses it',
+  403: 'A rule refuses it, or the key may not use the model',
   404: 'There is no such thing',
   413: 'The body is too large',
-  429: 'Too much at the moment; `retry-after` says when it is worth another try',
+  429: 'Too much at the moment, for the regions or the key’s limits',
   500: 'The edge’s or the region’s fault',
-  503: 'No region answered',
+  503: 'No region answered, or the key can’t be looked up right now',
   504: 'It took longer than the app or the region allows',
 };
 
@@ -108,11 +134,14 @@ function operation(endpoint: Endpoint): Json {
     description,
     schema: jsonSchema(schema),
   }));
-  const statuses = [...errors, ...(access === 'none' ? [] : [401]), 500].sort((a, b) => a - b);
-  const headers = headersOf(endpoint);
+  const statuses = [...errors, ...ACCESS_ERRORS[access], 500].sort((a, b) => a - b);
   const failures = statuses.map((status) => [
     status,
-    { description: REASONS[status], headers, content: { 'application/json': { schema: reference('Error') } } },
+    {
+      description: REASONS[status],
+      headers: headersOf(endpoint, status),
+      content: { 'application/json': { schema: reference('Error') } },
+    },
   ]);
   return {
     operationId: id,
@@ -122,15 +151,19 @@ function operation(endpoint: Endpoint): Json {
       ? {}
       : { requestBody: { required: true, content: { 'application/json': { schema: reference(takes) } } } }),
     responses: {
-      200: { description: 'As asked', headers, content: contentOf(answers) },
+      200: { description: 'As asked', headers: headersOf(endpoint, 200), content: contentOf(answers) },
       ...Object.fromEntries(failures),
     },
     security: access === 'none' ? [] : [...(access === 'apiKey' ? [{}] : []), { [access]: [] }],
   };
 }
 
-function headersOf({ tells }: Endpoint): Json {
-  const names = Object.keys(tells === undefined ? COMMON_HEADERS : HEADERS_THAT_TELL[tells]);
+function headersOf({ tells }: Endpoint, status: number): Json {
+  const names = Object.keys({
+    ...(tells === undefined ? COMMON_HEADERS : HEADERS_THAT_TELL[tells]),
+    ...(tells === 'answer' && status === 200 ? KEPT_HEADERS : {}),
+    ...HEADERS_OF_STATUS[status],
+  });
   return Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
 }
 

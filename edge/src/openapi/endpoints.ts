@@ -28,9 +28,9 @@ export interface Endpoint {
   /** By media type. */
   readonly answers: Readonly<Record<string, SchemaName | 'text'>>;
   /** Statuses of its errors, beside 500 and those of `access`. */
-  readonly errors: readonly (400 | 403 | 404 | 413 | 429 | 503 | 504)[];
-  /** What its answers' headers say beside who they are: what was decided, or where they come from. */
-  readonly tells?: 'decision' | 'region';
+  readonly errors: readonly (400 | 403 | 404 | 413 | 429 | 504)[];
+  /** What its answers' headers say beside who they are: what was decided, also of one that may have been kept, or where they come from. */
+  readonly tells?: 'answer' | 'decision' | 'region';
 }
 
 /** The document's components. */
@@ -62,8 +62,8 @@ const JSON_TYPE = 'application/json';
 const STREAM_TYPE = 'text/event-stream';
 
 const wholeNumber = z.int().nonnegative();
-/** A body that is none, or too large; no region; one that took too long. */
-const SERVED = [400, 403, 404, 413, 429, 503, 504] as const;
+/** A body that is none, or too large; too much for key or regions; one that took too long. */
+const SERVED = [400, 403, 404, 413, 429, 504] as const;
 
 export const ENDPOINTS: readonly Endpoint[] = [
   {
@@ -75,7 +75,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     takes: 'ChatRequest',
     answers: { [JSON_TYPE]: 'ChatCompletion', [STREAM_TYPE]: 'ChatCompletionChunk' },
     errors: SERVED,
-    tells: 'decision',
+    tells: 'answer',
   },
   {
     method: 'post',
@@ -86,7 +86,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     takes: 'CompletionRequest',
     answers: { [JSON_TYPE]: 'Completion', [STREAM_TYPE]: 'Completion' },
     errors: SERVED,
-    tells: 'decision',
+    tells: 'answer',
   },
   {
     method: 'post',
@@ -127,7 +127,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     summary: 'The base, its experts, and `auto`',
     access: 'apiKey',
     answers: { [JSON_TYPE]: 'ModelList' },
-    errors: [429, 503, 504],
+    errors: [429, 504],
     tells: 'region',
   },
   {
