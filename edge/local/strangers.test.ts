@@ -193,6 +193,11 @@ it.each([
   [{ keySecret: 'NOT_SET' }, /NOT_SET, which is not set/],
   [{ keySecret: 'REGION_SECRET' }, /a secret of Signpost's own/],
   [{ keySecret: 'TEAM_KEY', url: 'http://llm.example' }, /would send the secret TEAM_KEY to .* unencrypted/],
+  [{ wake: { url: 'https://hooks.example', secret: 'NOT_SET' } }, /NOT_SET, which is not set/],
+  [
+    { keySecret: 'TEAM_KEY', wake: { url: 'http://hooks.example', secret: 'TEAM_KEY' } },
+    /would send the secret TEAM_KEY to http:\/\/hooks\.example unencrypted/,
+  ],
   [{ models: {} }, /at least one model/],
 ])('a stranger that is set up wrongly is refused, saying how: %j', async (more, message) => {
   const { readSettings } = await import('../src/settings/settings.ts');

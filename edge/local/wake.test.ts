@@ -1,7 +1,7 @@
 /**
  * A region at zero: another answers while its hook is called, once; and where it is the only one, a stream waits for it, and anything else is told when to come again.
  */
-import { afterEach, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type EdgeHandle, startEdge } from './edge.ts';
 import { heartbeatOf, tellEdge } from './heartbeats.ts';
 import { answerStatus, answerWhole, event, startEvents, Upstream } from './upstream.ts';
@@ -18,12 +18,22 @@ async function upstream(): Promise<Upstream> {
   return started;
 }
 
-async function begin(others: 'another' | 'alone', variables: Record<string, string> = {}) {
+const OURS = { kind: 'http' } as const;
+const STRANGER = { kind: 'openai', models: { base: 'theirs' } } as const;
+
+async function begin(
+  others: 'another' | 'alone',
+  {
+    variables = {},
+    sleeps = OURS,
+  }: { variables?: Record<string, string>; sleeps?: typeof OURS | typeof STRANGER } = {},
+) {
   const [sleeper, other, hook] = await Promise.all([upstream(), upstream(), upstream()]);
   hook.respond = answerStatus(202);
   const edge: EdgeHandle = await startEdge({
     regions: [
       {
+        ...sleeps,
         name: 'zero',
         url: sleeper.url,
         latitude: 50,
@@ -112,8 +122,48 @@ it('is woken by the first request of an isolate that has heard of nobody, too, o
 });
 
 it('is waited for no longer than is set', async () => {
-  const { post, sleeper } = await begin('alone', { WAKE_TIMEOUT_MS: '1000', KEEP_ALIVE_MS: '10000' });
+  const { post, sleeper } = await begin('alone', { variables: { WAKE_TIMEOUT_MS: '1000', KEEP_ALIVE_MS: '10000' } });
   sleeper.respond = answerStatus(503);
   const answer = await post('/v1/chat/completions', { stream: true });
   expect([answer.status, answer.headers.get('retry-after')]).toEqual([503, '45']);
+});
+
+describe('a stranger at zero', () => {
+  const prompts = ({ requests }: Upstream) => requests.filter(({ path }) => path !== '/metrics');
+
+  it('is woken while another answers, and answers again as soon as it is there when it is next asked', async () => {
+    const { hook, post, plan, beat, sleeper } = await begin('another', { sleeps: STRANGER });
+    const asked = async () => (await post('/v1/chat/completions')).headers.get('x-signpost-region');
+    await beat('other');
+    expect((await plan())[0]).toMatchObject({ region: 'zero', asleep: false });
+    sleeper.respond = answerStatus(503);
+    expect(await asked()).toBe('other');
+    expect((await plan()).at(-1)).toMatchObject({ region: 'zero', asleep: true });
+    for (let i = 0; i < 3; i++) expect(await asked()).toBe('other');
+    expect(prompts(sleeper)).toHaveLength(1);
+    await expect.poll(() => hook.requests.length).toBe(1);
+    expect(hook.last).toMatchObject({
+      method: 'POST',
+      body: '{"region":"zero"}',
+      headers: { authorization: 'Bearer wake-up' },
+    });
+    sleeper.respond = answerWhole('awake');
+    await expect.poll(asked, { timeout: 20_000, interval: 100 }).toBe('zero');
+    expect(hook.requests).toHaveLength(1);
+  });
+
+  it('that is the only one says when to come again, but a stream waits for it', async () => {
+    const { hook, post, sleeper } = await begin('alone', { sleeps: STRANGER });
+    sleeper.respond = answerStatus(503);
+    const answer = await post('/v1/chat/completions');
+    expect([answer.status, answer.headers.get('retry-after')]).toEqual([503, '45']);
+    expect(await answer.json()).toMatchObject({ error: { code: 'region_waking' } });
+    await expect.poll(() => hook.requests.length).toBe(1);
+    const streamed = post('/v1/chat/completions', { stream: true });
+    // Asked again, and not there yet.
+    await expect.poll(() => prompts(sleeper).length, { timeout: 20_000 }).toBeGreaterThan(1);
+    sleeper.respond = (response) => void startEvents(response).end(`${event('awake')}data: [DONE]\n\n`);
+    expect(await (await streamed).text()).toContain('awake');
+    expect(hook.requests).toHaveLength(1);
+  });
 });

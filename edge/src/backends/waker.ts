@@ -6,18 +6,31 @@
  */
 import { HEARTBEAT_SILENCE_MS } from '@signpost/contracts';
 import type { HeardBeat } from '../fleet/roll.ts';
-import { type Region, wakeHook } from '../plan/regions.ts';
+import { type OpenaiRegion, type Region, wakeHook } from '../plan/regions.ts';
 import { type BackendSecrets, secretNamed } from './backend.ts';
+import type { ForeignLoad } from './foreign-load.ts';
 
 /** Between two calls of a hook. */
 export const WAKE_EVERY_MS = 60_000;
 const TIMEOUT_MS = 10_000;
+/** A stranger that has failed is left alone for so long, and then asked whether it runs by now. */
+const ASK_AGAIN_MS = 5_000;
 
 export interface WakerOptions extends BackendSecrets {
   /** Whether a hook's turn has come, of all isolates together. */
   readonly mayWake: (region: string) => Promise<boolean>;
   readonly now: () => number;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
+}
+
+/** What tells whether a region runs. */
+export interface SignsOfLife {
+  /** Of the fleet; undefined where it can't be asked, which says nothing. */
+  readonly beats: readonly HeardBeat[] | undefined;
+  /** Since the last request to it failed; undefined where it didn't. */
+  readonly sinceFailedMs: number | undefined;
+  /** By a stranger's metrics; undefined where they can't be read, or it has none. */
+  readonly foreignLoad: (region: OpenaiRegion) => ForeignLoad | undefined;
 }
 
 export class Waker {
@@ -33,12 +46,12 @@ export class Waker {
 
   /**
    * Whether a region with a hook runs nothing: it has not been heard of for as long as a container that is there would have let pass, by who hears the others; or not
-   * at all, and what it was asked last failed.
-   *
-   * @param beats of the fleet; undefined where it can't be asked, which says nothing.
+   * at all, and what it was asked last failed. A stranger, which nobody hears of, where that was a moment ago and its metrics don't show that it runs.
    */
-  isAsleep(region: Region, beats: readonly HeardBeat[] | undefined, last: 'failing' | 'untried'): boolean {
+  isAsleep(region: Region, { beats, sinceFailedMs, foreignLoad }: SignsOfLife): boolean {
     if (wakeHook(region) === undefined) return false;
+    if (region.kind === 'openai')
+      return sinceFailedMs !== undefined && sinceFailedMs < ASK_AGAIN_MS && foreignLoad(region) === undefined;
     const now = this.#options.now();
     if (beats === undefined || beats.some(({ beat }) => beat.region === region.name)) {
       this.#silentSince.delete(region.name);
@@ -46,7 +59,7 @@ export class Waker {
     }
     const since = this.#silentSince.get(region.name) ?? now;
     this.#silentSince.set(region.name, since);
-    return last === 'failing' || now - since >= HEARTBEAT_SILENCE_MS;
+    return sinceFailedMs !== undefined || now - since >= HEARTBEAT_SILENCE_MS;
   }
 
   /** Has a sleeping region started. @param waitUntil keeps the call running beyond the request */

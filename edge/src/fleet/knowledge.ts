@@ -48,7 +48,12 @@ export class Knowledge {
     const beats = this.beats(waitUntil);
     return {
       beats: beats ?? [],
-      isAsleep: (region) => waker.isAsleep(region, beats, health.of(region.name).isFailing ? 'failing' : 'untried'),
+      isAsleep: (region) =>
+        waker.isAsleep(region, {
+          beats,
+          sinceFailedMs: health.of(region.name).sinceFailedMs(Date.now()),
+          foreignLoad: (stranger) => foreignLoads.of(stranger, waitUntil),
+        }),
       catalogue: await catalogue.recent(waitUntil),
       networkMs: (region, usualMs) => health.of(region).networkMs(Date.now(), usualMs),
       sentSince: (region, heard, containers) => health.of(region).sent.waiting(heard, containers, Date.now()),

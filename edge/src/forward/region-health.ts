@@ -51,9 +51,10 @@ class RegionHealth {
   /** When a request to it last failed. */
   failedAt: number | undefined;
 
-  /** Whether what it was asked last, of all that has come to something, came to nothing. */
-  get isFailing(): boolean {
-    return this.failedAt !== undefined && this.failedAt >= (this.answeredAt ?? Number.NEGATIVE_INFINITY);
+  /** Since the last request failed that it was asked; undefined where it has answered since, or nothing has failed. */
+  sinceFailedMs(now: number): number | undefined {
+    if (this.failedAt === undefined || this.failedAt < (this.answeredAt ?? Number.NEGATIVE_INFINITY)) return undefined;
+    return now - this.failedAt;
   }
 
   took(ms: number): void {

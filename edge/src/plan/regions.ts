@@ -64,6 +64,8 @@ const openaiSchema = z.strictObject({
   keySecret: secretName.optional(),
   /** Where its metrics are, if not at `/metrics`. */
   metricsUrl: httpUrl.optional(),
+  /** Of one that may run nothing: only asking it tells whether it does. */
+  wake: wakeSchema.optional(),
 });
 
 /** A container of ours in AWS Lambda. */
@@ -106,7 +108,7 @@ export function isOurs({ kind }: Region): boolean {
 }
 
 export function wakeHook(region: Region): WakeHook | undefined {
-  return region.kind === 'openai' || region.kind === 'lambda' ? undefined : region.wake;
+  return region.kind === 'lambda' ? undefined : region.wake;
 }
 
 /** Secrets that a region names. */
@@ -114,16 +116,18 @@ export function secretsOf(region: Region): readonly string[] {
   switch (region.kind) {
     case undefined:
     case 'http':
-      return region.wake?.secret === undefined ? [] : [region.wake.secret];
+      return named(region.wake?.secret);
     case 'openai':
-      return region.keySecret === undefined ? [] : [region.keySecret];
+      return named(region.keySecret, region.wake?.secret);
     case 'lambda':
-      return [region.accessKeyIdSecret, region.secretAccessKeySecret, region.sessionTokenSecret].filter(
-        (name) => name !== undefined,
-      );
+      return named(region.accessKeyIdSecret, region.secretAccessKeySecret, region.sessionTokenSecret);
     default:
       return region satisfies never;
   }
+}
+
+function named(...names: readonly (string | undefined)[]): readonly string[] {
+  return names.filter((name) => name !== undefined);
 }
 
 export const regionsSchema = z

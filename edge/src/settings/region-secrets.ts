@@ -33,7 +33,9 @@ export function readRegionSecrets(regions: readonly Region[], variables: Variabl
 }
 
 function keyedUrls(region: Region): readonly { readonly url: string; readonly secret?: string | undefined }[] {
-  if (region.kind === 'openai') return [{ url: region.url, secret: region.keySecret }];
   const hook = wakeHook(region);
-  return hook === undefined ? [] : [hook];
+  return [
+    ...(region.kind === 'openai' ? [{ url: region.url, secret: region.keySecret }] : []),
+    ...(hook === undefined ? [] : [hook]),
+  ];
 }
