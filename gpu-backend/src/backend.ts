@@ -55,18 +55,18 @@ export async function openBackend(settings: RegionSettings, { keys, log, upkeep 
   const edges = edgeUrls(settings);
   const trust = await readTrustedKeys(settings.catalogueKey ?? []);
   const store = openStore(settings.store);
-  const catalogue = new CatalogueWatch(
-    store,
-    (problem) => {
+  const catalogue = new CatalogueWatch(store, {
+    onProblem: (problem) => {
       metrics.onCatalogueProblem();
       log.error({ problem }, 'the catalogue is not usable; the last good one stays, if there was one');
     },
     trust,
     // Without a signature anybody could write any revision.
-    settings.diskCache === undefined || trust.length === 0
-      ? undefined
-      : new SeenRevision(settings.diskCache, store.url),
-  );
+    seen:
+      settings.diskCache === undefined || trust.length === 0
+        ? undefined
+        : new SeenRevision(settings.diskCache, store.url),
+  });
   const base = await openBase(settings, { store, catalogue, log });
   const metrics = new Metrics({
     region: settings.region,

@@ -45,10 +45,14 @@ export interface CatalogueKeys {
 /**
  * Reads and checks the catalogue. A store without one has the empty catalogue, unless it is to be signed: then somebody may have removed it.
  *
- * @throws Problem when it isn't valid, or not signed by one of the keys in `trust`.
+ * @throws Problem when it isn't valid, or not signed by one of the keys in `trust`; the `signal`'s reason when it aborts.
  */
-export async function readCatalogue(store: ObjectStore, trust: readonly TrustedKey[] = []): Promise<StoredCatalogue> {
-  const stored = await openStored(store, trust);
+export async function readCatalogue(
+  store: ObjectStore,
+  trust: readonly TrustedKey[] = [],
+  signal?: AbortSignal,
+): Promise<StoredCatalogue> {
+  const stored = await openStored(store, trust, signal);
   if (stored.etag === undefined && trust.length > 0)
     throw new Problem(`${store.url} has no ${CATALOGUE_KEY}, and a signed one is expected; publish to it first`);
   return stored;
@@ -145,17 +149,24 @@ async function openForUpdate(
   return stored;
 }
 
-async function openStored(store: ObjectStore, trusted: readonly TrustedKey[]): Promise<StoredCatalogue> {
-  const stored = await readText(store);
+async function openStored(
+  store: ObjectStore,
+  trusted: readonly TrustedKey[],
+  signal?: AbortSignal,
+): Promise<StoredCatalogue> {
+  const stored = await readText(store, signal);
   if (stored === undefined) return { catalogue: EMPTY_CATALOGUE, etag: undefined, signedBy: undefined };
   const where = `${store.url}/${CATALOGUE_KEY}`;
   const { payload, signedBy } = await openCatalogue(stored.text, trusted, where);
   return { catalogue: parseWith(catalogueSchema, payload, where), etag: stored.etag, signedBy };
 }
 
-async function readText(store: ObjectStore): Promise<{ readonly text: string; readonly etag: string } | undefined> {
+async function readText(
+  store: ObjectStore,
+  signal?: AbortSignal,
+): Promise<{ readonly text: string; readonly etag: string } | undefined> {
   try {
-    const { data, etag } = await store.read(CATALOGUE_KEY);
+    const { data, etag } = await store.read(CATALOGUE_KEY, { signal });
     return { text: new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(data), etag };
   } catch (error) {
     if (error instanceof ObjectMissing) return undefined;

@@ -6,12 +6,12 @@ import type { IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { HttpStore, ObjectMissing, type ObjectStore, openStore, readCatalogue } from './index.ts';
+import { HttpStore, ObjectMissing, type ObjectStore, openStore, RETRY_DEFAULTS, readCatalogue } from './index.ts';
 import { serveStore } from './testing/index.ts';
 import type { WebServer, WebServerOptions } from './testing/web-server.ts';
 
 const text = (value: string) => new TextEncoder().encode(value);
-const NO_RETRIES = { attempts: 1, baseDelayMs: 1, maxDelayMs: 1, deadlineMs: 1_000, firstIdleMs: 5_000, idleMs: 5_000 };
+const NO_RETRIES = { ...RETRY_DEFAULTS, attempts: 1 };
 
 let root: string;
 let behind: ObjectStore;

@@ -151,7 +151,7 @@ export class HttpStore implements ObjectStore {
     key: string,
     method: 'GET' | 'HEAD',
     headers: Readonly<Record<string, string>>,
-    { signal, progress }: Attempt,
+    { signal, begun }: Attempt,
   ): Promise<Response> {
     let url = new URL(key, this.#root);
     for (let redirects = 0; ; redirects++) {
@@ -167,7 +167,7 @@ export class HttpStore implements ObjectStore {
           ...(isHome && this.#authorization !== undefined ? { authorization: this.#authorization } : {}),
         },
       });
-      progress();
+      begun();
       if (response.ok) return response;
       await response.body?.cancel();
       if (!REDIRECTS.has(response.status))

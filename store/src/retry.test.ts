@@ -24,6 +24,7 @@ const FAST: RetryPolicy = {
   deadlineMs: 5_000,
   firstIdleMs: 300,
   idleMs: 300,
+  leastBytesPerSecond: 2_000,
 };
 const range = { start: 1_000, end: 150_000 };
 
@@ -82,6 +83,7 @@ describe.each([
     'stall',
     'stall half-way',
     'cut half-way',
+    'trickle',
     { spoil: (body) => body.subarray(0, body.byteLength >> 1) },
   ])('is sent again after %j', async (fault) => {
     const store = await open(FAST);
@@ -110,7 +112,7 @@ describe.each([
     }
   });
 
-  it.each<Fault>([{ status: 503 }, 'reset', 'stall', 'cut half-way'])(
+  it.each<Fault>([{ status: 503 }, 'reset', 'stall', 'cut half-way', 'trickle'])(
     'that goes on failing with %j is sent as often as the policy says, and no more',
     async (fault) => {
       const store = await open(FAST);
@@ -171,6 +173,14 @@ describe.each([
     const started = performance.now();
     expect((await store.read('k')).data).toEqual(data);
     expect(performance.now() - started).toBeGreaterThan(FAST.idleMs);
+  });
+
+  it('that comes a little faster than it must is read to its end, however small its pieces', async () => {
+    const store = await open({ ...FAST, attempts: 1 });
+    const slow = { start: 0, end: 4 * FAST.leastBytesPerSecond };
+    // Four times as fast: other work on the machine makes pauses longer.
+    faults = [{ pieces: 100, pauseMs: 10 }];
+    expect((await store.read('k', { range: slow })).data).toEqual(data.subarray(slow.start, slow.end));
   });
 });
 

@@ -119,7 +119,7 @@ export class S3Store implements ObjectStore {
       }),
       { abortSignal: attempt.signal },
     );
-    attempt.progress();
+    attempt.begun();
     const total = range === undefined ? ContentLength : Number(/\/(\d+)$/.exec(ContentRange ?? '')?.[1] ?? Number.NaN);
     if (total === undefined || Number.isNaN(total))
       throw new BrokenAnswer('the store did not say how large the object is');

@@ -13,7 +13,7 @@ import {
   updateCatalogue,
   writeKeyPair,
 } from '@signpost/store';
-import { interceptStore } from '@signpost/store/testing';
+import { type Fault, interceptStore, serveStore, startFaultyProxy } from '@signpost/store/testing';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { CatalogueWatch } from './catalogue-watch.ts';
 import { SeenRevision } from './seen-revision.ts';
@@ -22,11 +22,12 @@ let dir: string;
 let store: ObjectStore;
 let problems: string[];
 let watch: CatalogueWatch;
+const onProblem = (problem: string) => void problems.push(problem);
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'signpost-catalogue-'));
   store = openStore(dir);
   problems = [];
-  watch = new CatalogueWatch(store, (problem) => problems.push(problem));
+  watch = new CatalogueWatch(store, { onProblem });
   vi.useFakeTimers({ toFake: ['performance'] });
 });
 afterEach(async () => {
@@ -91,7 +92,7 @@ describe('the catalogue', () => {
     }
     const [ours, theirs] = keys;
     if (ours === undefined || theirs === undefined) throw new Error('no keys');
-    watch = new CatalogueWatch(store, (problem) => problems.push(problem), [ours.public]);
+    watch = new CatalogueWatch(store, { onProblem, trust: [ours.public] });
     await publish('1');
     await expect(watch.resolve('math')).rejects.toThrow(/is not signed/);
     await store.delete(CATALOGUE_KEY);
@@ -121,7 +122,7 @@ describe('the catalogue', () => {
   it('that is older than one seen is refused though its signature is right, until there is a newer one', async () => {
     await writeKeyPair(join(dir, 'key'));
     const sign = await readSigningKey(join(dir, 'key'));
-    watch = new CatalogueWatch(store, (problem) => problems.push(problem), [sign.public]);
+    watch = new CatalogueWatch(store, { onProblem, trust: [sign.public] });
     await publish('1', { sign });
     const older = (await store.read(CATALOGUE_KEY)).data;
     await publish('2', { sign });
@@ -149,7 +150,7 @@ describe('the catalogue', () => {
           if (!silent) answer();
         }),
     );
-    watch = new CatalogueWatch(interceptStore(store, { read: asked }), (problem) => problems.push(problem));
+    watch = new CatalogueWatch(interceptStore(store, { read: asked }), { onProblem });
     expect(await current()).toBe(digestOf('1'));
     await publish('2');
     silent = true;
@@ -165,9 +166,37 @@ describe('the catalogue', () => {
     expect(problems).toEqual([]);
   });
 
+  it.each<Fault>(['trickle', 'stall'])(
+    'that a server gives us so slowly that it never ends (%s) is a problem after a while, and the last good one stays until it comes',
+    async (fault) => {
+      await publish('1');
+      const server = await serveStore(store);
+      let isSlow = false;
+      const proxy = await startFaultyProxy(server.url, () => (isSlow ? fault : undefined));
+      try {
+        watch = new CatalogueWatch(openStore(proxy.url), { onProblem, readLimitMs: 1_000 });
+        expect(await current()).toBe(digestOf('1'));
+        await publish('2');
+        vi.useRealTimers();
+        isSlow = true;
+        // Looked at as the region does, again and again.
+        await expect
+          .poll(async () => [await current(), problems.length > 0], { timeout: 15_000 })
+          .toEqual([digestOf('1'), true]);
+        expect(problems[0]).toMatch(/catalogue\.json was not in after 1000 ms$/);
+        isSlow = false;
+        await expect.poll(current, { timeout: 15_000 }).toBe(digestOf('2'));
+      } finally {
+        await proxy.close();
+        await server.close();
+      }
+    },
+    60_000,
+  );
+
   it('that does not come at all is our fault soon enough to ask elsewhere', async () => {
     const silent = interceptStore(store, { read: () => new Promise(() => undefined) });
-    watch = new CatalogueWatch(silent, (problem) => problems.push(problem));
+    watch = new CatalogueWatch(silent, { onProblem });
     vi.useFakeTimers();
     const refused = expect(watch.resolve('math')).rejects.toMatchObject({
       status: 503,
@@ -183,7 +212,7 @@ describe('the catalogue', () => {
     const sign = await readSigningKey(join(dir, 'key'));
     const start = (url = store.url) => {
       const seen = new SeenRevision(join(dir, 'cache'), url);
-      watch = new CatalogueWatch(store, (problem) => problems.push(problem), [sign.public], seen);
+      watch = new CatalogueWatch(store, { onProblem, trust: [sign.public], seen });
       return seen;
     };
     const { path } = start();

@@ -12,7 +12,8 @@ import {
   resolveExpert,
   type TrustedKey,
 } from '@signpost/contracts';
-import { type ObjectStore, readCatalogue } from '@signpost/store';
+import { abortable } from '@signpost/engine';
+import { type ObjectStore, readCatalogue, type StoredCatalogue } from '@signpost/store';
 import { settledWithin } from '../settled-within.ts';
 import type { SeenRevision } from './seen-revision.ts';
 
@@ -22,6 +23,22 @@ const MAX_AGE_MS = 2_000;
 const MAX_WAIT_MS = 500;
 /** What a request waits for the first one. */
 const MAX_FIRST_WAIT_MS = 10_000;
+/**
+ * What a reading may take, all its attempts together, before it is a problem: a store that is silent or slow is told of twice a minute, often enough for the
+ * alert on such problems, and a catalogue of 1 MB comes in that time over 40 kB/s.
+ */
+const READ_LIMIT_MS = 30_000;
+
+export interface CatalogueWatchOptions {
+  /** Told each time that it couldn't be read, or was refused. */
+  readonly onProblem: (problem: string) => void;
+  /** With one or more, only a catalogue that one of them signed is taken. */
+  readonly trust?: readonly TrustedKey[];
+  /** With it, none that is older than one taken before a restart. */
+  readonly seen?: SeenRevision | undefined;
+  /** `READ_LIMIT_MS` if left out. */
+  readonly readLimitMs?: number;
+}
 
 export interface ResolvedTerm {
   readonly version: ExpertVersion;
@@ -30,23 +47,13 @@ export interface ResolvedTerm {
 
 export class CatalogueWatch {
   readonly #store: ObjectStore;
-  readonly #onProblem: (problem: string) => void;
-  readonly #trust: readonly TrustedKey[];
-  readonly #seen: SeenRevision | undefined;
+  readonly #options: CatalogueWatchOptions;
   #current: { readonly catalogue: Catalogue; readonly readAt: number } | undefined;
   #reading: { readonly began: number; readonly done: Promise<void> } | undefined;
 
-  /** With keys in `trust`, only a catalogue that one of them signed is taken; with `seen`, none that is older than one taken before a restart. */
-  constructor(
-    store: ObjectStore,
-    onProblem: (problem: string) => void,
-    trust: readonly TrustedKey[] = [],
-    seen?: SeenRevision,
-  ) {
+  constructor(store: ObjectStore, options: CatalogueWatchOptions) {
     this.#store = store;
-    this.#onProblem = onProblem;
-    this.#trust = trust;
-    this.#seen = seen;
+    this.#options = options;
   }
 
   /** The one in force, without a look at the store; undefined before the first. */
@@ -112,34 +119,47 @@ export class CatalogueWatch {
 
   /** An older catalogue was right once, and its signature still is: its revision alone tells. */
   async #refuseOlder({ revision }: Catalogue): Promise<void> {
-    const kept = (await this.#seen?.read()) ?? 0;
+    const { seen: file, onProblem } = this.#options;
+    const kept = (await file?.read()) ?? 0;
     const seen = Math.max(this.#current?.catalogue.revision ?? 0, kept);
     if (revision < seen) {
-      const meant =
-        this.#seen === undefined ? 'restart the region' : `remove ${this.#seen.path} and restart the region`;
+      const meant = file === undefined ? 'restart the region' : `remove ${file.path} and restart the region`;
       throw new Problem(
         `${this.#store.url}/${CATALOGUE_KEY} went back from revision ${seen} to ${revision}: somebody put an older copy in its place; restore the newest one, or, if this was meant, ${meant}`,
       );
     }
     if (revision === kept) return;
     // A full disk must not stop a region: until it can be kept, the next look tries again.
-    await this.#seen
-      ?.write(revision)
-      .catch((cause: unknown) => this.#onProblem(`can't keep revision ${revision}: ${cause}`));
+    await file?.write(revision).catch((cause: unknown) => onProblem(`can't keep revision ${revision}: ${cause}`));
   }
 
   async #read(): Promise<void> {
+    const { onProblem } = this.#options;
     const readAt = performance.now();
     try {
-      const { catalogue } = await readCatalogue(this.#store, this.#trust);
+      const { catalogue } = await this.#readWithin();
       await this.#refuseOlder(catalogue);
       this.#current = { catalogue, readAt };
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
-      this.#onProblem(why);
+      onProblem(why);
       if (this.#current === undefined) throw unavailable(why, cause);
-      // A failure may take a minute to be one: the next attempt comes a moment after it.
+      // A failure may take a while to be one: the next attempt comes a moment after it.
       this.#current = { ...this.#current, readAt: performance.now() };
+    }
+  }
+
+  /** @throws Problem when it isn't in after that long, whether or not the store minds a signal. */
+  async #readWithin(): Promise<StoredCatalogue> {
+    const { trust, readLimitMs = READ_LIMIT_MS } = this.#options;
+    const limit = new AbortController();
+    const timer = setTimeout(() => {
+      limit.abort(new Problem(`${this.#store.url}/${CATALOGUE_KEY} was not in after ${readLimitMs} ms`));
+    }, readLimitMs).unref();
+    try {
+      return await abortable(readCatalogue(this.#store, trust, limit.signal), limit.signal);
+    } finally {
+      clearTimeout(timer);
     }
   }
 }

@@ -59,7 +59,7 @@ beforeAll(async () => {
     },
     { maxRequests: MAX_REQUESTS, maxQueuedTokens: 4_096, observer: metrics, onDeath: () => undefined },
   );
-  const catalogue = new CatalogueWatch(openStore(dir), () => undefined);
+  const catalogue = new CatalogueWatch(openStore(dir), { onProblem: () => undefined });
   deps = {
     engine,
     tokenizers: new ExpertTokenizers(openStore(dir), {
@@ -289,7 +289,7 @@ describe('a span', () => {
 describe('a store that is silent', () => {
   it('costs a request no more than the time it has, and the base none', async () => {
     const silent = interceptStore(openStore(dir), { read: () => new Promise(() => undefined) });
-    const cutOff = createApp({ ...deps, catalogue: new CatalogueWatch(silent, () => undefined) });
+    const cutOff = createApp({ ...deps, catalogue: new CatalogueWatch(silent, { onProblem: () => undefined }) });
     const send = (model: string, timeoutMs: number) =>
       cutOff.request(CHAT, {
         method: 'POST',

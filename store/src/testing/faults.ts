@@ -7,7 +7,8 @@ import { listen, type WebServer } from './web-server.ts';
 
 /**
  * What becomes of a request: an answer with a status instead of its own; its connection reset; no HTTP at all; silence; half of the answer and then silence, or the
- * end of the connection; its body in pieces with pauses; another body in its place, that passes for whole.
+ * end of the connection; its body byte by byte, for ever as far as anybody would wait; its body in pieces with pauses; another body in its place, that passes for
+ * whole.
  */
 export type Fault =
   | { readonly status: number; readonly retryAfter?: string; readonly body?: string }
@@ -16,8 +17,11 @@ export type Fault =
   | 'stall'
   | 'stall half-way'
   | 'cut half-way'
+  | 'trickle'
   | { readonly pieces: number; readonly pauseMs: number }
   | { readonly spoil: (body: Buffer) => Uint8Array };
+
+const TRICKLE_MS = 20;
 
 /** For `spoil`: one bit changed, so far into the body (0 … 1). */
 export function flipBit(body: Buffer, place = 0.5): Buffer {
@@ -106,6 +110,12 @@ async function serve(
           return response.write(half);
         case 'cut half-way':
           return response.write(half, () => request.socket.destroy());
+        case 'trickle':
+          for (let at = 0; !response.destroyed && at < body.byteLength; at++) {
+            response.write(body.subarray(at, at + 1));
+            await sleep(TRICKLE_MS);
+          }
+          return response.end();
         default:
           return fault satisfies never;
       }
