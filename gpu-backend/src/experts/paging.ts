@@ -86,6 +86,7 @@ export class Paging {
   /** Forgets an expert everywhere but in the store. Requests that use it keep it to their end. @returns where it was. */
   async evict(digest: Digest): Promise<Tier[]> {
     const wasInSlot = this.residency.evict(digest);
+    this.prefetcher.drop(digest);
     return [...(wasInSlot ? (['device'] as const) : []), ...(await this.#pager.drop(digest))];
   }
 }

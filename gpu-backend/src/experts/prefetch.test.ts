@@ -1,14 +1,15 @@
 import type { Digest } from '@signpost/contracts';
+import { abortable } from '@signpost/engine';
 import { describe, expect, it } from 'vitest';
-import { versionOf as version } from './fixtures.ts';
-import { Prefetcher } from './prefetch.ts';
+import { digestOf, versionOf as version } from './fixtures.ts';
+import { Prefetcher, type PrefetcherOptions } from './prefetch.ts';
 import { Residency } from './residency.ts';
 
 const never = new AbortController().signal;
 const nameOf = ({ digest }: { readonly digest: Digest }) => Number(digest);
 
 /** A prefetcher over slots whose loads the test ends. */
-function driven(slots: number) {
+function driven(slots: number, warm: PrefetcherOptions['warm'] = async () => undefined) {
   const loads: { readonly name: number; readonly end: () => void; readonly fail: (error: Error) => void }[] = [];
   const warmed: number[] = [];
   const problems: string[] = [];
@@ -22,7 +23,10 @@ function driven(slots: number) {
   });
   const prefetcher = new Prefetcher({
     residency,
-    warm: async (expert) => warmed.push(nameOf(expert)),
+    warm: async (expert, signal) => {
+      await warm(expert, signal);
+      warmed.push(nameOf(expert));
+    },
     onProblem: (problem) => problems.push(problem),
     retryMs: 20,
   });
@@ -79,6 +83,68 @@ describe('what is to be at hand', () => {
     loads[2]?.end();
     await lease.whole;
     expect(resident(residency)).toEqual([2, 3]);
+  });
+});
+
+describe('what is no longer to be at hand while it comes', () => {
+  const load = (pinned: readonly number[], preload: readonly number[] = []) => ({
+    pinned: pinned.map((name) => version(name)),
+    preload: preload.map((name) => version(name)),
+  });
+
+  it.each([
+    ['unpinned', load([1])],
+    ['taken off the list', load([], [1])],
+  ])('is given up when it is %s, without a word, and the next one comes', async (_, before) => {
+    const { loads, problems, residency, prefetcher, loading } = driven(2);
+    prefetcher.keep(before);
+    await loading(1);
+    prefetcher.keep(load([], [2]));
+    await loading(2);
+    loads.at(-1)?.end();
+    await expect.poll(() => resident(residency)).toEqual([2]);
+    expect(residency.state.loads).toEqual({ loaded: 1, cancelled: 1, failed: 0 });
+    expect(problems).toEqual([]);
+  });
+
+  it('comes for who asks for it all the same', async () => {
+    const { loads, residency, prefetcher, loading } = driven(2);
+    for (const before of [load([1]), load([], [1])]) {
+      prefetcher.keep(before);
+      await loading(1);
+      const lease = await residency.acquire([version(1)], never);
+      prefetcher.keep(load([]));
+      loads.at(-1)?.end();
+      await lease.whole;
+      lease.release();
+      expect(residency.evict(digestOf(1))).toBe(true);
+    }
+    expect(residency.state.loads).toEqual({ loaded: 2, cancelled: 0, failed: 0 });
+  });
+
+  it('goes on where another reason for it is left', async () => {
+    const { loads, residency, prefetcher, loading } = driven(2);
+    prefetcher.keep(load([1]));
+    await loading(1);
+    prefetcher.keep(load([], [1]));
+    prefetcher.keep(load([1]));
+    loads.at(-1)?.end();
+    await expect.poll(() => resident(residency)).toEqual([1]);
+    expect(loads).toHaveLength(1);
+  });
+
+  it('is given up on its way into memory, too', async () => {
+    const signals: AbortSignal[] = [];
+    const { warmed, prefetcher } = driven(0, async (expert, signal) => {
+      if (expert.digest !== digestOf(1)) return;
+      signals.push(signal);
+      await abortable(new Promise(() => undefined), signal);
+    });
+    prefetcher.keep(load([], [1]));
+    await expect.poll(() => signals.length).toBe(1);
+    prefetcher.keep(load([], [2]));
+    await expect.poll(() => warmed).toEqual([2]);
+    expect(signals[0]?.aborted).toBe(true);
   });
 });
 

@@ -28,6 +28,13 @@ const MAX_HINTS = 32;
 const FIRST_RETRY_MS = 2_000;
 const LONGEST_RETRY_MS = 60_000;
 
+/** What is being brought in, and why. */
+interface Job {
+  readonly version: ExpertVersion;
+  readonly for: 'pin' | 'hint' | 'preload';
+  readonly abort: AbortController;
+}
+
 interface Attempt {
   /** Not before, by `performance.now()`. */
   readonly at: number;
@@ -36,14 +43,13 @@ interface Attempt {
 
 export class Prefetcher {
   readonly #options: PrefetcherOptions;
-  readonly #never = new AbortController().signal;
   #standing: Standing = { pinned: [], preload: [] };
   /** Of `preload`: those that were brought in since they came onto the list. What became of them later is theirs: others may have needed the room. */
   #preloaded = new Set<Digest>();
   readonly #hints = new Map<Digest, ExpertVersion>();
   /** Of those that failed. */
   readonly #attempts = new Map<Digest, Attempt>();
-  #isRunning = false;
+  #job: Job | undefined;
   #retry: NodeJS.Timeout | undefined;
 
   constructor(options: PrefetcherOptions) {
@@ -57,6 +63,9 @@ export class Prefetcher {
     this.#preloaded = new Set([...this.#preloaded].filter((digest) => wanted.has(digest)));
     for (const digest of this.#attempts.keys()) if (!wanted.has(digest)) this.#attempts.delete(digest);
     this.#options.residency.pin(standing.pinned.map(({ digest }) => digest));
+    const job = this.#job;
+    if (job !== undefined && job.for !== 'hint' && !wanted.has(job.version.digest))
+      job.abort.abort(new Error('it is no longer to be at hand'));
     void this.#run();
   }
 
@@ -66,48 +75,61 @@ export class Prefetcher {
     void this.#run();
   }
 
+  /** Doesn't go on bringing in an expert that was evicted; one that is pinned comes anew. */
+  drop(digest: Digest): void {
+    this.#hints.delete(digest);
+    if (this.#job?.version.digest !== digest) return;
+    // As one that was evicted after it had come.
+    if (this.#job.for === 'preload') this.#preloaded.add(digest);
+    this.#job.abort.abort(new Error('it was evicted'));
+  }
+
   async #run(): Promise<void> {
-    if (this.#isRunning) return;
-    this.#isRunning = true;
+    if (this.#job !== undefined) return;
     clearTimeout(this.#retry);
-    for (let next = this.#next(); next !== undefined; next = this.#next()) {
-      const { version, bring } = next;
+    for (this.#job = this.#next(); this.#job !== undefined; this.#job = this.#next()) {
+      const { version, abort } = this.#job;
       try {
-        await bring();
+        await this.#bring(this.#job);
         this.#attempts.delete(version.digest);
       } catch (error) {
-        this.#fail(version, error);
+        // What fails for a hint fails again where it is asked for, and is told there.
+        if (!abort.signal.aborted && this.#job.for !== 'hint') this.#fail(version, error);
       }
     }
-    this.#isRunning = false;
     this.#wakeForRetries();
   }
 
-  #next(): { readonly version: ExpertVersion; readonly bring: () => Promise<unknown> } | undefined {
+  #next(): Job | undefined {
     const { residency } = this.#options;
     const isDue = ({ digest }: ExpertVersion) => (this.#attempts.get(digest)?.at ?? 0) <= performance.now();
+    const abort = new AbortController();
     const pinned = this.#standing.pinned.find((version) => !residency.has(version.digest) && isDue(version));
-    if (pinned !== undefined) return { version: pinned, bring: () => residency.bringIn(pinned, this.#never) };
+    if (pinned !== undefined) return { version: pinned, for: 'pin', abort };
     const [hint] = this.#hints.values();
     if (hint !== undefined) {
       this.#hints.delete(hint.digest);
-      if (residency.has(hint.digest)) return this.#next();
-      // What fails here fails again where it is asked for, and is told there.
-      return { version: hint, bring: () => this.#ahead(hint).catch(() => undefined) };
+      return residency.has(hint.digest) ? this.#next() : { version: hint, for: 'hint', abort };
     }
     const preload = this.#standing.preload.find((version) => !this.#preloaded.has(version.digest) && isDue(version));
-    if (preload === undefined) return undefined;
-    const bring = async () => {
-      if (!residency.has(preload.digest)) await this.#ahead(preload);
-      this.#preloaded.add(preload.digest);
-    };
-    return { version: preload, bring };
+    return preload && { version: preload, for: 'preload', abort };
   }
 
-  async #ahead(version: ExpertVersion): Promise<void> {
+  async #bring({ version, for: why, abort: { signal } }: Job): Promise<void> {
     const { residency, warm } = this.#options;
-    const isIn = await residency.loadAhead(version);
-    if (isIn !== true) await warm(version, this.#never);
+    switch (why) {
+      case 'pin':
+        return residency.bringIn(version, signal);
+      case 'hint':
+      case 'preload': {
+        const isIn = residency.has(version.digest) || (await residency.loadAhead(version, signal));
+        if (isIn !== true) await warm(version, signal);
+        if (why === 'preload' && !signal.aborted) this.#preloaded.add(version.digest);
+        return;
+      }
+      default:
+        why satisfies never;
+    }
   }
 
   #fail(version: ExpertVersion, error: unknown): void {

@@ -149,21 +149,30 @@ export class Residency {
   /**
    * Fills an empty slot with an expert that nobody has asked for yet. It is given up when somebody needs the slot before it is full.
    *
-   * @returns whether it came in or was given up; undefined where there is no slot to spare, or the expert is here. @throws as `whole`.
+   * @returns whether it came in or was given up; undefined where there is no slot to spare, or the expert is here. @throws as `whole`; the `signal`'s reason
+   * once it has ended for that: at once, unless somebody has asked for the expert meanwhile.
    */
-  loadAhead(version: ExpertVersion): Promise<boolean> | undefined {
+  loadAhead(version: ExpertVersion, signal: AbortSignal): Promise<boolean> | undefined {
     if (this.has(version.digest) || this.#waiters.length > 0 || this.#table.empty === 0) return undefined;
     const [acquired] = this.#table.acquire([version]) ?? [];
     if (acquired === undefined) return undefined;
-    const { done, abort } = this.#begin(version, acquired.slot, { isAhead: true });
-    this.#table.release(acquired.slot);
-    return done.then(
-      () => true,
-      (error: unknown) => {
-        if (abort.signal.aborted) return false;
-        throw error;
-      },
-    );
+    const { slot } = acquired;
+    const load = this.#begin(version, slot, { isAhead: true });
+    this.#table.release(slot);
+    const leave = () => {
+      if (this.#loads.get(slot) === load) this.#giveUp(slot, load, signal.reason);
+    };
+    signal.addEventListener('abort', leave, { once: true });
+    return load.done
+      .then(
+        () => true,
+        (error: unknown) => {
+          signal.throwIfAborted();
+          if (load.abort.signal.aborted) return false;
+          throw error;
+        },
+      )
+      .finally(() => signal.removeEventListener('abort', leave));
   }
 
   /** Takes an expert out of its slot; requests that use it keep it to their end, later ones load it anew. @returns whether it was there. */
@@ -172,7 +181,7 @@ export class Residency {
     if (slot === undefined) return false;
     this.#table.invalidate(slot);
     const load = this.#loads.get(slot);
-    if (load?.isAhead === true) load.abort.abort(new Error('it was evicted'));
+    if (load !== undefined) this.#giveUp(slot, load, new Error('it was evicted'));
     this.#serveWaiters();
     this.#options.onChange?.();
     return true;
@@ -264,11 +273,17 @@ export class Residency {
 
   /** Slots that are being filled for nobody yet go to who needs them now. */
   #giveUpAhead(versions: readonly ExpertVersion[]): void {
-    for (const [slot, { isAhead, digest, abort }] of this.#loads) {
-      if (!isAhead || abort.signal.aborted || versions.some((version) => version.digest === digest)) continue;
-      this.#table.invalidate(slot);
-      abort.abort(new Error('its slot was needed'));
+    for (const [slot, load] of this.#loads) {
+      if (!versions.some(({ digest }) => digest === load.digest))
+        this.#giveUp(slot, load, new Error('its slot was needed'));
     }
+  }
+
+  /** Ends a load, unless somebody has asked for its expert. */
+  #giveUp(slot: number, { isAhead, abort }: Load, why: unknown): void {
+    if (!isAhead || abort.signal.aborted) return;
+    this.#table.invalidate(slot);
+    abort.abort(why);
   }
 
   #begin(version: ExpertVersion, slot: number, { isAhead }: { readonly isAhead: boolean }): Load {
