@@ -13,6 +13,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   ChunkHasher,
   HttpStore,
+  type IntegrityCheck,
   ObjectMissing,
   type ObjectStore,
   openStore,
@@ -164,6 +165,34 @@ describe('a verified read', () => {
   it('refuses a file without chunk hashes that has another digest', async () => {
     const version = { ...(await publish(randomBytes(1_000), undefined)), digest: 'a'.repeat(64) as Digest };
     await expect(readExpert(store, version)).rejects.toThrow(/has digest .*, the catalogue says aaaa/);
+  });
+
+  it('tells of each check that fails, also where the next reading mends it', async () => {
+    const [whole, chunked] = [await publish(randomBytes(1_000), undefined), await publish(randomBytes(1_000), 100)];
+    const failedOf = async (from: ObjectStore, version: ExpertVersion) => {
+      const failed: IntegrityCheck[] = [];
+      const onMismatch = (check: IntegrityCheck) => void failed.push(check);
+      const options = { rangeBytes: 100, onChunk: () => undefined, onMismatch };
+      const isRight = await readVerified(from, version, options).then(
+        () => true,
+        () => false,
+      );
+      return [isRight, ...failed];
+    };
+    let readings = 0;
+    const mended = spoiled((data, start) => (start === 300 && readings++ === 0 ? flipped(data) : data));
+    const altered = spoiled((data, start) => (start === 300 ? flipped(data) : data));
+    expect(await failedOf(store, chunked)).toEqual([true]);
+    expect(await failedOf(mended, chunked)).toEqual([true, 'chunk']);
+    expect(await failedOf(altered, chunked)).toEqual([false, 'chunk', 'chunk']);
+    expect(await failedOf(spoiled(flipped), whole)).toEqual([false, 'file']);
+    // However many ranges see it.
+    for (const version of [whole, chunked]) {
+      await store.write(version.key, randomBytes(550));
+      expect(await failedOf(store, version)).toEqual([false, 'size']);
+      await store.delete(version.key);
+      expect(await failedOf(store, version)).toEqual([false]);
+    }
   });
 
   it('refuses another size before it takes memory for it', async () => {

@@ -16,6 +16,9 @@ const UNHASHED_RANGE_BYTES = 4 * 2 ** 20;
 const DEFAULT_PARALLEL = 4;
 const DIGEST_BYTES = 32;
 
+/** What the catalogue says of a file: each chunk's hash; the whole file's, where it has none of chunks; its size. */
+export type IntegrityCheck = 'chunk' | 'file' | 'size';
+
 export interface VerifiedReadOptions {
   /** Ends it, and every transfer, with its reason. */
   readonly signal?: AbortSignal | undefined;
@@ -25,6 +28,8 @@ export interface VerifiedReadOptions {
   readonly rangeBytes?: number;
   /** Takes bytes in file order; the next ones wait for it. */
   readonly onChunk: (data: Uint8Array, start: number) => void | Promise<void>;
+  /** Told each time that bytes fail a check, also where the next reading has the right ones. */
+  readonly onMismatch?: ((check: IntegrityCheck) => void) | undefined;
 }
 
 /**
@@ -38,8 +43,10 @@ export interface VerifiedReadOptions {
 export async function readVerified(
   store: ObjectStore,
   version: ExpertVersion,
-  { signal, parallel = DEFAULT_PARALLEL, rangeBytes = RANGE_BYTES, onChunk }: VerifiedReadOptions,
+  options: VerifiedReadOptions,
 ): Promise<void> {
+  const { signal, parallel = DEFAULT_PARALLEL, rangeBytes = RANGE_BYTES, onChunk } = options;
+  const { onMismatch = () => undefined } = options;
   const failed = new AbortController();
   const stop = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
   // Each range listens; Node warns of more than ten.
@@ -56,7 +63,8 @@ export async function readVerified(
     const last = Math.min(first + rangeChunks, count);
     const inside = Array.from({ length: last - first }, (_, i) => {
       const start = (first + i) * chunkBytes;
-      return new Chunk({ start, end: Math.min(start + chunkBytes, version.bytes) }, digests?.[first + i]);
+      const range = { start, end: Math.min(start + chunkBytes, version.bytes) };
+      return new Chunk(range, digests?.[first + i], () => onMismatch('chunk'));
     });
     for (const [i, chunk] of inside.entries()) chunks.set(first + i, chunk);
     const done = readChunks(store, version, inside, stop)
@@ -85,16 +93,19 @@ export async function readVerified(
   } catch (error) {
     failed.abort(error);
     await Promise.all(reading);
+    if (error instanceof WrongSize) onMismatch('size');
     throw error;
   }
   if (digests !== undefined) return;
   const whole = createHash('sha256');
   for (const { data } of held) whole.update(data);
   const digest = whole.digest('hex');
-  if (digest !== version.digest)
+  if (digest !== version.digest) {
+    onMismatch('file');
     throw new Problem(
       `${store.url}/${version.key} has digest ${digest}, the catalogue says ${version.digest}: altered; publish it again`,
     );
+  }
   for (const { data, start } of held) await onChunk(data, start);
 }
 
@@ -104,13 +115,15 @@ class Chunk {
   /** Undefined where the catalogue doesn't say. */
   readonly digest: Digest | undefined;
   readonly data: Promise<Uint8Array>;
+  readonly #onMismatch: () => void;
   #isRight = false;
   #resolve: (data: Uint8Array) => void = () => undefined;
   #reject: (error: unknown) => void = () => undefined;
 
-  constructor(range: ByteRange, digest: Digest | undefined) {
+  constructor(range: ByteRange, digest: Digest | undefined, onMismatch: () => void) {
     this.range = range;
     this.digest = digest;
+    this.#onMismatch = onMismatch;
     this.data = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -125,7 +138,8 @@ class Chunk {
 
   /** Its bytes, if they are those. */
   async offer(data: Uint8Array): Promise<void> {
-    if (this.#isRight || (this.digest !== undefined && (await sha256(data)) !== this.digest)) return;
+    if (this.#isRight) return;
+    if (this.digest !== undefined && (await sha256(data)) !== this.digest) return this.#onMismatch();
     this.#isRight = true;
     this.#resolve(data);
   }
@@ -216,19 +230,19 @@ async function readRange(
     if (error instanceof Problem) await checkSize(store, version, signal);
     throw error;
   }
-  if (stored.bytes !== version.bytes) throw wrongSize(store, version, stored.bytes);
+  if (stored.bytes !== version.bytes) throw new WrongSize(store, version, stored.bytes);
   return stored.data;
 }
 
 async function checkSize(store: ObjectStore, version: ExpertVersion, signal: AbortSignal | undefined): Promise<void> {
   const found = await store.head(version.key, { signal });
-  if (found !== undefined && found.bytes !== version.bytes) throw wrongSize(store, version, found.bytes);
+  if (found !== undefined && found.bytes !== version.bytes) throw new WrongSize(store, version, found.bytes);
 }
 
-function wrongSize({ url }: ObjectStore, { key, bytes }: ExpertVersion, found: number): Problem {
-  return new Problem(
-    `${url}/${key} has ${found} bytes, the catalogue says ${bytes}: truncated or replaced; publish it again`,
-  );
+class WrongSize extends Problem {
+  constructor({ url }: ObjectStore, { key, bytes }: ExpertVersion, found: number) {
+    super(`${url}/${key} has ${found} bytes, the catalogue says ${bytes}: truncated or replaced; publish it again`);
+  }
 }
 
 /** The sha256 of each chunk of `chunkBytes` of a stream, joined, in base64: as the catalogue has them. */

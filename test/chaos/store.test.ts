@@ -260,7 +260,7 @@ async function beginRare(model: Rare, timeoutMs: number): Promise<{ readonly out
 }
 
 const metric = async (name: string) => (await region.metrics()).get(name) ?? 0;
-const loads = (outcome: string) => metric(`signpost_expert_loads_total{outcome="${outcome}"}`);
+const loads = (outcome: string) => metric(`signpost_expert_loads_total{tier="device",outcome="${outcome}"}`);
 const loadsBegun = async () =>
   (await loads('loaded')) +
   (await loads('failed')) +
@@ -310,10 +310,10 @@ it('errors, and a new version in their midst: it is seen, and who was being answ
     .toBe(true);
 });
 
-it('stalls, before an answer and in the middle of one', async () => {
+it('stalls, before an answer and in the middle of one, and trickles', async () => {
   const cancelled = await loads('cancelled');
   const stalls: Weather = ({ url }) =>
-    url.includes(digestOf('chat-4')) || random() < 0.5 ? oneOf<Fault>('stall', 'stall half-way') : undefined;
+    url.includes(digestOf('chat-4')) || random() < 0.5 ? oneOf<Fault>('stall', 'stall half-way', 'trickle') : undefined;
   weather = stalls;
   const rare = await beginRare('chat-4', 2_000);
   await survive(stalls, async () => {
@@ -326,6 +326,7 @@ it('stalls, before an answer and in the middle of one', async () => {
 
 it('answers cut short, said to be whole or not, and flipped bits', async () => {
   const failed = await loads('failed');
+  const altered = await metric('signpost_integrity_failures_total{from="store",check="chunk"}');
   const refused = await refusedCatalogues();
   const lies: Weather = (request) => {
     const place = random();
@@ -348,6 +349,7 @@ it('answers cut short, said to be whole or not, and flipped bits', async () => {
     message: expect.stringContaining('altered'),
   });
   expect(await loads('failed')).toBeGreaterThan(failed);
+  expect(await metric('signpost_integrity_failures_total{from="store",check="chunk"}')).toBeGreaterThan(altered);
   await survive(lies, async () => {
     await sleep(2_000);
     await expect.poll(refusedCatalogues, { timeout: 5_000 }).toBeGreaterThan(refused);
@@ -404,6 +406,8 @@ it('its own end by SIGKILL in the middle of loads: what the disk cache has is wh
       await region.start();
     },
   );
+  for (const check of ['size', 'chunk'])
+    expect(await metric(`signpost_integrity_failures_total{from="disk",check="${check}"}`), check).toBeGreaterThan(0);
   const names = await files();
   expect(names.length).toBeGreaterThan(HOST_FILES);
   for (const name of names) expect(await sha256Of(join(disk, name))).toBe(name.slice(0, 64));

@@ -2,7 +2,7 @@
  * How delta files are read from where they are kept, checked against the catalogue's hashes as they come.
  */
 import type { ExpertVersion } from '@signpost/contracts';
-import { type ObjectStore, RANGE_BYTES, readVerified } from '@signpost/store';
+import { type IntegrityCheck, type ObjectStore, RANGE_BYTES, readVerified } from '@signpost/store';
 import { FairLink } from './link.ts';
 
 /** Ranges under way at once: of all reads, and of one that is alone. */
@@ -15,6 +15,8 @@ export interface ReadingOptions {
   readonly signal?: AbortSignal | undefined;
   /** Takes bytes that are right, in file order. */
   readonly onChunk: (data: Uint8Array, start: number) => void;
+  /** Told each time that bytes fail a check, also where the next reading has the right ones. */
+  readonly onMismatch?: ((check: IntegrityCheck) => void) | undefined;
 }
 
 /** Reads the file at a version's key to its end, all of it right. @throws what `readVerified` does. */

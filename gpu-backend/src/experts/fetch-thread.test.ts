@@ -9,6 +9,7 @@ import { type Digest, type ExpertVersion, sha256 } from '@signpost/contracts';
 import { ChunkHasher, openStore } from '@signpost/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DiskCache } from './disk-cache.ts';
+import type { ReadingOptions } from './expert-reader.ts';
 import { FetchThread } from './fetch-thread.ts';
 
 const CHUNK = 1_000;
@@ -44,7 +45,12 @@ async function publish(data: Uint8Array): Promise<ExpertVersion> {
   };
 }
 
-async function read(from: FetchThread, version: ExpertVersion, signal: AbortSignal = never): Promise<Uint8Array> {
+async function read(
+  from: FetchThread,
+  version: ExpertVersion,
+  signal: AbortSignal = never,
+  onMismatch?: ReadingOptions['onMismatch'],
+): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let next = 0;
   const onChunk = (data: Uint8Array, start: number) => {
@@ -52,7 +58,7 @@ async function read(from: FetchThread, version: ExpertVersion, signal: AbortSign
     next += data.byteLength;
     pieces.push(data);
   };
-  await from.read('store', version, { signal, onChunk });
+  await from.read('store', version, { signal, onChunk, onMismatch });
   return Buffer.concat(pieces);
 }
 
@@ -70,7 +76,11 @@ describe('the thread that reads experts', () => {
     const altered = Buffer.from(file);
     altered.writeUInt8((altered.at(CHUNK) ?? 0) ^ 1, CHUNK);
     await openStore(store).write(version.key, altered);
-    await expect(read(thread, version)).rejects.toThrow(/bytes 1000–2000 have digest .*altered/);
+    const failed: string[] = [];
+    const onMismatch = (check: string) => void failed.push(check);
+    await expect(read(thread, version, never, onMismatch)).rejects.toThrow(/bytes 1000–2000 have digest .*altered/);
+    // In two readings.
+    expect(failed).toEqual(['chunk', 'chunk']);
     await openStore(store).write(version.key, file);
     expect(await read(thread, version)).toEqual(file);
   });

@@ -5,6 +5,7 @@
  */
 import type { Worker } from 'node:worker_threads';
 import type { ExpertVersion } from '@signpost/contracts';
+import type { IntegrityCheck } from '@signpost/store';
 import { startThread } from '../threads.ts';
 import type { ReadingOptions } from './expert-reader.ts';
 
@@ -23,11 +24,11 @@ export type ToFetchThread =
 
 export type FromFetchThread =
   | { readonly kind: 'chunk'; readonly id: number; readonly data: Uint8Array; readonly start: number }
+  | { readonly kind: 'mismatch'; readonly id: number; readonly check: IntegrityCheck }
   | { readonly kind: 'done'; readonly id: number }
   | { readonly kind: 'failed'; readonly id: number; readonly message: string };
 
-interface Read {
-  readonly onChunk: ReadingOptions['onChunk'];
+interface Read extends Pick<ReadingOptions, 'onChunk' | 'onMismatch'> {
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -45,7 +46,7 @@ export class FetchThread {
   }
 
   /** As `ExpertReader`, of one of its places. */
-  read(place: Place, version: ExpertVersion, { signal, onChunk }: ReadingOptions): Promise<void> {
+  read(place: Place, version: ExpertVersion, { signal, onChunk, onMismatch }: ReadingOptions): Promise<void> {
     this.#worker ??= this.#start();
     const worker = this.#worker;
     const id = ++this.#lastId;
@@ -60,6 +61,7 @@ export class FetchThread {
       const end = () => signal?.removeEventListener('abort', leave);
       this.#reads.set(id, {
         onChunk,
+        onMismatch,
         resolve: () => {
           end();
           resolve();
@@ -101,6 +103,9 @@ export class FetchThread {
     switch (message.kind) {
       case 'chunk':
         read.onChunk(message.data, message.start);
+        return;
+      case 'mismatch':
+        read.onMismatch?.(message.check);
         return;
       case 'done':
         this.#reads.delete(message.id);

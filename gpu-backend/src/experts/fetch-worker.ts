@@ -3,7 +3,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ExpertVersion } from '@signpost/contracts';
-import { openStore } from '@signpost/store';
+import { type IntegrityCheck, openStore } from '@signpost/store';
 import { type ExpertReader, folderReader, storeReader } from './expert-reader.ts';
 import type { FetchOptions, FromFetchThread, Place, ToFetchThread } from './fetch-thread.ts';
 
@@ -31,7 +31,8 @@ async function read(id: number, place: Place, version: ExpertVersion): Promise<v
     };
     const reader = readers[place];
     if (reader === undefined) throw new Error(`there is no ${place} to read ${version.digest} from`);
-    await reader(version, { signal: abort.signal, onChunk });
+    const onMismatch = (check: IntegrityCheck) => send({ kind: 'mismatch', id, check });
+    await reader(version, { signal: abort.signal, onChunk, onMismatch });
     send({ kind: 'done', id });
   } catch (error) {
     send({ kind: 'failed', id, message: error instanceof Error ? error.message : String(error) });

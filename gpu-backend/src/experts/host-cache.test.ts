@@ -263,6 +263,28 @@ describe('what is kept in memory', () => {
     expect(held(driver)).toEqual([3]);
   });
 
+  it('ahead of who asks for it is counted by how its loading ended', async () => {
+    const { cache, readings } = driven(100);
+    const warm = async (name: number, signal = never) => {
+      const done = cache.warm(version(name), signal);
+      await settled();
+      return { done, reading: readings.at(-1) };
+    };
+    const first = await warm(1);
+    first.reading?.fail(new Error('altered'));
+    await expect(first.done).rejects.toThrow('altered');
+    const second = await warm(1);
+    second.reading?.end();
+    expect(await second.done).toBe(true);
+    // It is here.
+    await (await warm(1)).done;
+    const leaves = new AbortController();
+    const third = await warm(2, leaves.signal);
+    leaves.abort(new Error('left'));
+    await expect(third.done).rejects.toThrow('left');
+    expect(cache.state.loads).toEqual({ loaded: 1, failed: 1, cancelled: 1 });
+  });
+
   it('is dropped when told, and its memory is free when its users have left', async () => {
     const driver = driven(10);
     await bring(driver, 1);

@@ -8,6 +8,7 @@
 import { type Digest, type ExpertVersion, Problem } from '@signpost/contracts';
 import { abortable, clearedMemory, largeMemory } from '@signpost/engine';
 import type { ExpertReader } from './expert-reader.ts';
+import type { LoadCounts } from './residency.ts';
 
 export interface HostCacheOptions {
   /** Bytes of files it may hold. */
@@ -59,6 +60,8 @@ export interface HostCacheState {
   readonly lookups: number;
   readonly hits: number;
   readonly evictions: number;
+  /** Of files that nobody had asked for yet. */
+  readonly loads: LoadCounts;
 }
 
 export class HostCache {
@@ -75,6 +78,7 @@ export class HostCache {
   #lookups = 0;
   #hits = 0;
   #evictions = 0;
+  #loads: LoadCounts = { loaded: 0, failed: 0, cancelled: 0 };
 
   constructor(options: HostCacheOptions) {
     this.#options = options;
@@ -87,6 +91,7 @@ export class HostCache {
       lookups: this.#lookups,
       hits: this.#hits,
       evictions: this.#evictions,
+      loads: this.#loads,
     };
   }
 
@@ -109,13 +114,20 @@ export class HostCache {
       const room = spare.reduce((sum, entry) => sum + entry.version.bytes, budgetBytes - this.#used);
       if (this.#queue.length > 0 || room < version.bytes) return false;
     }
-    const file = await this.acquire(version, signal);
+    const wasHere = this.holds(version.digest);
     try {
-      await abortable(file.until(version.bytes), signal);
-    } finally {
-      file.release();
+      const file = await this.acquire(version, signal);
+      await abortable(file.until(version.bytes), signal).finally(() => file.release());
+    } catch (error) {
+      this.#end(signal.aborted ? 'cancelled' : 'failed');
+      throw error;
     }
+    if (!wasHere) this.#end('loaded');
     return true;
+  }
+
+  #end(outcome: keyof LoadCounts): void {
+    this.#loads = { ...this.#loads, [outcome]: this.#loads[outcome] + 1 };
   }
 
   /** Forgets a file; who uses it keeps it to their end. @returns whether it was here. */

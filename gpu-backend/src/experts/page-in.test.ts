@@ -1,7 +1,7 @@
 /**
  * Experts on their way into slots of a real model, from stores that are slow, fail or lie.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExpertVersion } from '@signpost/contracts';
@@ -210,6 +210,31 @@ describe('an expert paged in', () => {
     isAltered = false;
     await pager.load(version, 1, never);
     expect(await answer(1)).toEqual(expected);
+  });
+
+  it('that is altered once, in the store or on the disk, answers as ever, and that is counted', async () => {
+    let isAltered = true;
+    const flip = (data: Uint8Array) => data.map((byte, i) => (i === 5 ? byte ^ 1 : byte));
+    const once = altered((data, start) => {
+      if (!isAltered || start !== 4 * CHUNK) return data;
+      isAltered = false;
+      return flip(data);
+    });
+    const folder = join(dir, 'damaged');
+    const first = pagerOf(once, await DiskCache.open(folder, 2 ** 24));
+    await first.load(version, 1, never);
+    expect(first.integrityFailures).toMatchObject({ store: { chunk: 1 }, disk: { chunk: 0 } });
+    const file = join(folder, `${version.digest}.delta.safetensors`);
+    await expect.poll(() => readFile(file).catch(() => undefined)).toBeDefined();
+    await writeFile(file, flip(await readFile(file)));
+    const problems: string[] = [];
+    const again = pagerOf(store, await DiskCache.open(folder, 2 ** 24, (problem) => problems.push(problem)));
+    await again.load(version, 0, never);
+    expect(await answer(0)).toEqual(expected);
+    // Wrong in both readings, and then dropped.
+    const none = { chunk: 0, file: 0, size: 0 };
+    expect(again.integrityFailures).toEqual({ store: none, disk: { ...none, chunk: 2 } });
+    expect(problems).toHaveLength(1);
   });
 
   it('is given up when nobody waits for it, and so is what waits for its layers', async () => {

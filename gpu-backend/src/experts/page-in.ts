@@ -3,9 +3,10 @@
  */
 import type { Digest, ExpertVersion } from '@signpost/contracts';
 import { abortable, type DeltaFile, type Model, openArrivingDelta } from '@signpost/engine';
+import type { IntegrityCheck } from '@signpost/store';
 import type { Demand } from './demand.ts';
 import type { DiskCache } from './disk-cache.ts';
-import type { ExpertReader } from './expert-reader.ts';
+import type { ExpertReader, ReadingOptions } from './expert-reader.ts';
 import { HostCache, type HostFile } from './host-cache.ts';
 
 /** The nearest place that had the file when its load began. */
@@ -17,6 +18,9 @@ export interface PageInCounts {
   readonly bytes: number;
   readonly seconds: number;
 }
+
+/** Times that bytes from there failed a check, since the start: also those whose next reading was right. */
+export type IntegrityFailures = Readonly<Record<'disk' | 'store', Readonly<Record<IntegrityCheck, number>>>>;
 
 /** What a load's bytes and seconds still count in the mean rate after the next one. */
 const RATE_MEMORY = 0.8;
@@ -50,19 +54,28 @@ export class Pager {
     store: { bytes: 0, seconds: 0 },
   };
 
+  readonly #integrityFailures = {
+    disk: { chunk: 0, file: 0, size: 0 },
+    store: { chunk: 0, file: 0, size: 0 },
+  };
+
   constructor(options: PagerOptions) {
     const { store, disk, demand, onProblem } = options;
     this.#options = options;
     /** Whole files that came from afar, to be kept. */
     const fetched = new Set<ExpertVersion>();
+    const counting = (from: keyof IntegrityFailures, reading: ReadingOptions): ReadingOptions => ({
+      ...reading,
+      onMismatch: (check) => void this.#integrityFailures[from][check]++,
+    });
     this.cache = new HostCache({
       budgetBytes: options.hostCacheBytes,
       demand: (digest) => demand.of(digest),
       read: async (version, reading) => {
         this.#sources.set(version.digest, 'disk');
-        if (await disk?.read(version, reading)) return;
+        if (await disk?.read(version, counting('disk', reading))) return;
         this.#sources.set(version.digest, 'store');
-        await store.read(version, reading);
+        await store.read(version, counting('store', reading));
         fetched.add(version);
       },
       onWhole: (version, bytes) => {
@@ -72,6 +85,10 @@ export class Pager {
         });
       },
     });
+  }
+
+  get integrityFailures(): IntegrityFailures {
+    return this.#integrityFailures;
   }
 
   get counts(): Readonly<Record<PageInSource, PageInCounts>> {

@@ -1,7 +1,10 @@
 /**
  * The tiers together, over a store whose reads the test ends.
  */
+
+import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
+import { pagingMetrics } from '../server/paging-metrics.ts';
 import type { ReadingOptions } from './expert-reader.ts';
 import { digestOf, versionOf } from './fixtures.ts';
 import { Paging } from './paging.ts';
@@ -43,6 +46,49 @@ function driven(slots: number) {
   const reading = (name: number) => expect.poll(() => readings.at(-1)?.name).toBe(name);
   return { paging, readings, reading };
 }
+
+describe('what goes wrong with an expert', () => {
+  it('is in the metrics: what was altered, by where it came from, and loads that failed, by where to', async () => {
+    const { paging, readings, reading } = driven(1);
+    const registry = new Registry();
+    const metrics = pagingMetrics(registry);
+    const values = async (name: string) => {
+      metrics.set(paging.state);
+      const { values = [] } = (await registry.getSingleMetric(name)?.get()) ?? {};
+      return Object.fromEntries(values.map(({ labels, value }) => [Object.values(labels).join(' '), value]));
+    };
+    // From the start, so that the first one is seen as a rise.
+    expect(await values('signpost_integrity_failures_total')).toEqual({
+      'disk chunk': 0,
+      'disk file': 0,
+      'disk size': 0,
+      'store chunk': 0,
+      'store file': 0,
+      'store size': 0,
+    });
+    const held = await paging.residency.acquire([version(1)], new AbortController().signal);
+    await reading(1);
+    readings.at(-1)?.options.onMismatch?.('chunk');
+    readings.at(-1)?.end();
+    await held.whole;
+    paging.prefetcher.hint([version(2)]);
+    await reading(2);
+    readings.at(-1)?.options.onMismatch?.('size');
+    readings.at(-1)?.fail(new Error('altered'));
+    await expect
+      .poll(() => values('signpost_expert_loads_total'))
+      .toEqual({
+        'device loaded': 1,
+        'device failed': 0,
+        'device cancelled': 0,
+        'host loaded': 0,
+        'host failed': 1,
+        'host cancelled': 0,
+      });
+    expect(await values('signpost_integrity_failures_total')).toMatchObject({ 'store chunk': 1, 'store size': 1 });
+    held.release();
+  });
+});
 
 describe('an expert that is evicted while it comes in ahead', () => {
   it.each([1, 0])('is given up, and comes into no tier again of itself, with %i slots', async (slots) => {

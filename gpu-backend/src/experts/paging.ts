@@ -5,7 +5,7 @@ import { ApiError, type Digest, type ExpertVersion } from '@signpost/contracts';
 import { Demand, type Usage } from './demand.ts';
 import type { DiskCacheState } from './disk-cache.ts';
 import type { HostCacheState } from './host-cache.ts';
-import { type PageInCounts, type PageInSource, Pager, type PagerOptions } from './page-in.ts';
+import { type IntegrityFailures, type PageInCounts, type PageInSource, Pager, type PagerOptions } from './page-in.ts';
 import { Prefetcher } from './prefetch.ts';
 import { Residency, type ResidencyState } from './residency.ts';
 
@@ -18,6 +18,7 @@ export interface PagingState {
   /** Undefined where there is no disk cache. */
   readonly disk: DiskCacheState | undefined;
   readonly pageIns: Readonly<Record<PageInSource, PageInCounts>>;
+  readonly integrityFailures: IntegrityFailures;
   /** Mean rates of recent loads, in bytes/s; null before the first. */
   readonly bytesPerSecond: Readonly<Record<PageInSource, number | null>>;
 }
@@ -55,9 +56,9 @@ export class Paging {
   }
 
   get state(): PagingState {
-    const { cache, counts: pageIns, bytesPerSecond } = this.#pager;
+    const { cache, counts: pageIns, integrityFailures, bytesPerSecond } = this.#pager;
     const disk = this.#options.disk?.state;
-    return { residency: this.residency.state, host: cache.state, disk, pageIns, bytesPerSecond };
+    return { residency: this.residency.state, host: cache.state, disk, pageIns, integrityFailures, bytesPerSecond };
   }
 
   usage(digest: Digest): Usage | undefined {

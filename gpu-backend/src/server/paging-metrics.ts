@@ -36,8 +36,14 @@ export function pagingMetrics(registry: Registry): { set(state: PagingState): vo
   const evictions = new Counter(byTier('signpost_tier_evictions_total', 'Experts that a tier gave up for others'));
   const loads = new Counter({
     name: 'signpost_expert_loads_total',
-    help: 'Loads of experts into slots, by how they ended',
-    labelNames: ['outcome'],
+    help: 'Loads of experts into slots (device), and into memory before anybody asked for them (host), by how they ended',
+    labelNames: ['tier', 'outcome'],
+    registers,
+  });
+  const integrityFailures = new Counter({
+    name: 'signpost_integrity_failures_total',
+    help: 'Times that bytes of a delta file were not those that the catalogue says, by where they came from and what was checked; the next reading may have been right',
+    labelNames: ['from', 'check'],
     registers,
   });
   const bySource = (name: string, help: string) => new Counter({ name, help, labelNames: ['from'], registers });
@@ -54,7 +60,7 @@ export function pagingMetrics(registry: Registry): { set(state: PagingState): vo
     registers,
   });
   return {
-    set({ residency, host, disk, pageIns: counts, bytesPerSecond }): void {
+    set({ residency, host, disk, pageIns: counts, integrityFailures: failures, bytesPerSecond }): void {
       const { content } = residency;
       slots.set(residency.slots);
       slotsFree.set(residency.slotsFree);
@@ -75,13 +81,26 @@ export function pagingMetrics(registry: Registry): { set(state: PagingState): vo
       setTo(lookups, 'tier', tiers, ({ lookups: total }) => total);
       setTo(hits, 'tier', tiers, ({ hits: total }) => total);
       setTo(evictions, 'tier', tiers, ({ evictions: total }) => total);
-      setTo(loads, 'outcome', { ...residency.loads }, (total) => total);
+      setToTable(loads, ['tier', 'outcome'], { device: { ...residency.loads }, host: { ...host.loads } });
+      setToTable(integrityFailures, ['from', 'check'], failures);
       setTo(pageIns, 'from', counts, ({ count }) => count);
       setTo(pageInBytes, 'from', counts, ({ bytes }) => bytes);
       setTo(pageInSeconds, 'from', counts, ({ seconds }) => seconds);
       for (const [from, value] of Object.entries(bytesPerSecond)) if (value !== null) rate.set({ from }, value);
     },
   };
+}
+
+/** A counter's totals by two labels. */
+function setToTable<Outer extends string, Inner extends string>(
+  counter: Counter<Outer | Inner>,
+  [outer, inner]: readonly [Outer, Inner],
+  table: Readonly<Record<string, Readonly<Record<string, number>>>>,
+): void {
+  counter.reset();
+  for (const [one, totals] of Object.entries(table))
+    for (const [other, total] of Object.entries(totals))
+      counter.inc({ [outer]: one, [inner]: other } as Record<Outer | Inner, string>, total);
 }
 
 /** A counter's totals by one label. */
