@@ -13,7 +13,8 @@ const TEXTS = new Set(['messages', 'prompt', 'suffix']);
 /** Whatever rules do with them. */
 const SECRETS = new Set(['authorization', 'cookie', 'proxy-authorization']);
 export const MAX_FIELDS = 64;
-const MAX_VALUE_CHARS = 256;
+/** What is longer is recorded up to there. */
+export const MAX_VALUE_CHARS = 256;
 const SOMETHING: Readonly<Record<string, never>> = {};
 
 const seen = new WeakMap<RoutingRules, LooksAt>();

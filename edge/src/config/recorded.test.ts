@@ -75,11 +75,13 @@ const condition = fc.constantFrom<Record<string, unknown>>(
   { percent: { of: 50, by: 'body metadata.team' } },
   { percent: { of: 50, by: 'body messages.0.role' } },
 );
+/** Longer than what is recorded of a value: keys that differ beyond it. */
+const long = ['a', 'b', 'c'].map((end) => 'y'.repeat(300) + end);
 const key = fc.constantFrom('tenant', 'header x-user', 'body user', 'body max_tokens', 'body metadata.team');
 const body = fc.record(
   {
     max_tokens: fc.constantFrom(50, 200, null, 'many'),
-    user: fc.constantFrom('ada', 'bob', 5, null),
+    user: fc.constantFrom('ada', 'bob', 5, null, ...long),
     metadata: fc.constantFrom<unknown>({ team: 'blue' }, { team: 'red' }, 'blue', null, {}),
     tools: fc.constantFrom<unknown>([{ type: 'function' }], [], null),
     stream: fc.boolean(),
@@ -89,7 +91,7 @@ const body = fc.record(
   { requiredKeys: ['messages'] },
 );
 const headers = fc.record(
-  { 'x-team': fc.constantFrom('blue', 'green'), 'x-user': fc.constantFrom('ada', 'bob') },
+  { 'x-team': fc.constantFrom('blue', 'green'), 'x-user': fc.constantFrom('ada', 'bob', ...long) },
   { requiredKeys: [] },
 );
 

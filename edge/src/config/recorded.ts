@@ -2,7 +2,7 @@
  * Decision records as rules are tried on them.
  */
 import { type BodyTest, type DecisionRecord, factsOf } from '@signpost/contracts';
-import { isRecordedField, MAX_FIELDS } from '../accounts/facts.ts';
+import { isRecordedField, MAX_FIELDS, MAX_VALUE_CHARS } from '../accounts/facts.ts';
 import { pagesOf, type ReadPage } from '../accounts/pages.ts';
 import type { RecordedRequest } from './dry-run.ts';
 
@@ -36,11 +36,16 @@ export function recordedRequest(record: DecisionRecord): RecordedRequest | undef
       lacks: {
         // An empty one is no secret.
         prompt: chars > 0 && (prompt === undefined || prompt.length < chars),
-        header: (name) => !Object.hasOwn(headers, name),
+        header: (name) => !Object.hasOwn(headers, name) || mayBeCut(headers[name]),
         body: (path, test) => lacksBody(record, path, test),
       },
     },
   };
+}
+
+/** A value that was longer, perhaps: what is dealt by it, or equals it, nobody can tell. */
+function mayBeCut(value: unknown): boolean {
+  return typeof value === 'string' && value.length >= MAX_VALUE_CHARS;
 }
 
 /**
@@ -49,7 +54,7 @@ export function recordedRequest(record: DecisionRecord): RecordedRequest | undef
  */
 function lacksBody({ 'signpost.facts.body': body }: DecisionRecord, path: string, test: BodyTest): boolean {
   if (body === undefined) return true;
-  if (Object.hasOwn(body, path)) return false;
+  if (Object.hasOwn(body, path)) return mayBeCut(body[path]);
   const [name = '', ...inner] = path.split('.');
   if (!isRecordedField(name) || Object.keys(body).length >= MAX_FIELDS) return true;
   const value = Object.hasOwn(body, name) ? body[name] : undefined;
