@@ -32,6 +32,8 @@ async function expert(bytes: number): Promise<{ readonly version: ExpertVersion;
   return { version, data };
 }
 
+const whole = (bytes: Uint8Array) => () => ({ bytes, release: () => undefined });
+
 async function readBack(cache: DiskCache, version: ExpertVersion): Promise<Uint8Array | undefined> {
   const bytes = new Uint8Array(version.bytes);
   return (await cache.read(version, { onChunk: (data, start) => bytes.set(data, start) })) ? bytes : undefined;
@@ -42,7 +44,7 @@ describe('the disk cache', () => {
     const { version, data } = await expert(1_000);
     const before = await DiskCache.open(dir, 10_000);
     expect(await readBack(before, version)).toBeUndefined();
-    await before.write(version, data);
+    await before.write(version, whole(data));
     await writeFile(join(dir, `${version.digest}.delta.safetensors.${crypto.randomUUID()}.tmp`), 'half');
     const after = await DiskCache.open(dir, 10_000);
     expect(await readBack(after, version)).toEqual(data);
@@ -52,7 +54,7 @@ describe('the disk cache', () => {
   it('hands out nothing that was altered on the disk, and drops it', async () => {
     const { version, data } = await expert(1_000);
     const cache = await DiskCache.open(dir, 10_000);
-    await cache.write(version, data);
+    await cache.write(version, whole(data));
     const [name = ''] = await readdir(dir);
     const bytes = await readFile(join(dir, name));
     bytes.writeUInt8((bytes.at(550) ?? 0) ^ 1, 550);
@@ -81,16 +83,16 @@ describe('the disk cache', () => {
     const [first, second, third] = experts.map(({ version }) => version);
     if (first === undefined || second === undefined || third === undefined) throw new Error('three were made');
     for (const [i, { version, data }] of experts.slice(0, 2).entries()) {
-      await cache.write(version, data);
+      await cache.write(version, whole(data));
       const written = new Date(Date.now() - 10_000 + i);
       await utimes(join(dir, `${version.digest}.delta.safetensors`), written, written);
     }
     await readBack(cache, first);
-    await cache.write(third, experts[2]?.data ?? new Uint8Array());
+    await cache.write(third, whole(experts[2]?.data ?? new Uint8Array()));
     const kept = await Promise.all([first, second, third].map(async (v) => (await readBack(cache, v)) !== undefined));
     expect(kept).toEqual([true, false, true]);
     const huge = await expert(3_000);
-    await cache.write(huge.version, huge.data);
+    await cache.write(huge.version, whole(huge.data));
     expect(await readdir(dir)).toHaveLength(2);
   });
 
@@ -98,7 +100,7 @@ describe('the disk cache', () => {
     const { version, data } = await expert(1_000);
     const cache = await DiskCache.open(dir, 2_000);
     expect(await readBack(cache, version)).toBeUndefined();
-    await cache.write(version, data);
+    await cache.write(version, whole(data));
     await readBack(cache, version);
     const held = { bytes: 1_000, files: [version.digest] };
     expect(cache.state).toEqual({ ...held, lookups: 2, hits: 1, evictions: 0 });
@@ -108,7 +110,7 @@ describe('the disk cache', () => {
     expect(after.state).toMatchObject({ bytes: 0, files: [] });
     expect(await readdir(dir)).toEqual([]);
     for (const { version: one, data: bytes } of [await expert(1_500), await expert(1_500)])
-      await after.write(one, bytes);
+      await after.write(one, whole(bytes));
     expect(after.state).toMatchObject({ bytes: 1_500, evictions: 1 });
   });
 });

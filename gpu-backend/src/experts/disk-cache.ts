@@ -7,6 +7,7 @@ import { join, resolve } from 'node:path';
 import type { Digest, ExpertVersion } from '@signpost/contracts';
 import { type ObjectStore, openStore } from '@signpost/store';
 import { type ExpertReader, folderReader, type ReadingOptions } from './expert-reader.ts';
+import type { HostFile } from './host-cache.ts';
 
 export interface DiskCacheState {
   readonly bytes: number;
@@ -26,6 +27,8 @@ export class DiskCache {
   readonly #onProblem: (problem: string) => void;
   /** Writes go one after the other: each makes room for itself. */
   #writing: Promise<unknown> = Promise.resolve();
+  /** Files whose turn to be written has not come. */
+  readonly #waiting = new Set<Digest>();
   /** Bytes by digest. */
   readonly #held = new Map<Digest, number>();
   #lookups = 0;
@@ -95,9 +98,21 @@ export class DiskCache {
     return true;
   }
 
-  /** Keeps a file, in place of those used longest ago. What is larger than the budget isn't kept. */
-  write(version: ExpertVersion, bytes: Uint8Array): Promise<void> {
-    return this.#inTurn(() => this.#write(version, bytes));
+  /**
+   * Keeps a file, in place of those used longest ago. What is larger than the budget isn't kept.
+   *
+   * @param hold gives the file when its turn has come, to be released once it is written; undefined where memory has given it up by then, and the disk goes
+   * without: one that is slower than the link would else keep more and more files in memory.
+   */
+  async write(version: ExpertVersion, hold: () => Pick<HostFile, 'bytes' | 'release'> | undefined): Promise<void> {
+    if (this.#waiting.has(version.digest)) return;
+    this.#waiting.add(version.digest);
+    await this.#inTurn(async () => {
+      this.#waiting.delete(version.digest);
+      const file = hold();
+      if (file === undefined) return;
+      await this.#write(version, file.bytes).finally(() => file.release());
+    });
   }
 
   /** Forgets a file. @returns whether it was there. */

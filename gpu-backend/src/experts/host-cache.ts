@@ -18,7 +18,7 @@ export interface HostCacheOptions {
   /** Hands out a file's bytes, checked. */
   readonly read: ExpertReader;
   /** Told of each file that is whole, once it was read. */
-  readonly onWhole?: (version: ExpertVersion, bytes: Uint8Array) => void;
+  readonly onWhole?: (version: ExpertVersion) => void;
   /** Gives memory that costs nothing any more to write to; the system's, by a thread that gives way to all others, if left out. */
   readonly prepare?: (bytes: number) => Promise<ArrayBuffer>;
 }
@@ -97,8 +97,13 @@ export class HostCache {
 
   /** Whether the whole file is here. */
   holds(digest: Digest): boolean {
-    const entry = this.#entries.get(digest);
-    return entry !== undefined && entry.available === entry.version.bytes;
+    return this.#whole(digest) !== undefined;
+  }
+
+  /** A file that is here, whole; undefined where it isn't. No lookup, and no sign that it is asked for. */
+  hold(digest: Digest): HostFile | undefined {
+    const entry = this.#whole(digest);
+    return entry && this.#use(entry);
   }
 
   /**
@@ -164,6 +169,11 @@ export class HostCache {
     this.#entries.delete(version.digest);
     this.#entries.set(version.digest, entry);
     return this.#use(entry);
+  }
+
+  #whole(digest: Digest): Entry | undefined {
+    const entry = this.#entries.get(digest);
+    return entry !== undefined && entry.available === entry.version.bytes ? entry : undefined;
   }
 
   #use(entry: Entry): HostFile {
@@ -242,7 +252,7 @@ export class HostCache {
       });
       if (entry.failure !== undefined) return;
       this.#reach(entry, version.bytes);
-      this.#options.onWhole?.(version, bytes);
+      this.#options.onWhole?.(version);
       void this.#prepare(version.bytes);
     } catch (error) {
       this.#fail(entry, error);

@@ -8,11 +8,13 @@ import type { ExpertVersion } from '@signpost/contracts';
 import { Model, openCheckpoint, openDelta, Session, type StepBatch } from '@signpost/engine';
 import { pack, publish } from '@signpost/packer';
 import { type ObjectStore, openStore, type ReadOptions } from '@signpost/store';
+import { FileStore } from '@signpost/store/files';
 import { interceptStore } from '@signpost/store/testing';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Demand } from './demand.ts';
 import { DiskCache } from './disk-cache.ts';
 import { storeReader } from './expert-reader.ts';
+import { digestOf, versionOf } from './fixtures.ts';
 import { Pager } from './page-in.ts';
 
 const GOLDEN = join(import.meta.dirname, '../../../test/golden/merge');
@@ -264,5 +266,82 @@ describe('an expert paged in', () => {
     const gone = interceptStore(store, { read: () => Promise.reject(new Error('the store is gone')) });
     await pagerOf(gone, disk).load(version, 0, never);
     expect(await answer(0)).toEqual(expected);
+  });
+});
+
+describe('a disk slower than the link', () => {
+  const BYTES = 1_000;
+
+  afterEach(() => vi.restoreAllMocks());
+
+  /** A pager of files that come at once, with memory for so many, over a disk whose writes the test ends. */
+  async function pagerWith(files: number) {
+    const writes: (() => void)[] = [];
+    const { write } = FileStore.prototype;
+    vi.spyOn(FileStore.prototype, 'write').mockImplementation(async function (this: FileStore, ...file) {
+      await new Promise<void>((resolve) => writes.push(resolve));
+      return write.apply(this, file);
+    });
+    const disk = await DiskCache.open(await mkdtemp(join(dir, 'slow-')), 2 ** 20);
+    const pager = new Pager({
+      store: { url: 'file:///', read: async ({ bytes }, { onChunk }) => onChunk(new Uint8Array(bytes), 0) },
+      model,
+      hostCacheBytes: files * BYTES,
+      demand: new Demand(),
+      disk,
+      onProblem: (problem) => expect.unreachable(problem),
+    });
+    const use = async (name: number) => {
+      const file = await pager.cache.acquire(versionOf(name, BYTES), never);
+      await file.until(BYTES);
+      file.release();
+    };
+    const hasBegun = () => expect.poll(() => writes.length).toBe(1);
+    const end = () => writes.shift()?.();
+    return { pager, disk, use, writes, hasBegun, end };
+  }
+
+  it('keeps one file of memory at a time, and goes without those that memory has given up meanwhile', async () => {
+    const { pager, disk, use, hasBegun, end } = await pagerWith(2);
+    await use(1);
+    await hasBegun();
+    for (const name of [2, 3, 4, 3, 5]) await use(name);
+    // The one being written was used longest ago, and is still counted.
+    expect(pager.cache.state).toMatchObject({ files: [1, 5].map(digestOf), bytes: 2 * BYTES });
+    end();
+    await hasBegun();
+    expect(disk.state.files).toEqual([digestOf(1)]);
+    end();
+    await expect.poll(() => disk.state.files).toEqual([1, 5].map(digestOf));
+    await use(6);
+    expect(pager.cache.state.files).toEqual([5, 6].map(digestOf));
+    await hasBegun();
+    end();
+    await expect.poll(() => disk.state.files).toEqual([1, 5, 6].map(digestOf));
+  });
+
+  it('makes the next file wait where memory is full of the one being written', async () => {
+    const { pager, disk, use, hasBegun, end } = await pagerWith(1);
+    await use(1);
+    await hasBegun();
+    const second = use(2);
+    expect(pager.cache.state).toMatchObject({ lookups: 2, files: [digestOf(1)], bytes: BYTES });
+    end();
+    await second;
+    expect(pager.cache.state).toMatchObject({ files: [digestOf(2)], bytes: BYTES });
+    await hasBegun();
+    end();
+    await expect.poll(() => disk.state.files).toEqual([1, 2].map(digestOf));
+  });
+
+  it('still forgets an expert that is evicted before its turn', async () => {
+    const { pager, disk, use, writes, hasBegun, end } = await pagerWith(3);
+    for (const name of [1, 2]) await use(name);
+    await hasBegun();
+    const dropped = pager.drop(digestOf(2));
+    end();
+    expect(await dropped).toEqual(['host']);
+    expect(disk.state.files).toEqual([digestOf(1)]);
+    expect(writes).toEqual([]);
   });
 });

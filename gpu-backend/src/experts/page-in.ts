@@ -62,8 +62,8 @@ export class Pager {
   constructor(options: PagerOptions) {
     const { store, disk, demand, onProblem } = options;
     this.#options = options;
-    /** Whole files that came from afar, to be kept. */
-    const fetched = new Set<ExpertVersion>();
+    /** Files that came from afar, to be kept. */
+    const fetched = new WeakSet<ExpertVersion>();
     const counting = (from: keyof IntegrityFailures, reading: ReadingOptions): ReadingOptions => ({
       ...reading,
       onMismatch: (check) => void this.#integrityFailures[from][check]++,
@@ -78,9 +78,11 @@ export class Pager {
         await store.read(version, counting('store', reading));
         fetched.add(version);
       },
-      onWhole: (version, bytes) => {
+      onWhole: (version) => {
         if (!fetched.delete(version) || disk === undefined) return;
-        disk.write(version, bytes).catch((error: unknown) => {
+        // Held from when it is being written: its bytes are memory's for as long, and counted.
+        const hold = () => this.cache.hold(version.digest);
+        disk.write(version, hold).catch((error: unknown) => {
           onProblem(`the disk cache can't keep ${version.digest}: ${error instanceof Error ? error.message : error}`);
         });
       },
