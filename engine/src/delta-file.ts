@@ -16,8 +16,15 @@ import {
   type TensorInfo,
 } from '@signpost/contracts';
 import { mapTensors, readHeader } from './checkpoint/checkpoint.ts';
-import type { ParamDelta, ParamSpec, SignPlane } from './device/device.ts';
+import type { ParamDelta, ParamDeltaLengths, ParamSpec, SignPlane } from './device/device.ts';
 import { floatToBrain } from './device/float.ts';
+
+interface DeltaPart {
+  readonly stem: string;
+  readonly lengths: ParamDeltaLengths;
+  readonly end: number;
+  readonly read: () => ParamDelta;
+}
 
 export class DeltaFile {
   /** What messages call it: a path or URL. */
@@ -74,11 +81,15 @@ export class DeltaFile {
     for (const { stem, read } of this.parts()) yield { stem, delta: read() };
   }
 
-  /** The same before all bytes are there: each parameter with where its bytes end, to be read once they have come so far. */
-  *parts(): Generator<{ readonly stem: string; readonly end: number; readonly read: () => ParamDelta }> {
-    for (const layout of this.#layout.params) {
-      yield { stem: layout.stem, end: endOf(layout), read: () => this.#param(layout) };
-    }
+  /** The same before all bytes are there: each parameter with its arrays' lengths and where its bytes end, to be read once they have come so far. */
+  *parts(): Generator<DeltaPart> {
+    for (const layout of this.#layout.params)
+      yield {
+        stem: layout.stem,
+        lengths: lengthsOf(layout),
+        end: endOf(layout),
+        read: () => this.#param(layout),
+      };
   }
 
   #param({ planes, exact, exactScale, added }: ParamDeltaLayout): ParamDelta {
@@ -164,6 +175,19 @@ export async function openArrivingDelta(
   await until(Math.min(8, bytes.byteLength));
   await until(8 + headerLength(bytes.subarray(0, 8), bytes.byteLength, where));
   return openDelta(bytes, where);
+}
+
+function lengthsOf({ planes, exact, added }: ParamDeltaLayout): ParamDeltaLengths {
+  const count = ({ shape }: TensorInfo) => ({ length: shape.reduce((product, size) => product * size, 1) });
+  return {
+    planes: planes.map(({ sign, rowScale, colScale }) => ({
+      signs: count(sign),
+      rowScale: count(rowScale),
+      ...(colScale === undefined ? {} : { colScale: count(colScale) }),
+    })),
+    ...(exact === undefined ? {} : { exact: count(exact) }),
+    ...(added === undefined ? {} : { added: count(added) }),
+  };
 }
 
 function endOf({ planes, exact, exactScale, added }: ParamDeltaLayout): number {

@@ -47,6 +47,17 @@ export interface ParamDelta {
   readonly added?: Uint16Array; // BF16 bits, (k, in)
 }
 
+interface Counted {
+  readonly length: number;
+}
+
+/** A `ParamDelta` by the lengths of its arrays: what a file's header tells before they are there. */
+export interface ParamDeltaLengths {
+  readonly planes: readonly { readonly signs: Counted; readonly rowScale: Counted; readonly colScale?: Counted }[];
+  readonly exact?: Counted;
+  readonly added?: Counted;
+}
+
 /** Sizes a device needs before anything is loaded. */
 export interface DeviceConfig {
   readonly params: readonly ParamSpec[];
@@ -134,7 +145,12 @@ export interface Device<A extends Activations = Activations> {
    * the path when a file was written to since it was mapped.
    */
   settle?(): Promise<number>;
-  /** Puts one parameter's delta into a slot, replacing what was there. Throws on wrong shapes. */
+  /**
+   * Of a device whose slots have a size: checks that one has room for all of these deltas, of a parameter each. @param what whose they are, for the message.
+   * @throws Problem with the bytes needed and those of a slot.
+   */
+  checkRoom?(what: string, deltas: readonly { readonly param: number; readonly lengths: ParamDeltaLengths }[]): void;
+  /** Puts one parameter's delta into a slot, replacing what was there. Throws on wrong shapes, and where the slot has no room. */
   loadDelta(slot: number, param: number, delta: ParamDelta): void;
   /** Empties a slot. */
   clearSlot(slot: number): void;

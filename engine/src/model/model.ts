@@ -154,9 +154,11 @@ export class Model {
     return this.#params.specs;
   }
 
-  /** @throws Problem when the delta was made for another base, or doesn't fit this one's shapes. */
+  /** By its header alone. @throws Problem when the delta was made for another base, or doesn't fit this one's shapes or the device's slots. */
   checkDelta(delta: DeltaFile): void {
     delta.checkFits(this.base, this.#params.specs);
+    const deltas = [...delta.parts()].map(({ stem, lengths }) => ({ param: this.#paramOf(delta, stem), lengths }));
+    this.#device.checkRoom?.(`${delta.where}: expert "${delta.metadata.expert}"`, deltas);
   }
 
   /** Puts an expert into a slot, replacing what was there. @throws Problem as `checkDelta`; the slot is then untouched. */

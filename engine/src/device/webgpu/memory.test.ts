@@ -67,8 +67,11 @@ describe('memory', () => {
     if (gpu === undefined) return;
     const device = await WebGpuDevice.open({ ...gpu, close() {} }, CONFIG, { ...OPTIONS, slotBytes: 1024 });
     const plane = { signs: new Uint32Array(64 * 3), rowScale: new Float32Array(64) };
+    expect(() => device.checkRoom('it', [{ param: 0, lengths: { planes: [plane] } }])).toThrow(
+      'it takes 1056 bytes, and a slot has 1024; start the region with --slot-bytes 1056 or more',
+    );
     expect(() => device.loadDelta(0, 0, { planes: [plane] })).toThrow(
-      /more than the 1024 bytes that a slot has.*raise --slot-bytes/,
+      /matrix takes 1056 bytes, and slot 0 has 1024 left/,
     );
     // What is there is given back by what comes in its place, and by clearing.
     for (let i = 0; i < 20; i++) {

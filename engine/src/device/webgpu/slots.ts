@@ -5,7 +5,7 @@
  * Knows shapes and bytes; nothing of who uses a slot.
  */
 import { Problem } from '@signpost/contracts';
-import type { ParamDelta, ParamSpec } from '../device.ts';
+import type { ParamDelta, ParamDeltaLengths, ParamSpec } from '../device.ts';
 import type { Gpu } from './adapter.ts';
 import { type Uploads, USAGE } from './buffers.ts';
 import { groupsOf } from './pack.ts';
@@ -26,6 +26,8 @@ interface Arena {
   readonly tableWords: number;
   /** Of one slot. */
   readonly regionWords: number;
+  /** That is of a slot's words. */
+  readonly share: number;
   /** By slot: words taken. */
   readonly used: number[];
 }
@@ -75,12 +77,30 @@ export class Slots {
     return this.#slot(slot).get(param)?.added ?? 0;
   }
 
-  /** @throws RangeError for what doesn't fit the parameter. @throws Problem for what doesn't fit the slot. */
+  /** As `Device.checkRoom`. */
+  checkRoom(what: string, deltas: readonly { readonly param: number; readonly lengths: ParamDeltaLengths }[]): void {
+    const needs = this.#arenas.map((arena) => {
+      const own = deltas.filter(({ param }) => this.#arenaOf(param) === arena);
+      const words = own.reduce((sum, { param, lengths }) => sum + packedWords(param, this.#spec(param), lengths), 0);
+      return { arena, words, slotWords: Math.ceil(words / arena.share) };
+    });
+    const tight = needs.find(({ arena, words }) => words > arena.regionWords);
+    if (tight === undefined) return;
+    const { firstParam, params, regionWords } = tight.arena;
+    const total = needs.reduce((sum, { words }) => sum + words, 0);
+    const part =
+      needs.length === 1
+        ? ''
+        : `, ${regionWords * 4} of them for parameters ${firstParam} to ${firstParam + params - 1}, of which it takes ${tight.words * 4}`;
+    throw new Problem(
+      `${what} takes ${total * 4} bytes, and a slot has ${this.#layout.slotBytes}${part}; start the region with --slot-bytes ${Math.max(...needs.map(({ slotWords }) => slotWords)) * 4} or more (each of ${this.#layout.slots} slots has as many), or pack the expert with fewer planes`,
+    );
+  }
+
+  /** @throws RangeError for what doesn't fit the parameter, or what is left of the slot. */
   load(slot: number, param: number, delta: ParamDelta): void {
     const places = this.#slot(slot);
-    const spec = this.#layout.specs[param];
-    if (spec === undefined)
-      throw new RangeError(`parameter ${param} does not exist; there are ${this.#layout.specs.length}`);
+    const spec = this.#spec(param);
     const words = packedWords(param, spec, delta);
     const arena = this.#arenaOf(param);
     const before = places.get(param);
@@ -88,8 +108,8 @@ export class Slots {
     const reused = before !== undefined && before.words >= words ? before : undefined;
     const begin = reused?.begin ?? arena.used[slot] ?? 0;
     if (begin + words > arena.regionWords)
-      throw new Problem(
-        `an expert needs more than the ${arena.regionWords * 4} bytes that a slot has for parameters ${arena.firstParam} to ${arena.firstParam + arena.params - 1}, where ${spec.name} would take ${words * 4} beyond ${begin * 4}; raise --slot-bytes, which is ${this.#layout.slotBytes}`,
+      throw new RangeError(
+        `${spec.name} takes ${words * 4} bytes, and slot ${slot} has ${(arena.regionWords - begin) * 4} left for it`,
       );
     const base = arena.tableWords + slot * arena.regionWords + begin;
     const packed = packDelta(spec, delta, words, base);
@@ -121,9 +141,15 @@ export class Slots {
 
   #arenaOf(param: number): Arena {
     const arena = this.#arenas.find(({ firstParam, params }) => param >= firstParam && param < firstParam + params);
-    if (arena === undefined)
-      throw new RangeError(`parameter ${param} does not exist; there are ${this.#layout.specs.length}`);
-    return arena;
+    return arena ?? this.#missing(param);
+  }
+
+  #spec(param: number): ParamSpec {
+    return this.#layout.specs[param] ?? this.#missing(param);
+  }
+
+  #missing(param: number): never {
+    throw new RangeError(`parameter ${param} does not exist; there are ${this.#layout.specs.length}`);
   }
 
   #slot(slot: number): Map<number, Place> {
@@ -165,10 +191,10 @@ function arenasOf(
   const runs = starts.map((firstParam, i) => {
     const own = specs.slice(firstParam, starts[i + 1] ?? specs.length);
     const share = own.reduce((sum, spec) => sum + weightOf(spec), 0) / total;
-    return { firstParam, params: own.length, regionWords: Math.ceil(slotWords * share) };
+    return { firstParam, params: own.length, regionWords: Math.ceil(slotWords * share), share };
   });
   const wordsOf = ({ params, regionWords }: { params: number; regionWords: number }) => (params + regionWords) * slots;
-  const arenas: { firstParam: number; params: number; regionWords: number }[] = [];
+  const arenas: typeof runs = [];
   for (const run of runs) {
     if (wordsOf(run) > limitWords)
       throw new Problem(
@@ -179,7 +205,12 @@ function arenasOf(
       arenas.push(run);
       continue;
     }
-    const joined = { ...last, params: last.params + run.params, regionWords: last.regionWords + run.regionWords };
+    const joined = {
+      ...last,
+      params: last.params + run.params,
+      regionWords: last.regionWords + run.regionWords,
+      share: last.share + run.share,
+    };
     if (wordsOf(joined) <= limitWords) arenas[arenas.length - 1] = joined;
     else arenas.push(run);
   }
@@ -187,7 +218,7 @@ function arenasOf(
 }
 
 /** Words that a delta takes. @throws RangeError when it doesn't fit the parameter. */
-function packedWords(param: number, { shape }: ParamSpec, { planes, exact, added }: ParamDelta): number {
+function packedWords(param: number, { shape }: ParamSpec, { planes, exact, added }: ParamDeltaLengths): number {
   const [rows, columns] = shape;
   const groups = columns === undefined ? 0 : groupsOf(columns);
   const what = `parameter ${param}, which is (${shape.join(', ')})`;

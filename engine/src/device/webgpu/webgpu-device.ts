@@ -122,6 +122,10 @@ export class WebGpuDevice implements Device<A> {
     return this.#weights.bytes;
   }
 
+  checkRoom(...deltas: Parameters<Slots['checkRoom']>): void {
+    this.#slots.checkRoom(...deltas);
+  }
+
   loadDelta(slot: number, param: number, delta: ParamDelta): void {
     this.#flush();
     this.#slots.load(slot, param, delta);
