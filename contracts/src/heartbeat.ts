@@ -35,9 +35,9 @@ export const heartbeatSchema = z.strictObject({
   experts: z.strictObject({
     /** In device slots. */
     device: z.array(digestSchema),
-    /** In host memory. */
+    /** In host memory, whole. */
     host: z.array(digestSchema),
-    /** On their way in. */
+    /** On their way into slots. */
     loading: z.array(digestSchema),
   }),
   /** Mean rates of recent page-ins into slots, by where the file was; null before the first. */

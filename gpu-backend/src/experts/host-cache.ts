@@ -19,6 +19,8 @@ export interface HostCacheOptions {
   readonly read: ExpertReader;
   /** Told of each file that is whole, once it was read. */
   readonly onWhole?: (version: ExpertVersion) => void;
+  /** Told when `whole` has changed. */
+  readonly onChange?: () => void;
   /** Gives memory that costs nothing any more to write to; the system's, by a thread that gives way to all others, if left out. */
   readonly prepare?: (bytes: number) => Promise<ArrayBuffer>;
 }
@@ -57,6 +59,7 @@ export interface HostCacheState {
   readonly bytes: number;
   /** Whole or on their way. */
   readonly files: readonly Digest[];
+  readonly whole: readonly Digest[];
   readonly lookups: number;
   readonly hits: number;
   readonly evictions: number;
@@ -88,6 +91,7 @@ export class HostCache {
     return {
       bytes: this.#used,
       files: [...this.#entries.keys()],
+      whole: [...this.#entries.keys()].filter((digest) => this.holds(digest)),
       lookups: this.#lookups,
       hits: this.#hits,
       evictions: this.#evictions,
@@ -142,6 +146,7 @@ export class HostCache {
     this.#entries.delete(digest);
     entry.isDropped = true;
     if (entry.users === 0) this.#free(entry.version.bytes);
+    this.#options.onChange?.();
     return true;
   }
 
@@ -253,6 +258,7 @@ export class HostCache {
       if (entry.failure !== undefined) return;
       this.#reach(entry, version.bytes);
       this.#options.onWhole?.(version);
+      this.#options.onChange?.();
       void this.#prepare(version.bytes);
     } catch (error) {
       this.#fail(entry, error);
@@ -294,12 +300,15 @@ export class HostCache {
     const idle = this.#idle();
     const free = this.#options.budgetBytes - this.#used;
     if (idle.reduce((sum, { version }) => sum + version.bytes, free) < bytes) return false;
+    let hasEvicted = false;
     for (const { version } of idle) {
       if (this.#options.budgetBytes - this.#used >= bytes) break;
       this.#entries.delete(version.digest);
       this.#used -= version.bytes;
       this.#evictions++;
+      hasEvicted = true;
     }
+    if (hasEvicted) this.#options.onChange?.();
     this.#used += bytes;
     const ahead = this.#ahead?.byteLength ?? 0;
     if (ahead !== bytes && this.#used + ahead > this.#options.budgetBytes) this.#ahead = undefined;

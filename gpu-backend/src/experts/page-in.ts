@@ -31,6 +31,8 @@ export interface PagerOptions {
   readonly hostCacheBytes: number;
   readonly demand: Demand;
   readonly disk: DiskCache | undefined;
+  /** Told when a file has come into memory, whole, or left it. */
+  readonly onChange?: () => void;
   /** Told of a file that couldn't be kept on the disk. */
   readonly onProblem: (problem: string) => void;
 }
@@ -60,7 +62,7 @@ export class Pager {
   };
 
   constructor(options: PagerOptions) {
-    const { store, disk, demand, onProblem } = options;
+    const { store, disk, demand, onProblem, onChange = () => undefined } = options;
     this.#options = options;
     /** Files that came from afar, to be kept. */
     const fetched = new WeakSet<ExpertVersion>();
@@ -71,6 +73,7 @@ export class Pager {
     this.cache = new HostCache({
       budgetBytes: options.hostCacheBytes,
       demand: (digest) => demand.of(digest),
+      onChange,
       read: async (version, reading) => {
         this.#sources.set(version.digest, 'disk');
         if (await disk?.read(version, counting('disk', reading))) return;

@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { pagingMetrics } from '../server/paging-metrics.ts';
 import type { ReadingOptions } from './expert-reader.ts';
 import { digestOf, versionOf } from './fixtures.ts';
-import { Paging } from './paging.ts';
+import { Paging, type PagingOptions } from './paging.ts';
 
 const BYTES = 10;
 const version = (name: number) => versionOf(name, BYTES);
@@ -19,7 +19,7 @@ interface Reading {
   readonly fail: (error: Error) => void;
 }
 
-function driven(slots: number) {
+function driven(slots: number, { hostCacheBytes = 100, onChange = () => {} }: Partial<PagingOptions> = {}) {
   const readings: Reading[] = [];
   const paging = new Paging({
     slots,
@@ -28,7 +28,11 @@ function driven(slots: number) {
       read: ({ digest }, options) =>
         new Promise((resolve, reject) => {
           options.signal?.addEventListener('abort', () => reject(options.signal?.reason));
-          readings.push({ name: Number(digest), options, end: resolve, fail: reject });
+          const end = () => {
+            options.onChunk(new Uint8Array(BYTES), 0);
+            resolve();
+          };
+          readings.push({ name: Number(digest), options, end, fail: reject });
         }),
     },
     // Nothing is opened of what has no header.
@@ -38,10 +42,10 @@ function driven(slots: number) {
         await until(BYTES);
       },
     },
-    hostCacheBytes: 100,
+    hostCacheBytes,
     disk: undefined,
     onProblem: (problem) => expect.unreachable(problem),
-    onChange: () => undefined,
+    onChange,
   });
   const reading = (name: number) => expect.poll(() => readings.at(-1)?.name).toBe(name);
   return { paging, readings, reading };
@@ -101,5 +105,38 @@ describe('an expert that is evicted while it comes in ahead', () => {
     readings[1]?.end();
     await expect.poll(() => paging.state.host).toMatchObject({ files: [digestOf(2)], bytes: BYTES });
     expect(readings).toHaveLength(2);
+  });
+});
+
+describe('the tiers', () => {
+  it('tell when a file has come into memory, whole, and when it has left it for another', async () => {
+    const told: (readonly number[])[] = [];
+    const { paging, readings, reading } = driven(1, {
+      hostCacheBytes: 2 * BYTES,
+      onChange: () => told.push(paging.state.host.whole.map(Number)),
+    });
+    const come = async (name: number) => {
+      await reading(name);
+      readings.at(-1)?.end();
+    };
+    const loading = paging.load(version(1), 60_000);
+    await come(1);
+    await loading;
+    expect(told.at(-1)).toEqual([1]);
+    // The only slot is taken: into memory.
+    told.length = 0;
+    paging.prefetcher.hint([version(2)]);
+    await come(2);
+    await expect.poll(() => told).toEqual([[1, 2]]);
+    // One of the two makes room when the third begins, and is told gone before that is in.
+    told.length = 0;
+    const third = paging.load(version(3), 60_000);
+    await expect.poll(() => told.at(-1)).toHaveLength(1);
+    await come(3);
+    await third;
+    expect(told.at(-1)).toContain(3);
+    told.length = 0;
+    await paging.evict(digestOf(3));
+    expect(told.at(-1)).not.toContain(3);
   });
 });

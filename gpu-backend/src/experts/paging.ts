@@ -25,7 +25,7 @@ export interface PagingState {
 
 export interface PagingOptions extends Omit<PagerOptions, 'demand'> {
   readonly slots: number;
-  /** Told when an expert has come to a slot, gone, or is on its way. */
+  /** Told when an expert has come to a slot or into memory, gone, or is on its way into a slot. */
   readonly onChange: () => void;
 }
 

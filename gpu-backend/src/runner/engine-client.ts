@@ -39,7 +39,7 @@ export interface EngineClientOptions extends AdmissionLimits {
   readonly onCompiling?: (compiled: number, total: number) => void;
   /** Told what went wrong without harm to a request. */
   readonly onProblem?: (problem: string) => void;
-  /** Told when an expert has come to a slot, gone, or is on its way. */
+  /** Told when an expert has come to a slot or into memory, gone, or is on its way into a slot. */
   readonly onResidency?: () => void;
   /** Told once when the thread ends without having been asked to. */
   readonly onDeath: (error: Error) => void;

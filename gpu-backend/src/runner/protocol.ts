@@ -191,7 +191,7 @@ export type FromWorker =
   | { readonly kind: 'events'; readonly events: readonly RequestEvent[]; readonly step?: StepStats }
   | { readonly kind: 'answer'; readonly call: number; readonly answer: EngineCalls[keyof EngineCalls]['answer'] }
   | { readonly kind: 'refusal'; readonly call: number; readonly error: SerialisedError }
-  /** An expert has come to a slot, gone, or is on its way. */
+  /** An expert has come to a slot or into memory, gone, or is on its way into a slot. */
   | { readonly kind: 'residency' }
   /** For the log: what went wrong without harm to a request. */
   | { readonly kind: 'problem'; readonly problem: string };

@@ -1,5 +1,6 @@
 /**
- * What this region tells about itself, and to whom: to each of its edges every two seconds, and at once when an expert has come or gone, or it drains.
+ * What this region tells about itself, and to whom: to each of its edges every two seconds, and at once when an expert has come or gone, or it drains. An edge
+ * that is slow or gone holds up none of the others.
  */
 import { randomUUID } from 'node:crypto';
 import {
@@ -26,26 +27,18 @@ export interface HeartbeatOptions {
   readonly silenceMs?: number;
 }
 
-/** Changes within it are told together. */
+/** Changes within it are told together; no edge is told more often. */
 const GATHER_MS = 50;
 const TIMEOUT_MS = 2_000;
 
 export class Heartbeats {
   readonly #options: HeartbeatOptions;
   readonly #replica = randomUUID();
-  /** When each edge was last told, by `performance.now()`; or when it was first tried. */
-  readonly #reachedAt = new Map<string, number>();
-  /** Edges that take this region for gone. */
-  readonly #unreached = new Set<string>();
-  #timer: NodeJS.Timeout | undefined;
-  #sending: Promise<void> | undefined;
-  #lastSent = 0;
-  #hasChanged = false;
-  #isClosed = false;
+  readonly #edges: readonly EdgeHeartbeats[];
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
-    this.#plan(0);
+    this.#edges = options.edges.map((edge) => new EdgeHeartbeats(edge, options, () => this.current()));
   }
 
   async current(): Promise<Heartbeat> {
@@ -64,7 +57,7 @@ export class Heartbeats {
       kvBlocks: stats.kvBlocks,
       slots: residency.slots,
       slotsFree: residency.slotsFree,
-      experts: { device: [...residency.resident], host: [...host.files], loading: [...residency.loading] },
+      experts: { device: [...residency.resident], host: [...host.whole], loading: [...residency.loading] },
       pageInBytesPerSecond: { host: stats.bytesPerSecond.host, store: stats.bytesPerSecond.store },
       draining: isDraining(),
     };
@@ -72,13 +65,44 @@ export class Heartbeats {
 
   /** Says that what heartbeats tell has changed. */
   changed(): void {
+    for (const edge of this.#edges) edge.changed();
+  }
+
+  /** Tells once more, if it was told of a change, and never again. */
+  async close(): Promise<void> {
+    await Promise.all(this.#edges.map((edge) => edge.close()));
+  }
+}
+
+/** One edge's heartbeats, one after the other. */
+class EdgeHeartbeats {
+  readonly #edge: string;
+  readonly #options: HeartbeatOptions;
+  readonly #current: () => Promise<Heartbeat>;
+  /** When it was last told, by `performance.now()`; or when it was first tried. */
+  #reachedAt: number | undefined;
+  /** Whether it takes this region for gone. */
+  #isUnreached = false;
+  #timer: NodeJS.Timeout | undefined;
+  #sending: Promise<void> | undefined;
+  #lastSent = 0;
+  #hasChanged = false;
+  #isClosed = false;
+
+  constructor(edge: string, options: HeartbeatOptions, current: () => Promise<Heartbeat>) {
+    this.#edge = edge;
+    this.#options = options;
+    this.#current = current;
+    this.#plan(0);
+  }
+
+  changed(): void {
     // The first of several plans the next beat: changes that went on and on would put it off for ever.
     const isPlanned = this.#hasChanged;
     this.#hasChanged = true;
     if (this.#sending === undefined && !isPlanned) this.#plan(GATHER_MS);
   }
 
-  /** Tells once more, if it was told of a change, and never again. */
   async close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#timer);
@@ -87,7 +111,7 @@ export class Heartbeats {
   }
 
   #plan(inMs: number): void {
-    if (this.#options.edges.length === 0 || this.#isClosed) return;
+    if (this.#isClosed) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       this.#sending = this.#send().finally(() => {
@@ -101,45 +125,44 @@ export class Heartbeats {
   async #send(): Promise<void> {
     this.#hasChanged = false;
     this.#lastSent = performance.now();
-    const body = await this.current().then(JSON.stringify, () => undefined);
+    const body = await this.#current().then(JSON.stringify, () => undefined);
     // An engine that is gone says so in its health check; an edge that hears nothing looks elsewhere.
-    if (body !== undefined) await Promise.all(this.#options.edges.map((edge) => this.#tell(edge, body)));
+    if (body !== undefined) this.#note(await this.#tell(body));
   }
 
-  async #tell(edge: string, body: string): Promise<void> {
+  /** @returns what went wrong. */
+  async #tell(body: string): Promise<string | undefined> {
     const { signingKey: key } = this.#options;
     const request = { region: HEARTBEAT_AUDIENCE, method: 'POST', path: HEARTBEAT_PATH, body };
-    let problem: string | undefined;
     try {
       const authorization =
         key === undefined ? {} : { authorization: `Bearer ${await signRequest(key, request, { tenant: undefined })}` };
-      const response = await fetch(`${edge}${HEARTBEAT_PATH}`, {
+      const response = await fetch(`${this.#edge}${HEARTBEAT_PATH}`, {
         method: 'POST',
         body,
         headers: { 'content-type': 'application/json', ...authorization },
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
       const text = await response.text();
-      if (!response.ok) problem = `it answered ${response.status} ${text.slice(0, 200)}`;
+      return response.ok ? undefined : `it answered ${response.status} ${text.slice(0, 200)}`;
     } catch (error) {
       const { cause, message } = error as Error;
-      problem = cause instanceof Error ? `${message}: ${cause.message}` : message;
+      return cause instanceof Error ? `${message}: ${cause.message}` : message;
     }
-    this.#note(edge, problem);
   }
 
-  #note(edge: string, problem: string | undefined): void {
+  #note(problem: string | undefined): void {
     const { onReach, silenceMs = HEARTBEAT_SILENCE_MS } = this.#options;
     const now = performance.now();
     if (problem === undefined) {
-      this.#reachedAt.set(edge, now);
-      if (this.#unreached.delete(edge)) onReach(edge, undefined);
+      this.#reachedAt = now;
+      if (this.#isUnreached) onReach(this.#edge, undefined);
+      this.#isUnreached = false;
       return;
     }
-    const since = this.#reachedAt.get(edge) ?? now;
-    this.#reachedAt.set(edge, since);
-    if (this.#unreached.has(edge) || now - since < silenceMs) return;
-    this.#unreached.add(edge);
-    onReach(edge, problem);
+    this.#reachedAt ??= now;
+    if (this.#isUnreached || now - this.#reachedAt < silenceMs) return;
+    this.#isUnreached = true;
+    onReach(this.#edge, problem);
   }
 }
