@@ -40,6 +40,14 @@ export interface ExpertCard {
   readonly last_use: string | null;
 }
 
+/** `GET /v1/experts`, `GET /admin/experts`. */
+export interface ExpertList {
+  readonly object: 'list';
+  /** The catalogue's that names are looked up in: replicas that say the same stand for the same versions. */
+  readonly catalogue_revision: number;
+  readonly data: readonly ExpertCard[];
+}
+
 /** `POST /admin/experts/{load,pin,unpin,evict}`. */
 export const expertActionSchema = z.strictObject({
   /** `NAME`, `NAME@CHANNEL`, `NAME@DIGEST`; for `evict` a whole digest, too. */

@@ -34,6 +34,7 @@ async function emitted(): Promise<Set<string>> {
     blockTokens: 16,
     stats: () => Promise.reject(new Error('none')),
     modelNames: () => [],
+    catalogueRevision: () => undefined,
   }).render();
   const kinds: [name: string, kind: string][] = [
     ...[...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name = '', kind = '']): [string, string] => [name, kind]),

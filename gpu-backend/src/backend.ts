@@ -73,6 +73,7 @@ export async function openBackend(settings: RegionSettings, { keys, log, upkeep 
     blockTokens: settings.blockTokens,
     stats: () => engine.stats(),
     modelNames: (digest) => (catalogue.current === undefined ? [] : modelNames(catalogue.current, digest)),
+    catalogueRevision: () => catalogue.current?.revision,
   });
   const tracing = await startTracing({ region: settings.region, version: manifest.version });
   const starting = startEngine(

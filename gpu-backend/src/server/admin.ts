@@ -46,9 +46,7 @@ export function adminRoutes(deps: AdminDeps): Hono {
     await next();
   });
 
-  app.get('/experts', async (context) =>
-    context.json({ object: 'list', data: await listExperts(deps, await catalogue.catalogue()) }),
-  );
+  app.get('/experts', async (context) => context.json(await listExperts(deps, await catalogue.catalogue())));
 
   app.post('/experts/load', async (context) => {
     const { model, timeout_ms: timeoutMs } = parseBody(await readText(context.req.raw), expertLoadSchema);

@@ -38,6 +38,7 @@ beforeAll(async () => {
     blockTokens: 16,
     stats: () => engine.stats(),
     modelNames: () => [],
+    catalogueRevision: () => undefined,
   });
   engine = await EngineClient.start(
     // Room for three long answers at a time.

@@ -152,9 +152,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
     context.json(findModel(await catalogue.catalogue(), engine.facts.base, startedAt, context.req.param('id'))),
   );
 
-  app.get('/v1/experts', async (context) =>
-    context.json({ object: 'list', data: await listExperts(deps, await catalogue.catalogue()) }),
-  );
+  app.get('/v1/experts', async (context) => context.json(await listExperts(deps, await catalogue.catalogue())));
 
   app.post('/v1/chat/completions', async (context) => {
     const request = parseBody(context.get('body'), chatRequestSchema);

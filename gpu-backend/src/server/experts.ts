@@ -1,7 +1,7 @@
 /**
  * `GET /v1/experts`: every expert version that a channel points at or that this region keeps, with where it is and how it is used.
  */
-import { type Catalogue, type Digest, EXPERT_TIERS, type ExpertCard } from '@signpost/contracts';
+import { type Catalogue, type Digest, EXPERT_TIERS, type ExpertCard, type ExpertList } from '@signpost/contracts';
 import type { StandingOrders } from '../experts/standing.ts';
 import type { EngineClient } from '../runner/engine-client.ts';
 import { modelNames } from './models.ts';
@@ -12,7 +12,7 @@ export interface ExpertListDeps {
 }
 
 /** Those in slots first, then by how near they are. */
-export async function listExperts({ engine, standing }: ExpertListDeps, catalogue: Catalogue): Promise<ExpertCard[]> {
+export async function listExperts({ engine, standing }: ExpertListDeps, catalogue: Catalogue): Promise<ExpertList> {
   const { residency, host, disk } = await engine.stats();
   const published = Object.values(catalogue.experts).flatMap(({ versions }) => versions);
   const bytesOf = new Map<Digest, number>();
@@ -55,5 +55,9 @@ export async function listExperts({ engine, standing }: ExpertListDeps, catalogu
     };
   });
   const rank = ({ tier, slot }: ExpertCard) => EXPERT_TIERS.indexOf(tier) * 1e6 + (slot ?? 0);
-  return cards.sort((a, b) => rank(a) - rank(b));
+  return {
+    object: 'list',
+    catalogue_revision: catalogue.revision,
+    data: cards.sort((a, b) => rank(a) - rank(b)),
+  };
 }

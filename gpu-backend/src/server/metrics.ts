@@ -43,6 +43,8 @@ export interface MetricsOptions {
   readonly stats: () => Promise<RegionStats>;
   /** An expert's model names: what autoscalers and gateways know it by. */
   readonly modelNames: (digest: Digest) => readonly string[];
+  /** Of the catalogue in force; undefined before the first. */
+  readonly catalogueRevision: () => number | undefined;
 }
 
 export class Metrics implements EngineObserver {
@@ -54,6 +56,7 @@ export class Metrics implements EngineObserver {
   readonly #paging;
   readonly #refused: Counter<'code'>;
   readonly #catalogueProblems: Counter;
+  readonly #catalogueRevision: Gauge;
 
   constructor(options: MetricsOptions) {
     this.#options = options;
@@ -74,6 +77,11 @@ export class Metrics implements EngineObserver {
       help: 'Times that the catalogue could not be read or was refused, and the last good one stayed',
       registers: [this.#registry],
     });
+    this.#catalogueRevision = new Gauge({
+      name: 'signpost_catalogue_revision',
+      help: 'Revision of the catalogue in force; 0 before the first',
+      registers: [this.#registry],
+    });
   }
 
   get contentType(): string {
@@ -82,6 +90,7 @@ export class Metrics implements EngineObserver {
 
   /** The text of a scrape. An engine that is gone leaves the load gauges as they were; `signpost_engine_up` says so. */
   async render(): Promise<string> {
+    this.#catalogueRevision.set(this.#options.catalogueRevision() ?? 0);
     try {
       const stats = await this.#options.stats();
       this.#load.set(stats);
