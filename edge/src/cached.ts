@@ -49,6 +49,12 @@ export class Cached<T> {
     return this.#isForgotten(at) ? undefined : this.#current;
   }
 
+  /** As `current`; undefined where it was read longer than `ms` ago, whatever it says. */
+  lately(ms: number, waitUntil: WaitUntil): T | undefined {
+    const current = this.current(waitUntil);
+    return this.#options.now() - this.#readAt <= ms ? current : undefined;
+  }
+
   /** As `current`; but where nothing is known, or only what is old, the request that finds it so waits a moment for what is new. */
   async recent(waitUntil: WaitUntil): Promise<T | undefined> {
     const { now } = this.#options;

@@ -28,6 +28,9 @@ export interface Known extends Omit<PlanFacts, 'app' | 'load'> {
 
 type WaitUntil = (promise: Promise<unknown>) => void;
 
+/** A copy that says who has fallen silent is newer: one that can't be renewed grows old, and all that it tells of with it. */
+const LATELY_MS = 3_000;
+
 export class Knowledge {
   readonly #sources: KnowledgeSources;
   readonly #prefixes = new PrefixMemory(Date.now);
@@ -40,6 +43,20 @@ export class Knowledge {
   beats(waitUntil: WaitUntil): readonly HeardBeat[] | undefined {
     const now = Date.now();
     return this.#sources.fleet.current(waitUntil)?.filter((heard) => counts(heard, now));
+  }
+
+  /**
+   * For a request that is sent to a region: tells, each time it is called, whether that has fallen silent since. Undefined where nothing is heard of it anyway, as of
+   * servers that aren't ours. To be called every two seconds or so, which keeps the copy new.
+   */
+  vigil(region: string, waitUntil: WaitUntil): (() => boolean) | undefined {
+    const isHeard = ({ beat }: HeardBeat) => beat.region === region;
+    if (this.beats(waitUntil)?.some(isHeard) !== true) return undefined;
+    return () => {
+      const now = Date.now();
+      const beats = this.#sources.fleet.lately(LATELY_MS, waitUntil);
+      return beats !== undefined && !beats.some((heard) => isHeard(heard) && counts(heard, now));
+    };
   }
 
   /** As it stands; where the catalogue isn't known yet, or only as it was long ago, the request that finds it so waits a moment for it. */

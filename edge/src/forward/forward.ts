@@ -7,9 +7,7 @@
  * that breaks later goes on from another region (see `relay.ts`).
  */
 import { ApiError } from '@signpost/contracts';
-import type { BackendSecrets } from '../backends/backend.ts';
 import { isOurs, type Region } from '../plan/regions.ts';
-import type { Timeouts } from '../settings/settings.ts';
 import { type Outcome, Tally } from './outcome.ts';
 import { AllFailed, type Contender, noRegionAnswered, race } from './race.ts';
 import type { FleetHealth } from './region-health.ts';
@@ -17,6 +15,7 @@ import { relay } from './relay.ts';
 import { ResumableAnswer } from './resume.ts';
 import { withinOr } from './timeout.ts';
 import {
+  type AskOptions,
   ask,
   type PassedHeaders,
   RegionFailure,
@@ -26,8 +25,7 @@ import {
 } from './upstream.ts';
 import { askingForUsage, UsageWatch } from './usage.ts';
 
-export interface ForwardOptions extends BackendSecrets {
-  readonly timeouts: Timeouts;
+export interface ForwardOptions extends AskOptions {
   readonly health: FleetHealth;
   readonly log: (event: string, fields: Record<string, unknown>) => void;
   /** Told once how the answer ended, whatever became of it: at the end of a stream, or when its app goes. */

@@ -6,15 +6,35 @@ export class TimeoutError extends Error {
   override readonly name = 'TimeoutError';
 }
 
+/** Tells whether it is in vain to wait any longer. */
+export interface Watch {
+  /** How often it is asked. */
+  readonly everyMs: number;
+  readonly isInVain: () => boolean;
+  /** For the error. */
+  readonly why: string;
+}
+
 /**
- * `promise`, or a rejection once `ms` have passed. The promise itself goes on: the caller ends what it stands for.
+ * `promise`, or a rejection once `ms` have passed, or the `watch` says that it is in vain. The promise itself goes on: the caller ends what it stands for.
  *
  * @param what for the error: "<what> for 30000 ms".
  * @throws TimeoutError
  */
-export function withTimeout<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
+export function withTimeout<T>(promise: Promise<T>, ms: number, what: string, watch?: Watch): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new TimeoutError(`${what} for ${ms} ms`)), ms);
+    const until = Date.now() + ms;
+    let timer: ReturnType<typeof setTimeout>;
+    const wait = (leftMs: number) => {
+      timer = setTimeout(look, watch === undefined ? leftMs : Math.min(leftMs, watch.everyMs));
+    };
+    const look = () => {
+      const leftMs = until - Date.now();
+      if (watch === undefined || leftMs <= 0) reject(new TimeoutError(`${what} for ${ms} ms`));
+      else if (watch.isInVain()) reject(new TimeoutError(watch.why));
+      else wait(leftMs);
+    };
+    wait(ms);
     promise.then(
       (value) => {
         clearTimeout(timer);

@@ -1,13 +1,13 @@
 /**
  * One request to one region, up to the first thing that answers it.
  */
-import { ApiError, ERROR_TYPES, type ErrorBody, readText } from '@signpost/contracts';
+import { ApiError, ERROR_TYPES, type ErrorBody, HEARTBEAT_INTERVAL_MS, readText } from '@signpost/contracts';
 import { type BackendSecrets, send, showsLifeEarly } from '../backends/backend.ts';
 import { isOurs, type Region } from '../plan/regions.ts';
 import type { Timeouts } from '../settings/settings.ts';
 import type { TokenUsage } from './outcome.ts';
 import { DONE, type SseEvent, SseEvents } from './sse-events.ts';
-import { LongWaits, TimeoutError, withTimeout } from './timeout.ts';
+import { LongWaits, TimeoutError, type Watch, withTimeout } from './timeout.ts';
 import { usageIn } from './usage.ts';
 
 export interface UpstreamRequest {
@@ -45,6 +45,15 @@ export interface WholeAnswer {
   /** Of an error. */
   readonly errorCode: string | undefined;
 }
+
+export interface AskOptions extends BackendSecrets {
+  readonly timeouts: Timeouts;
+  /** For a region that is asked now: tells from then on whether it has fallen silent; undefined where nobody could tell. */
+  readonly vigil?: ((region: string) => (() => boolean) | undefined) | undefined;
+}
+
+/** As often as regions send heartbeats. */
+const WATCH_MS = HEARTBEAT_INTERVAL_MS;
 
 /** A stream that has begun. */
 export interface StreamedAnswer {
@@ -100,7 +109,7 @@ const PASSED_HEADERS = ['content-type', 'cache-control', 'retry-after', 'server-
 export async function ask(
   request: UpstreamRequest,
   region: Region,
-  { timeouts, ...secrets }: BackendSecrets & { readonly timeouts: Timeouts },
+  { timeouts, vigil, ...secrets }: AskOptions,
   controller: AbortController,
 ): Promise<WholeAnswer | StreamedAnswer> {
   const isStream = request.delivery === 'stream';
@@ -108,7 +117,7 @@ export async function ask(
   try {
     return isStream
       ? await withTimeout(answer(), timeouts.firstTokenMs, 'no first token')
-      : await withTimeout(answer(), timeouts.answerMs, 'no answer');
+      : await withTimeout(answer(), timeouts.answerMs, 'no answer', watch());
   } catch (error) {
     controller.signal.throwIfAborted();
     const failure =
@@ -117,6 +126,12 @@ export async function ask(
         : new RegionFailure(region.name, error instanceof Error ? error.message : String(error));
     controller.abort(failure);
     throw failure;
+  }
+
+  /** A stream says itself that its region lives. */
+  function watch(): Watch | undefined {
+    const isInVain = vigil?.(region.name);
+    return isInVain && { everyMs: WATCH_MS, isInVain, why: 'no answer, and no heartbeat any more' };
   }
 
   async function answer(): Promise<WholeAnswer | StreamedAnswer> {

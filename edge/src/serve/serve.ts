@@ -264,16 +264,17 @@ export class Service {
     request: UpstreamRequest,
     candidates: Candidates,
     headers: Record<string, string>,
-    { account }: Handling,
+    { account, waitUntil }: Handling,
     watch: Pick<ForwardOptions, 'onData' | 'onOutcome'> = {},
   ): Promise<Response> {
-    const { settings, log, health } = this.#parts;
+    const { settings, log, health, knowledge } = this.#parts;
     const passing = account.forwards();
     try {
       const answer = await forward(request, candidates, {
         ...settings,
         log,
         health,
+        vigil: (region) => knowledge.vigil(region, waitUntil),
         onPass: passing.onPass,
         onData: watch.onData,
         onOutcome: (outcome) => {
