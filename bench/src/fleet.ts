@@ -5,7 +5,8 @@
  *
  * Regions are stand-ins (fleet/container.ts) of a 7B model on one GPU: experts of 0.85 GB, 16 slots, 24 in memory, a store of 2.5 GB/s, 8,000 prompt tokens a second;
  * a request that would wait for half a minute is refused, and counts as that.
- * Heartbeats come every two seconds. Round trips are geography's, times a factor of each pair of places that the edge learns by measuring. A day passes in an hour.
+ * Heartbeats come every two seconds. Round trips are geography's, times a factor of each pair of places that the edge learns by measuring, and believes as long as the
+ * Worker does. A day passes in an hour.
  */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,7 +16,7 @@ import { chance } from '@signpost/kernels/testing';
 import { seriesChart } from '@signpost/packer';
 import { networkPrior } from '../../edge/src/plan/network.ts';
 import { Container, LONGEST_WAIT_MS } from './fleet/container.ts';
-import { catalogueOf, type Policy, policies, type View } from './fleet/policies.ts';
+import { type Answer, catalogueOf, type Policy, policies, type View } from './fleet/policies.ts';
 import { arrivals, cities, type Demand, regions } from './fleet/world.ts';
 import { percentile } from './percentiles.ts';
 
@@ -41,8 +42,6 @@ const SIZE = {
   storeBytesPerSecond: 2.5e9,
   hostBytesPerSecond: 10e9,
 };
-/** As long as the Worker keeps a measurement (edge/src/forward/region-health.ts). */
-const MEASURED_FOR_MS = 30_000;
 /** The first of the day find slots empty, whoever chooses. */
 const WARM_UP_MS = 5 * 60_000;
 const HOURS = 24;
@@ -52,7 +51,8 @@ interface Result {
   readonly name: string;
   /** Milliseconds to the first token, by hour of the day at Greenwich. */
   readonly firstTokens: readonly number[][];
-  readonly pagedInBytes: number;
+  /** Of all regions, in the same hours. */
+  readonly pagedInBytes: readonly number[];
   readonly requests: number;
   readonly refused: number;
 }
@@ -65,44 +65,66 @@ const detours = (() => {
 
 const catalogue = catalogueOf(DEMAND.experts, SIZE.expertBytes);
 
-function simulate({ name, choose }: Policy): Result {
+function simulate(policy: Policy): Result {
   const containers = regions.map((region) => new Container(region.name, SIZE));
-  const measured = cities.map(() => new Map<string, { readonly at: number; readonly ms: number }>());
   const firstTokens = Array.from({ length: HOURS }, (): number[] => []);
+  const pagedInBytes = firstTokens.map(() => 0);
+  const underWay = new UnderWay(policy);
   let beats: View['beats'] = [];
   let heardAt = Number.NEGATIVE_INFINITY;
-  let [requests, refused, warmBytes] = [0, 0, 0];
+  let [requests, refused] = [0, 0];
   for (const arrival of arrivals(DEMAND, chance(SEED))) {
     const { at, city, expert, promptTokens } = arrival;
     if (at - heardAt >= HEARTBEAT_INTERVAL_MS) {
       heardAt = at;
       beats = containers.map((container) => ({ beat: container.heartbeat(at), heardAt: at }));
     }
-    const networkMs = (region: string) => {
-      const sample = measured[city]?.get(region);
-      return sample !== undefined && at - sample.at < MEASURED_FOR_MS ? sample.ms : undefined;
-    };
-    const chosen = choose(arrival, { beats, catalogue, networkMs, now: at });
+    underWay.tell(at);
+    const chosen = policy.choose(arrival, { beats, catalogue, now: at });
     const [region, container] = [regions[chosen], containers[chosen]];
-    if (region === undefined || container === undefined) throw new Error(`${name} chose region ${chosen}`);
+    if (region === undefined || container === undefined) throw new Error(`${policy.name} chose region ${chosen}`);
     const ms = networkPrior(cities[city] ?? {}, region).ms * (detours[city]?.[chosen] ?? 1);
-    measured[city]?.set(region.name, { at, ms });
+    const before = container.pagedInBytes;
     const firstTokenAt = container.serve(expert, promptTokens, at + ms / 2);
-    if (at < WARM_UP_MS) {
-      warmBytes = pagedIn(containers);
-      continue;
-    }
+    const answerAt = (firstTokenAt ?? at + ms / 2) + ms / 2;
+    underWay.add({ at: answerAt, arrival, region: chosen, networkMs: firstTokenAt === undefined ? undefined : ms });
+    if (at < WARM_UP_MS) continue;
+    const hour = Math.floor((HOURS * at) / DEMAND.dayMs);
     requests++;
     if (firstTokenAt === undefined) refused++;
-    firstTokens[Math.floor((HOURS * at) / DEMAND.dayMs)]?.push(
-      firstTokenAt === undefined ? LONGEST_WAIT_MS : firstTokenAt + ms / 2 - at,
-    );
+    firstTokens[hour]?.push(firstTokenAt === undefined ? LONGEST_WAIT_MS : answerAt - at);
+    pagedInBytes[hour] = (pagedInBytes[hour] ?? 0) + container.pagedInBytes - before;
   }
-  return { name, firstTokens, requests, refused, pagedInBytes: pagedIn(containers) - warmBytes };
+  return { name: policy.name, firstTokens, pagedInBytes, requests, refused };
 }
 
-const pagedIn = (containers: readonly Container[]) =>
-  containers.reduce((sum, { pagedInBytes }) => sum + pagedInBytes, 0);
+/** Answers that aren't there yet, of which a policy is told in the order in which they will be. */
+class UnderWay {
+  readonly #policy: Policy;
+  /** The first to be there last. */
+  readonly #answers: Answer[] = [];
+
+  constructor(policy: Policy) {
+    this.#policy = policy;
+  }
+
+  add(answer: Answer): void {
+    if (this.#policy.learn === undefined) return;
+    const later = this.#answers.findLastIndex(({ at }) => at >= answer.at);
+    this.#answers.splice(later + 1, 0, answer);
+  }
+
+  /** Tells of those that are there by now. */
+  tell(now: number): void {
+    for (let next = this.#answers.at(-1); next !== undefined && next.at <= now; next = this.#answers.at(-1)) {
+      this.#policy.learn?.(next);
+      this.#answers.pop();
+    }
+  }
+}
+
+const p95 = ({ firstTokens }: Result) => percentile(firstTokens.flat(), 0.95);
+const bytesPerRequest = ({ pagedInBytes, requests }: Result) => pagedInBytes.reduce((a, b) => a + b, 0) / requests;
 
 console.log(
   `${regions.length} regions, ${DEMAND.experts} experts, ${DEMAND.requestsPerSecond} requests/s, seed ${SEED}\n` +
@@ -114,33 +136,46 @@ for (const policy of policies()) {
   results.push(result);
   const all = result.firstTokens.flat();
   const ms = (share: number) => `${percentile(all, share).toFixed(0)} ms`.padStart(10);
-  const megabytes = `${(result.pagedInBytes / result.requests / 1e6).toFixed(1)} MB`.padStart(22);
+  const megabytes = `${(bytesPerRequest(result) / 1e6).toFixed(1)} MB`.padStart(22);
   const refused = `${((100 * result.refused) / result.requests).toFixed(2)} %`.padStart(10);
   console.log(`${result.name.padEnd(16)}${ms(0.5)}${ms(0.95)}${ms(0.99)}${refused}${megabytes}`);
 }
 const [own, ...others] = results;
 for (const other of others) {
-  const p95 = (result: Result | undefined) => percentile(result?.firstTokens.flat() ?? [], 0.95);
-  const bytes = (result: Result | undefined) => (result?.pagedInBytes ?? 0) / (result?.requests ?? 1);
-  console.log(
-    `Signpost beside ${other.name}: p95 ${(p95(own) / p95(other)).toFixed(2)} ×, page-in traffic ${(bytes(own) / bytes(other)).toFixed(2)} ×`,
-  );
+  const times = (of: (result: Result) => number) =>
+    `${(own === undefined ? Number.NaN : of(own) / of(other)).toFixed(2)} ×`;
+  console.log(`Signpost beside ${other.name}: p95 ${times(p95)}, page-in traffic ${times(bytesPerRequest)}`);
 }
 if (flags.charts !== undefined) {
-  const svg = await seriesChart({
+  const hourMs = DEMAND.dayMs / HOURS;
+  await chart(flags.charts, 'fleet-first-token.svg', {
     title: 'Time to first token over a day (p95)',
-    mark: 'line',
-    categoryTitle: 'hour at Greenwich',
     valueTitle: 'p95 (ms)',
-    seriesTitle: 'region chosen by',
-    points: results.flatMap(({ name, firstTokens }) =>
-      firstTokens.map((values, hour) => ({
-        category: String(hour),
-        series: name,
-        // Beyond that it is a queue that grows until the evening.
-        value: Math.min(percentile(values, 0.95), CHARTED_MS),
-      })),
-    ),
+    // Beyond that it is a queue that grows until the evening.
+    value: ({ firstTokens }, hour) => Math.min(percentile(firstTokens[hour] ?? [], 0.95), CHARTED_MS),
   });
-  await writeFile(join(flags.charts, 'fleet-first-token.svg'), svg);
+  await chart(flags.charts, 'fleet-page-in.svg', {
+    title: 'Page-in traffic over a day',
+    valueTitle: 'read from stores (GB/s, all regions)',
+    value: ({ pagedInBytes }, hour) => (pagedInBytes[hour] ?? 0) / hourMs / 1e6,
+  });
+}
+
+interface HourlyChart {
+  readonly title: string;
+  readonly valueTitle: string;
+  readonly value: (result: Result, hour: number) => number;
+}
+
+async function chart(dir: string, file: string, { title, valueTitle, value }: HourlyChart): Promise<void> {
+  const points = results.flatMap((result) =>
+    result.firstTokens.map((values, hour) => ({
+      category: String(hour),
+      series: result.name,
+      // Those of warming up have none.
+      value: values.length === 0 ? Number.NaN : value(result, hour),
+    })),
+  );
+  const titles = { title, categoryTitle: 'hour at Greenwich', valueTitle, seriesTitle: 'region chosen by' };
+  await writeFile(join(dir, file), await seriesChart({ mark: 'line', ...titles, points }));
 }

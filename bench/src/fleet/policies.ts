@@ -3,9 +3,9 @@
  */
 import type { Catalogue } from '@signpost/contracts';
 import type { HeardBeat } from '../../../edge/src/fleet/roll.ts';
+import { FleetHealth } from '../../../edge/src/forward/region-health.ts';
 import { networkPrior } from '../../../edge/src/plan/network.ts';
 import { planRegions } from '../../../edge/src/plan/plan.ts';
-import { SentTokens } from '../../../edge/src/plan/sent.ts';
 import { digestOf } from './container.ts';
 import { type Arrival, cities, regions } from './world.ts';
 
@@ -14,16 +14,27 @@ export interface View {
   /** By region: at most two seconds old. */
   readonly beats: readonly HeardBeat[];
   readonly catalogue: Catalogue;
-  /** Round trip from the request's city as it was measured of late. */
-  readonly networkMs: (region: string) => number | undefined;
   /** Milliseconds. */
   readonly now: number;
+}
+
+/** What came of a request, as the edge that sent it sees it. */
+export interface Answer {
+  /** When it was there, in milliseconds. */
+  readonly at: number;
+  readonly arrival: Arrival;
+  /** The region's index. */
+  readonly region: number;
+  /** Round trip; undefined of one that was refused. */
+  readonly networkMs: number | undefined;
 }
 
 export interface Policy {
   readonly name: string;
   /** @returns the region's index */
   choose(arrival: Arrival, view: View): number;
+  /** Told of each answer at its time, where that teaches it anything. */
+  learn?(answer: Answer): void;
 }
 
 const nearest = cities.map((city) =>
@@ -32,26 +43,29 @@ const nearest = cities.map((city) =>
 
 export function policies(): readonly Policy[] {
   let turn = 0;
-  const sent = new Map<string, SentTokens>();
+  // Each city's requests come to an isolate of its own.
+  const isolates = cities.map(() => new FleetHealth());
+  const healthOf = (city: number, region: string) => (isolates[city] ?? new FleetHealth()).of(region);
   return [
     {
       name: 'Signpost',
-      choose({ city, expert, promptTokens }, { beats, catalogue, networkMs, now }) {
-        // Each city's requests come to an isolate of its own.
-        const sentFrom = (region: string) => sent.get(`${city} ${region}`) ?? new SentTokens();
+      choose({ city, expert, promptTokens }, { beats, catalogue, now }) {
         const [first] = planRegions(regions, undefined, {
           app: cities[city] ?? {},
           load: { model: `e${expert}`, promptTokens },
           beats,
           catalogue,
-          networkMs,
-          sentSince: (region, heard, containers) => sentFrom(region).waiting(heard, containers, now),
+          networkMs: (region, usualMs) => healthOf(city, region).networkMs(now, usualMs),
+          sentSince: (region, heard, containers) => healthOf(city, region).sent.waiting(heard, containers, now),
         });
         if (first === undefined) return 0;
-        const memory = sentFrom(first.region.name);
-        memory.add(promptTokens, now);
-        sent.set(`${city} ${first.region.name}`, memory);
+        healthOf(city, first.region.name).sent.add(promptTokens, now);
         return regions.indexOf(first.region);
+      },
+      learn({ at, arrival, region, networkMs }) {
+        const health = healthOf(arrival.city, regions[region]?.name ?? '');
+        if (networkMs !== undefined) health.measured(networkMs, 0, at);
+        health.sent.settle(arrival.promptTokens);
       },
     },
     { name: 'nearest region', choose: ({ city }) => nearest[city]?.[0]?.i ?? 0 },
