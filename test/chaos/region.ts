@@ -14,6 +14,8 @@ const FATAL = 60;
 const LIFE_EVERY_MS = 200;
 /** A supervisor's patience, and what a machine with other work to do may add. */
 const LIFE_LIMIT_MS = 15_000;
+const LOAD_OUTCOMES = ['loaded', 'failed', 'cancelled'] as const;
+type LoadOutcome = (typeof LOAD_OUTCOMES)[number];
 
 export class Region {
   /** Rises when it is taken down on purpose: what was in flight then may have broken off. */
@@ -112,4 +114,21 @@ export class Region {
     }
     return series;
   }
+
+  async metric(name: string): Promise<number> {
+    return (await this.metrics()).get(name) ?? 0;
+  }
+
+  /** Loads of experts that have ended so. */
+  loads(outcome: LoadOutcome): Promise<number> {
+    return this.metric(loadsOf(outcome));
+  }
+
+  async loadsBegun(): Promise<number> {
+    const series = await this.metrics();
+    const counted = [...LOAD_OUTCOMES.map(loadsOf), 'signpost_experts_loading'];
+    return counted.reduce((sum, name) => sum + (series.get(name) ?? 0), 0);
+  }
 }
+
+const loadsOf = (outcome: LoadOutcome) => `signpost_expert_loads_total{tier="device",outcome="${outcome}"}`;
