@@ -14,11 +14,13 @@ import {
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { json } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Heartbeat } from '@signpost/contracts';
+import { CATALOGUE_KEY, type Heartbeat, heartbeatSchema } from '@signpost/contracts';
 import { prepareDemoStore } from '@signpost/demo';
 import { type EdgeHandle, startEdge } from '@signpost/edge';
 import { heartbeatOf, tellEdge } from '@signpost/edge/testing';
+import { openStore } from '@signpost/store';
 import { DEMO_BASE } from './family.ts';
 import { Region } from './region.ts';
 import { type Many, MIDST_EVENTS, type Streamed, stream, streamMany } from './streams.ts';
@@ -112,12 +114,17 @@ export class Fleet {
   readonly log: readonly string[];
   readonly #members: readonly Member[];
   readonly #state: string;
+  /** URL of the regions' store. */
+  readonly #store: string;
 
-  private constructor(edge: EdgeHandle, log: readonly string[], members: readonly Member[], state: string) {
-    this.edge = edge;
-    this.log = log;
-    this.#members = members;
-    this.#state = state;
+  private constructor(
+    parts: Pick<Fleet, 'edge' | 'log' | 'members'> & { readonly state: string; readonly store: string },
+  ) {
+    this.edge = parts.edge;
+    this.log = parts.log;
+    this.#members = parts.members;
+    this.#state = parts.state;
+    this.#store = parts.store;
   }
 
   static async start({ variables = {}, env = {} }: FleetOptions = {}): Promise<Fleet> {
@@ -146,7 +153,7 @@ export class Fleet {
       variables,
       onLog: ({ message }) => log.push(message),
     });
-    return new Fleet(edge, log, members, state);
+    return new Fleet({ edge, log, members, state, store });
   }
 
   at(i: number): Member {
@@ -163,6 +170,25 @@ export class Fleet {
   async say(i: number, more: Partial<Heartbeat>): Promise<void> {
     const { name, replica } = this.at(i);
     await tellEdge(this.edge.url, heartbeatOf(name, { replica, ...more }));
+  }
+
+  /** What a region says of itself from its next heartbeat on, as `falsify` has it, until its door is reset. */
+  lie(i: number, falsify: (truth: Heartbeat) => Partial<Heartbeat>): void {
+    const passOn = async (request: IncomingMessage, response: ServerResponse) => {
+      const truth = heartbeatSchema.parse(await json(request));
+      const { status } = await tellEdge(this.edge.url, { ...truth, ...falsify(truth) });
+      response.writeHead(status).end();
+    };
+    this.at(i).beats.intercept = (request, response) => {
+      passOn(request, response).catch((error: unknown) => response.destroy(error as Error));
+      return true;
+    };
+  }
+
+  /** Has the edge know what the regions' experts are, which it otherwise doesn't: to be called before it is asked for anything. */
+  async showCatalogue(): Promise<void> {
+    const { data } = await openStore(this.#store).read(CATALOGUE_KEY);
+    await this.edge.setArtifact(CATALOGUE_KEY, data);
   }
 
   /**
