@@ -10,6 +10,7 @@ import type { z } from 'zod';
 import type { regionsSchema } from '../src/plan/regions.ts';
 import { RULES_KEY } from '../src/rules/store.ts';
 import { buildWorker, WRANGLER_TOML } from './build.ts';
+import { objectsBehind } from './objects-behind.ts';
 
 export interface EdgeOptions {
   readonly regions: z.input<typeof regionsSchema>;
@@ -31,8 +32,8 @@ export interface EdgeOptions {
   readonly folder?: string;
   /** Where requests come from, as Cloudflare would tell in `request.cf`. */
   readonly place?: Readonly<Record<string, string>>;
-  /** Every call to a Durable Object fails, as when Cloudflare can't reach them. */
-  readonly objects?: 'unreachable';
+  /** URL that each call to a Durable Object asks first: it fails where that doesn't answer 200, and hangs as long as that does. Left out, none asks. */
+  readonly objectsBehind?: string;
   /** Opens V8's inspector on this port, any free one for 0; left out, there is none. */
   readonly inspectorPort?: number;
   /** Takes the Worker's log, a line at a time; left out, errors are printed. */
@@ -60,6 +61,7 @@ export interface EdgeHandle {
 }
 
 const HOST = '127.0.0.1';
+const NAME = 'signpost';
 
 /**
  * Builds and starts the Worker; resolves once it takes requests. Its classifier starts with the first of them.
@@ -71,11 +73,14 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
   await assertPortFree(port);
   const [modules, { assets, ...bindings }] = await Promise.all([buildWorker(), readBindings()]);
   const { onLog = printErrors } = options;
-  const isReachable = options.objects !== 'unreachable';
+  const behind =
+    options.objectsBehind === undefined
+      ? undefined
+      : objectsBehind(options.objectsBehind, bindings.durableObjects, NAME);
   const worker = {
     ...bindings,
-    ...(isReachable ? {} : { durableObjects: unreachable(bindings.durableObjects) }),
-    name: 'signpost',
+    durableObjects: behind?.durableObjects ?? bindings.durableObjects,
+    name: NAME,
     modules: modules.map((module) => ({ ...module })),
     bindings: { ...bindings.bindings, ...variables(options) },
     serviceBindings: { [assets?.binding ?? '']: CONSOLE_FILES },
@@ -84,7 +89,7 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
     stripCfConnectingIp: false,
   };
   const miniflare = new Miniflare({
-    workers: [worker, consoleFiles(assets), ...(isReachable ? [] : [NOBODY])],
+    workers: [worker, consoleFiles(assets), ...(behind === undefined ? [] : [behind.worker])],
     host: HOST,
     port,
     // An object, so that Miniflare doesn't ask the network where we are.
@@ -108,7 +113,7 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
     for (const [key, value] of Object.entries(options.artifacts ?? {})) await setArtifact(key, value);
     return {
       url,
-      directUrl: (await miniflare.unsafeGetDirectURL('signpost')).origin,
+      directUrl: (await miniflare.unsafeGetDirectURL(NAME)).origin,
       inspector: () => miniflare.getInspectorURL(),
       setRouting: (text) => config.put(RULES_KEY, text),
       setArtifact,
@@ -120,14 +125,6 @@ export async function startEdge(options: EdgeOptions): Promise<EdgeHandle> {
   }
 }
 
-/** A Worker whose objects can't be made. */
-const NOBODY = {
-  name: 'nobody',
-  modules: true as const,
-  script: 'export class Nobody { constructor() { throw new Error("unreachable"); } }\nexport default {};',
-  durableObjects: { NOBODY: 'Nobody' },
-};
-
 const CONSOLE_FILES = 'console-files';
 
 /** The static assets, as a Worker of their own: Miniflare would put a router before the one that has them, and each request of the API through it. */
@@ -138,12 +135,6 @@ function consoleFiles(assets: object | undefined) {
     script: 'export default { fetch: (request, { ASSETS }) => ASSETS.fetch(request) };',
     ...(assets === undefined ? {} : { assets: { ...assets, binding: 'ASSETS' } }),
   };
-}
-
-function unreachable(objects: object | undefined): Record<string, { className: string; scriptName: string }> {
-  return Object.fromEntries(
-    Object.keys(objects ?? {}).map((binding) => [binding, { className: 'Nobody', scriptName: NOBODY.name }]),
-  );
 }
 
 /** What wrangler.toml says of date, flags, variables and bindings, as Miniflare wants it. */
