@@ -24,6 +24,12 @@ export class Fan {
     this.#end = this.#ask(traffic, options);
   }
 
+  /** Counts anew. */
+  forget(): void {
+    this.answered = 0;
+    this.longestMs = 0;
+  }
+
   /** Waits for the last answer. */
   async stop(): Promise<void> {
     this.#isRunning = false;

@@ -381,6 +381,7 @@ it('a store that is gone for a minute, refusing connections and then silent: wha
   const noFan = () => Promise.all(fans.map((fan) => fan.stop()));
   try {
     for (const fan of fans) await expect.poll(() => fan.answered, { timeout: 30_000 }).toBeGreaterThan(FAVOURED);
+    for (const fan of fans) fan.forget();
     await proxy.vanish();
     const goneAt = performance.now();
     const goneFor = (ms: number) => sleep(goneAt + ms - performance.now());
