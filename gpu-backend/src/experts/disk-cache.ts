@@ -75,6 +75,11 @@ export class DiskCache {
     return { bytes, files, lookups: this.#lookups, hits: this.#hits, evictions: this.#evictions };
   }
 
+  /** Whether the file is said to be there. */
+  holds(digest: Digest): boolean {
+    return this.#held.has(digest);
+  }
+
   /**
    * Whether it had the file and all of it was right. What it handed out before it failed was right, too, and may come again. A disk that fails is
    * one that hasn't the file.

@@ -104,6 +104,11 @@ export class HostCache {
     return this.#whole(digest) !== undefined;
   }
 
+  /** Whether some of its bytes are here: it is, or it comes. */
+  hasBegun(digest: Digest): boolean {
+    return (this.#entries.get(digest)?.available ?? 0) > 0;
+  }
+
   /** A file that is here, whole; undefined where it isn't. No lookup, and no sign that it is asked for. */
   hold(digest: Digest): HostFile | undefined {
     const entry = this.#whole(digest);

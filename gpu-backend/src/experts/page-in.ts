@@ -8,6 +8,7 @@ import type { Demand } from './demand.ts';
 import type { DiskCache } from './disk-cache.ts';
 import type { ExpertReader, ReadingOptions } from './expert-reader.ts';
 import { HostCache, type HostFile } from './host-cache.ts';
+import { StoreHealth } from './store-health.ts';
 
 /** The nearest place that had the file when its load began. */
 export type PageInSource = 'host' | 'disk' | 'store';
@@ -33,6 +34,8 @@ export interface PagerOptions {
   readonly disk: DiskCache | undefined;
   /** Told when a file has come into memory, whole, or left it. */
   readonly onChange?: () => void;
+  /** Told now and then while the store is silent: see `refusal` and `isHopeless`. */
+  readonly onSilence?: () => void;
   /** Told of a file that couldn't be kept on the disk. */
   readonly onProblem: (problem: string) => void;
 }
@@ -56,14 +59,17 @@ export class Pager {
     store: { bytes: 0, seconds: 0 },
   };
 
+  readonly #health: StoreHealth;
   readonly #integrityFailures = {
     disk: { chunk: 0, file: 0, size: 0 },
     store: { chunk: 0, file: 0, size: 0 },
   };
 
   constructor(options: PagerOptions) {
-    const { store, disk, demand, onProblem, onChange = () => undefined } = options;
+    const { store, disk, demand, onProblem, onChange = () => undefined, onSilence = () => undefined } = options;
     this.#options = options;
+    const health = new StoreHealth(onSilence);
+    this.#health = health;
     /** Files that came from afar, to be kept. */
     const fetched = new WeakSet<ExpertVersion>();
     const counting = (from: keyof IntegrityFailures, reading: ReadingOptions): ReadingOptions => ({
@@ -78,7 +84,12 @@ export class Pager {
         this.#sources.set(version.digest, 'disk');
         if (await disk?.read(version, counting('disk', reading))) return;
         this.#sources.set(version.digest, 'store');
-        await store.read(version, counting('store', reading));
+        const reads = health.begins(version.digest);
+        try {
+          await store.read(version, counting('store', reads.hearing(reading)));
+        } finally {
+          reads.end();
+        }
         fetched.add(version);
       },
       onWhole: (version) => {
@@ -90,6 +101,25 @@ export class Pager {
         });
       },
     });
+  }
+
+  /** Whether the store has been silent for so long that it is taken to be down. */
+  get isStoreDown(): boolean {
+    return this.#health.isDown;
+  }
+
+  /** Why a load is not to begin now, since the store that it needs is down; undefined where it may. */
+  refusal({ digest }: ExpertVersion): string | undefined {
+    return this.#isNear(digest) ? undefined : this.#health.refusal;
+  }
+
+  /** Whether a load comes to nothing as long as the store is down. */
+  isHopeless(digest: Digest): boolean {
+    return this.#health.isHopeless(digest);
+  }
+
+  #isNear(digest: Digest): boolean {
+    return this.cache.hasBegun(digest) || this.#options.disk?.holds(digest) === true;
   }
 
   get integrityFailures(): IntegrityFailures {

@@ -19,11 +19,12 @@ export interface PagingState {
   readonly disk: DiskCacheState | undefined;
   readonly pageIns: Readonly<Record<PageInSource, PageInCounts>>;
   readonly integrityFailures: IntegrityFailures;
+  readonly isStoreDown: boolean;
   /** Mean rates of recent loads, in bytes/s; null before the first. */
   readonly bytesPerSecond: Readonly<Record<PageInSource, number | null>>;
 }
 
-export interface PagingOptions extends Omit<PagerOptions, 'demand'> {
+export interface PagingOptions extends Omit<PagerOptions, 'demand' | 'onSilence'> {
   readonly slots: number;
   /** Told when an expert has come to a slot or into memory, gone, or is on its way into a slot. */
   readonly onChange: () => void;
@@ -40,13 +41,15 @@ export class Paging {
     const { slots, onChange, onProblem } = options;
     const demand = this.#demand;
     this.#options = options;
-    const pager = new Pager({ ...options, demand });
+    const pager = new Pager({ ...options, demand, onSilence: () => this.residency.reconsider() });
     this.#pager = pager;
     this.residency = new Residency({
       slots,
       demand,
       onChange,
       load: (version, slot, signal) => pager.load(version, slot, signal),
+      refusal: (version) => pager.refusal(version),
+      isHopeless: (digest) => pager.isHopeless(digest),
     });
     this.prefetcher = new Prefetcher({
       residency: this.residency,
@@ -56,9 +59,10 @@ export class Paging {
   }
 
   get state(): PagingState {
-    const { cache, counts: pageIns, integrityFailures, bytesPerSecond } = this.#pager;
+    const { cache, counts: pageIns, integrityFailures, isStoreDown, bytesPerSecond } = this.#pager;
     const disk = this.#options.disk?.state;
-    return { residency: this.residency.state, host: cache.state, disk, pageIns, integrityFailures, bytesPerSecond };
+    const { state: residency } = this.residency;
+    return { residency, host: cache.state, disk, pageIns, integrityFailures, isStoreDown, bytesPerSecond };
   }
 
   usage(digest: Digest): Usage | undefined {

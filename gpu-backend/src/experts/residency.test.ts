@@ -126,6 +126,60 @@ describe('residency', () => {
     expect(order).toEqual([2, 3]);
   });
 
+  it('refuses what is not to be loaded now, also who waits for a slot by then, and takes no slot for it', async () => {
+    let why: string | undefined;
+    const loads: Digest[] = [];
+    const residency = new Residency({
+      slots: 1,
+      load: async ({ digest }) => void loads.push(digest),
+      refusal: ({ digest }) => (digest === digestOf(1) ? undefined : why),
+    });
+    const first = await acquire(residency, [version(1)], never);
+    const waiting = acquire(residency, [version(2)], never);
+    await settled();
+    why = 'the store is down';
+    const refused = { status: 503, code: 'expert_unavailable', message: expect.stringContaining(why) };
+    await expect(acquire(residency, [version(3)], never)).rejects.toMatchObject(refused);
+    first.release();
+    await expect(waiting).rejects.toMatchObject(refused);
+    expect(residency.loadAhead(version(3), never)).toBeUndefined();
+    // What is in a slot needs no load.
+    const again = await acquire(residency, [version(1)], never);
+    expect(again.isWhole).toBe(true);
+    again.release();
+    expect([loads, residency.state.evictions]).toEqual([[digestOf(1)], 0]);
+  });
+
+  it('gives the slot of a hopeless load to who can use it, when it has become so, and tells those who waited for it', async () => {
+    let isHopeless = false;
+    const residency = new Residency({
+      slots: 1,
+      load: ({ digest }, _, signal) =>
+        digest === digestOf(1)
+          ? new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+          : Promise.resolve(),
+      isHopeless: (digest) => isHopeless && digest === digestOf(1),
+    });
+    const doomed = await residency.acquire([version(1)], never);
+    const ends = expect(doomed.whole).rejects.toMatchObject({
+      code: 'expert_unavailable',
+      message: expect.stringContaining('the store does not answer, and its slot was needed'),
+    });
+    const served = residency.acquire([version(2)], never);
+    await settled();
+    residency.reconsider();
+    await settled();
+    expect(residency.state).toMatchObject({ waiting: 1, loading: [digestOf(1)] });
+    isHopeless = true;
+    residency.reconsider();
+    await ends;
+    doomed.release();
+    const lease = await served;
+    await lease.whole;
+    lease.release();
+    expect(residency.state).toMatchObject({ waiting: 0, resident: [digestOf(2)], loads: { cancelled: 1 } });
+  });
+
   it('fails only those who wait for a load that fails, and tries again for the next', async () => {
     let isBroken = true;
     const residency = new Residency({

@@ -19,6 +19,10 @@ export interface ResidencyOptions {
   readonly slots: number;
   /** Fills a slot, which from the call on is none of what it was before. Rejects when the expert can't be had, or `signal` aborts; the slot's content is then undefined. */
   readonly load: (version: ExpertVersion, slot: number, signal: AbortSignal) => Promise<void>;
+  /** Why a load is not to begin now; undefined, as where it is left out, where nothing speaks against it. */
+  readonly refusal?: (version: ExpertVersion) => string | undefined;
+  /** Whether a load under way is to give up its slot to whoever could use it. */
+  readonly isHopeless?: (digest: Digest) => boolean;
   /** Shared with whatever else keeps experts; its own if left out. */
   readonly demand?: Demand;
   /** Told when an expert has come, gone, or is on its way. */
@@ -115,7 +119,7 @@ export class Residency {
   /**
    * A lease on slots for these experts, as soon as there are any; those that are new are then being filled.
    *
-   * @throws ApiError (400) for more experts than there are slots that aren't pinned; the `signal`'s reason when it aborts while they wait.
+   * @throws ApiError (400) for more experts than there are slots that aren't pinned, (503) for one whose load is not to begin now; the `signal`'s reason when it aborts while they wait.
    */
   async acquire(versions: readonly ExpertVersion[], signal: AbortSignal): Promise<Lease> {
     if (versions.length === 0) return { slots: [], isWhole: true, whole: Promise.resolve(), release() {} };
@@ -154,6 +158,7 @@ export class Residency {
    */
   loadAhead(version: ExpertVersion, signal: AbortSignal): Promise<boolean> | undefined {
     if (this.has(version.digest) || this.#waiters.length > 0 || this.#table.empty === 0) return undefined;
+    if (this.#options.refusal?.(version) !== undefined) return undefined;
     const [acquired] = this.#table.acquire([version]) ?? [];
     if (acquired === undefined) return undefined;
     const { slot } = acquired;
@@ -234,11 +239,15 @@ export class Residency {
     });
   }
 
-  /** Slots for all of the experts, being filled where they are new; `undefined` when too few are free. */
+  /** Slots for all of the experts, being filled where they are new; `undefined` when too few are free. @throws ApiError (503) where a load is not to begin now. */
   #tryLease(versions: readonly ExpertVersion[]): Lease | undefined {
+    for (const version of versions) {
+      const why = this.has(version.digest) ? undefined : this.#options.refusal?.(version);
+      if (why !== undefined) throw unavailable(version, why);
+    }
     const acquired = this.#table.acquire(versions);
     if (acquired === undefined) {
-      this.#giveUpAhead(versions);
+      this.#giveUpOthers(versions);
       return undefined;
     }
     for (const [i, { slot, isNew }] of acquired.entries()) {
@@ -271,17 +280,28 @@ export class Residency {
     load.abort.abort(new Error('nobody waits for it any more'));
   }
 
-  /** Slots that are being filled for nobody yet go to who needs them now. */
-  #giveUpAhead(versions: readonly ExpertVersion[]): void {
+  /** Looks again whether those who wait can be served: more loads may be hopeless now. */
+  reconsider(): void {
+    this.#serveWaiters();
+  }
+
+  /** Slots that are being filled for nobody yet go to who needs them now, as do those of which nothing will come. */
+  #giveUpOthers(versions: readonly ExpertVersion[]): void {
     for (const [slot, load] of this.#loads) {
-      if (!versions.some(({ digest }) => digest === load.digest))
-        this.#giveUp(slot, load, new Error('its slot was needed'));
+      if (versions.some(({ digest }) => digest === load.digest)) continue;
+      if (load.isAhead) this.#giveUp(slot, load, new Error('its slot was needed'));
+      else if (this.#options.isHopeless?.(load.digest) === true)
+        this.#cancel(slot, load, new Error('the store does not answer, and its slot was needed'));
     }
   }
 
   /** Ends a load, unless somebody has asked for its expert. */
-  #giveUp(slot: number, { isAhead, abort }: Load, why: unknown): void {
-    if (!isAhead || abort.signal.aborted) return;
+  #giveUp(slot: number, load: Load, why: unknown): void {
+    if (load.isAhead) this.#cancel(slot, load, why);
+  }
+
+  #cancel(slot: number, { abort }: Load, why: unknown): void {
+    if (abort.signal.aborted) return;
     this.#table.invalidate(slot);
     abort.abort(why);
   }
@@ -304,11 +324,7 @@ export class Residency {
     } catch (cause) {
       this.#end(signal.aborted ? 'cancelled' : 'failed');
       this.#table.invalidate(slot);
-      const why = cause instanceof Error ? cause.message : String(cause);
-      throw new ApiError('server_error', 'expert_unavailable', `expert ${version.digest} can't be loaded: ${why}`, {
-        status: 503,
-        cause,
-      });
+      throw unavailable(version, cause instanceof Error ? cause.message : String(cause), cause);
     } finally {
       // The slot's state now speaks for itself; a failed load is tried again by the next request.
       this.#loads.delete(slot);
@@ -327,7 +343,14 @@ export class Residency {
     for (let i = 0; i < this.#waiters.length; ) {
       const waiter = this.#waiters[i];
       if (waiter === undefined) return;
-      const lease = this.#tryLease(waiter.versions);
+      let lease: Lease | undefined;
+      try {
+        lease = this.#tryLease(waiter.versions);
+      } catch (error) {
+        this.#waiters.splice(i, 1);
+        waiter.refuse(error);
+        continue;
+      }
       if (lease !== undefined) {
         this.#waiters.splice(i, 1);
         for (const passed of this.#waiters.slice(0, i)) passed.overtakes++;
@@ -336,4 +359,9 @@ export class Residency {
       else i++;
     }
   }
+}
+
+function unavailable({ digest }: ExpertVersion, why: string, cause?: unknown): ApiError {
+  const message = `expert ${digest} can't be loaded: ${why}`;
+  return new ApiError('server_error', 'expert_unavailable', message, { status: 503, cause });
 }

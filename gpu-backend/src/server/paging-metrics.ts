@@ -16,6 +16,7 @@ export function pagingMetrics(registry: Registry): { set(state: PagingState): vo
   const registers = [registry];
   const gauge = (name: string, help: string) => new Gauge({ name, help, registers });
   const byTier = (name: string, help: string) => ({ name, help, labelNames: ['tier'] as const, registers });
+  const storeUp = gauge('signpost_store_up', '0 while nothing comes from the store though it is waited for');
   const slots = gauge('signpost_expert_slots', 'Expert slots of the device');
   const slotsFree = gauge('signpost_expert_slots_free', 'Expert slots that could be given to another expert now');
   const waiting = gauge('signpost_expert_slot_waiting', 'Requests that wait for a slot');
@@ -60,8 +61,9 @@ export function pagingMetrics(registry: Registry): { set(state: PagingState): vo
     registers,
   });
   return {
-    set({ residency, host, disk, pageIns: counts, integrityFailures: failures, bytesPerSecond }): void {
+    set({ residency, host, disk, pageIns: counts, integrityFailures: failures, isStoreDown, bytesPerSecond }): void {
       const { content } = residency;
+      storeUp.set(isStoreDown ? 0 : 1);
       slots.set(residency.slots);
       slotsFree.set(residency.slotsFree);
       waiting.set(residency.waiting);
