@@ -323,3 +323,15 @@ it('counts a prompt against a region from when it is sent until it is answered, 
     [false, false],
   ]);
 });
+
+it.each([
+  ['expert_unavailable', 'closed'],
+  ['internal_error', 'open'],
+])('a region that says %s, time and again, has a breaker that is %s', async (code, state) => {
+  const health = new FleetHealth();
+  const body = JSON.stringify({ error: { message: 'm', type: 'server_error', param: null, code } });
+  near.respond = answerStatus(503, body);
+  far.respond = (response) => void response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
+  for (let i = 0; i < 6; i++) await text(ask({}, { health }).answer);
+  expect(health.of('near').breaker.state(Date.now())).toBe(state);
+});

@@ -290,8 +290,8 @@ async function attempt(
       throw error;
     }
     tally.asked('failed');
-    // One that is full is well.
-    if (error.busy !== undefined) breaker.succeed();
+    // One that is full is well, say.
+    if (error.isWell) breaker.succeed();
     else {
       breaker.fail(Date.now());
       health.of(region.name).failedAt = Date.now();

@@ -77,17 +77,25 @@ export interface StreamedAnswer {
   readonly abort: (reason: unknown) => void;
 }
 
+interface FailureOptions {
+  readonly busy?: WholeAnswer;
+  readonly isWell?: boolean;
+}
+
 /** A region that doesn't serve this request; another may. */
 export class RegionFailure extends Error {
   override readonly name = 'RegionFailure';
   readonly region: string;
   /** It answers, but takes nothing more: what it said is the app's where nobody else answers. */
   readonly busy: WholeAnswer | undefined;
+  /** It answers others: its breaker need know nothing of this. */
+  readonly isWell: boolean;
 
-  constructor(region: string, message: string, busy?: WholeAnswer) {
+  constructor(region: string, message: string, { busy, isWell = busy !== undefined }: FailureOptions = {}) {
     super(message);
     this.region = region;
     this.busy = busy;
+    this.isWell = isWell;
   }
 }
 
@@ -95,6 +103,8 @@ export class RegionFailure extends Error {
 const UNAVAILABLE = new Set([500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530]);
 /** The region is not to blame for these, whatever their status. */
 const OWN_CODES = new Set(['deadline_exceeded']);
+/** What it lacks is its store's: the base, and the experts that it has at hand, it goes on answering. */
+const STORE_CODES = new Set(['expert_unavailable', 'catalogue_unavailable']);
 /** Of an answer that isn't streamed: hundreds of times the longest context with its log-probabilities. */
 export const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 /** What a region's answer is passed on with. */
@@ -158,8 +168,10 @@ export async function ask(
       errorCode: errorOf(text)?.code,
     };
     const said = `answered ${status} ${text.slice(0, 200)}`.trimEnd();
-    if (status === 429) throw new RegionFailure(region.name, said, answer);
-    if (UNAVAILABLE.has(status) && !OWN_CODES.has(answer.errorCode ?? '')) throw new RegionFailure(region.name, said);
+    if (status === 429) throw new RegionFailure(region.name, said, { busy: answer });
+    const code = answer.errorCode ?? '';
+    if (UNAVAILABLE.has(status) && !OWN_CODES.has(code))
+      throw new RegionFailure(region.name, said, { isWell: STORE_CODES.has(code) });
     return answer;
   }
 
@@ -173,7 +185,9 @@ export async function ask(
       if (event?.data === undefined) continue;
       const error = errorOf(event.data);
       if (error?.type === 'server_error' && !OWN_CODES.has(error.code ?? ''))
-        throw new RegionFailure(region.name, `answered with ${error.code}: ${error.message}`);
+        throw new RegionFailure(region.name, `answered with ${error.code}: ${error.message}`, {
+          isWell: STORE_CODES.has(error.code ?? ''),
+        });
       return {
         kind: 'stream',
         region: region.name,
