@@ -83,8 +83,9 @@ beforeAll(async () => {
     onLog: () => undefined,
   });
   await new Promise<void>((resolve) => region.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(region.address() as AddressInfo).port}`;
   const options = {
-    regions: [{ name: 'full', url: `http://127.0.0.1:${(region.address() as AddressInfo).port}` }],
+    regions: [{ name: 'full', url }],
     keys: { [KEY]: 'acme' },
     adminKeys: { [ADMIN_KEY]: 'ada' },
     variables: { METRICS_KEY_HASHES: JSON.stringify([createHash('sha256').update(METRICS_KEY).digest('hex')]) },
@@ -92,7 +93,8 @@ beforeAll(async () => {
   };
   [strict, lost] = await Promise.all([
     startEdge({ ...options, routing: RULES }),
-    startEdge({ ...options, objects: 'unreachable' }),
+    // The region refuses the objects' calls, too.
+    startEdge({ ...options, objectsBehind: url }),
   ]);
   document = (await (await fetch(`${system.url}/openapi.json`)).json()) as Document;
   ajv = new Ajv2020({ strict: false, validateFormats: false, allErrors: true });
