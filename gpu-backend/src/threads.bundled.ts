@@ -4,5 +4,5 @@
 import { Worker } from 'node:worker_threads';
 import type { startThread as startFromSources } from './threads.ts';
 
-export const startThread: typeof startFromSources = (name, workerData) =>
-  new Worker(new URL(`./${name}.mjs`, import.meta.url), { workerData });
+export const startThread: typeof startFromSources = (name, workerData, resourceLimits = {}) =>
+  new Worker(new URL(`./${name}.mjs`, import.meta.url), { workerData, resourceLimits });

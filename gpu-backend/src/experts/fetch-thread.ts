@@ -28,6 +28,12 @@ export type FromFetchThread =
   | { readonly kind: 'done'; readonly id: number }
   | { readonly kind: 'failed'; readonly id: number; readonly message: string };
 
+/**
+ * Little objects that stand for what came off a socket: collected while they are few, they give their memory back while it is in the caches; by tens of megabytes, each load would
+ * cost four full collections, and pages that the system must find anew.
+ */
+const YOUNG_GENERATION_MB = 2;
+
 interface Read extends Pick<ReadingOptions, 'onChunk' | 'onMismatch'> {
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
@@ -80,7 +86,7 @@ export class FetchThread {
   }
 
   #start(): Worker {
-    const worker = startThread('fetch', this.#options);
+    const worker = startThread('fetch', this.#options, { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB });
     let death = new Error('the thread that reads experts ended; try again');
     worker.on('message', (message: FromFetchThread) => this.#receive(message));
     worker.on('error', (error) => {
