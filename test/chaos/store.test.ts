@@ -29,8 +29,9 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Answers, exactNames, recordAnswers } from './answers.ts';
 import { DEMO_BASE, type ExpertFiles, writeFamily } from './family.ts';
 import { Fan } from './fan.ts';
+import { recovered, refusals, restOf } from './recovery.ts';
 import { Region } from './region.ts';
-import { type Outcome, type Question, REFUSALS, Traffic } from './traffic.ts';
+import { type Outcome, type Question, Traffic } from './traffic.ts';
 
 const SEED = Number(process.env.SIGNPOST_CHAOS_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const SLOTS = 3;
@@ -38,6 +39,15 @@ const SLOTS = 3;
 const HOST_FILES = 5;
 /** Several to a file, so that it comes in parts. */
 const CHUNK_BYTES = 2 ** 16;
+/** What is left of a storm: nothing, and both tiers hold whole files alone, no more of them than they may. */
+const AT_REST = {
+  running: 0,
+  waiting: 0,
+  slots: SLOTS,
+  kv: 1,
+  loading: 0,
+  files: { device: expect.toSatisfy(upTo(SLOTS)), host: expect.toSatisfy(upTo(HOST_FILES)) },
+};
 /** Once a fault is over, every expert answers within this: a read that hung before it may wait for 5 s of silence, or 10. */
 const RECOVERY_MS = 15_000;
 const SHORT: Question = { content: 'What is 17 plus 25?', maxTokens: 16 };
@@ -71,6 +81,10 @@ const random = chance(SEED);
 const oneOf = <T>(...choices: readonly T[]): T | undefined => choices[Math.floor(random() * choices.length)];
 const isDelta = ({ url }: ProxiedRequest) => url.includes('/experts/');
 const isCatalogue = ({ url }: ProxiedRequest) => url.includes(CATALOGUE_KEY);
+
+function upTo(most: number): (files: number) => boolean {
+  return (files) => files > 0 && files <= most;
+}
 
 let dir: string;
 let home: StoreHome;
@@ -178,14 +192,15 @@ function invert(map: ReadonlyMap<string, string>): Map<string, string> {
 /** Lets it storm under load, and sees that all is well soon after. */
 async function survive(storm: Weather, during: () => Promise<unknown>): Promise<void> {
   const { downs } = region;
-  const before = await refusals();
+  const before = await refusals(region);
   const begun = await region.loadsBegun();
   traffic.start();
   weather = storm;
   try {
     await during();
     weather = CLEAR;
-    await recovered();
+    await recovered({ traffic, models, question: SHORT, limitMs: RECOVERY_MS });
+    await expect.poll(() => restOf(region, fileBytes), { timeout: 5_000 }).toEqual(AT_REST);
   } finally {
     weather = CLEAR;
     await traffic.stop();
@@ -196,66 +211,12 @@ async function survive(storm: Weather, during: () => Promise<unknown>): Promise<
   expect((await region.loadsBegun()) - (region.downs > downs ? 0 : begun)).toBeGreaterThan(2 * SLOTS);
   if (region.downs > downs) return;
   // Those that somebody was there to be told of, and perhaps some of those that nobody was.
-  const after = await refusals();
+  const after = await refusals(region);
   for (const [code, total] of after) {
     const counted = total - (before.get(code) ?? 0);
     expect(counted, code).toBeGreaterThanOrEqual(traffic.count(code));
     expect(counted, code).toBeLessThanOrEqual(traffic.count(code) + traffic.count('left'));
   }
-}
-
-/** Refusals that the region has counted, by code. */
-async function refusals(): Promise<Map<string, number>> {
-  const series = await region.metrics();
-  const of = (code: string) => series.get(`signpost_requests_refused_total{code="${code}"}`) ?? 0;
-  return new Map(REFUSALS.map((code) => [code, of(code)]));
-}
-
-/** All answer again, and go on to; then nothing is left of what happened. */
-async function recovered(): Promise<void> {
-  const started = performance.now();
-  await Promise.all(
-    models.map(async (model) => {
-      for (;;) {
-        const outcome = await traffic.check({
-          model,
-          question: SHORT,
-          stream: false,
-          timeoutMs: RECOVERY_MS,
-        });
-        if (outcome?.kind === 'answered') return;
-        const ms = Math.round(performance.now() - started);
-        if (ms > RECOVERY_MS) throw new Error(`${model} after ${ms} ms: ${JSON.stringify(outcome)}`);
-      }
-    }),
-  );
-  console.log(
-    `chaos: recovered in ${Math.round(performance.now() - started)} ms; ${JSON.stringify(Object.fromEntries(traffic.counts))}`,
-  );
-  traffic.mustAnswer();
-  await sleep(800);
-  await traffic.stop();
-  await expect
-    .poll(atRest, { timeout: 5_000 })
-    .toEqual({ running: 0, waiting: 0, slots: SLOTS, kv: 1, loading: 0, tiers: true });
-}
-
-async function atRest(): Promise<object> {
-  const {
-    running,
-    waiting,
-    slotsFree,
-    kvBlocks,
-    kvBlocksFree,
-    experts: { loading },
-  } = await region.heartbeat();
-  const series = await region.metrics();
-  const held = (tier: 'device' | 'host', most: number) => {
-    const experts = series.get(`signpost_tier_experts{tier="${tier}"}`) ?? 0;
-    return experts > 0 && experts <= most && series.get(`signpost_tier_bytes{tier="${tier}"}`) === experts * fileBytes;
-  };
-  const tiers = held('device', SLOTS) && held('host', HOST_FILES);
-  return { running, waiting, slots: slotsFree, kv: kvBlocksFree / kvBlocks, loading: loading.length, tiers };
 }
 
 const askRare = (model: Rare, timeoutMs: number) =>
