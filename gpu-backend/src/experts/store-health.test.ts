@@ -9,7 +9,11 @@ const CHUNK = new Uint8Array(1);
 
 function watched() {
   const silences: number[] = [];
-  const health = new StoreHealth(() => silences.push(performance.now()));
+  const clock = { aheadMs: 0 };
+  const health = new StoreHealth(
+    () => silences.push(performance.now()),
+    () => performance.now() + clock.aheadMs,
+  );
   /** A file's reading, and how bytes of it come. */
   const begin = (name: number) => {
     const reads = health.begins(digestOf(name));
@@ -20,7 +24,7 @@ function watched() {
       spoil: () => options.onMismatch?.('chunk'),
     };
   };
-  return { health, silences, begin };
+  return { health, silences, clock, begin };
 }
 
 describe('a store', () => {
@@ -49,6 +53,18 @@ describe('a store', () => {
       other.come();
     }
     expect(health.isDown).toBe(false);
+  });
+
+  it('is not taken to be down for what this thread had no time to hear', () => {
+    const { health, clock, begin } = watched();
+    const reading = begin(1);
+    for (let step = 0; step < 5; step++) {
+      // A step computes for longer than the store may be silent; then its timer comes first, and what has come behind.
+      clock.aheadMs += 2 * SILENCE_MS;
+      vi.advanceTimersByTime(500);
+      expect(health.isDown).toBe(false);
+      reading.come();
+    }
   });
 
   it('that is down is tried now and then, and by nobody else', () => {

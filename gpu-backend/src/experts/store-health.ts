@@ -31,15 +31,20 @@ const LOOK_EVERY_MS = 500;
 
 export class StoreHealth {
   readonly #onSilence: () => void;
+  readonly #now: () => number;
   readonly #readings = new Set<Reading>();
   #answeredAt = Number.NEGATIVE_INFINITY;
   #triedAt = Number.NEGATIVE_INFINITY;
   #isDown = false;
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param onSilence called now and then while the store is down and waited for: readings may have become hopeless. */
-  constructor(onSilence: () => void) {
+  /**
+   * @param onSilence called now and then while the store is down and waited for: readings may have become hopeless.
+   * @param now milliseconds of a clock that never goes back.
+   */
+  constructor(onSilence: () => void, now: () => number = () => performance.now()) {
     this.#onSilence = onSilence;
+    this.#now = now;
   }
 
   /** Whether something is waited for in vain. */
@@ -49,19 +54,19 @@ export class StoreHealth {
 
   /** Why no further reading is to begin now; undefined where one may. */
   get refusal(): string | undefined {
-    if (!this.#isDown || performance.now() - this.#triedAt >= TRIAL_EVERY_MS) return undefined;
+    if (!this.#isDown || this.#now() - this.#triedAt >= TRIAL_EVERY_MS) return undefined;
     return `nothing has come from the store for ${SILENCE_MS / 1_000} s or more`;
   }
 
   begins(digest: Digest): WatchedReading {
-    const began = performance.now();
+    const began = this.#now();
     const reading: Reading = { digest, began, heardAt: began };
     this.#readings.add(reading);
     this.#triedAt = began;
     this.#look();
     const hears = () => {
       this.#isDown = false;
-      this.#answeredAt = performance.now();
+      this.#answeredAt = this.#now();
       reading.heardAt = this.#answeredAt;
     };
     return {
@@ -82,19 +87,27 @@ export class StoreHealth {
 
   /** Whether nothing comes of a file as long as the store is down. */
   isHopeless(digest: Digest): boolean {
-    const now = performance.now();
+    const now = this.#now();
     const isSilent = (one: Reading) => one.digest === digest && now - one.heardAt >= HOPELESS_MS;
     return this.#isDown && [...this.#readings].some(isSilent);
   }
 
   #look(): void {
-    this.#timer ??= setTimeout(() => {
+    if (this.#timer !== undefined) return;
+    const dueAt = this.#now() + LOOK_EVERY_MS;
+    this.#timer = setTimeout(() => {
       this.#timer = undefined;
       if (this.#readings.size === 0) return;
-      const first = Math.min(...[...this.#readings].map(({ began }) => began));
-      if (performance.now() - Math.max(first, this.#answeredAt) >= SILENCE_MS) this.#isDown = true;
-      if (this.#isDown) this.#onSilence();
+      const now = this.#now();
+      // Late, this thread was computing, and what has come meanwhile is yet to be heard of.
+      if (now - dueAt < LOOK_EVERY_MS) this.#judge(now);
       this.#look();
     }, LOOK_EVERY_MS).unref();
+  }
+
+  #judge(now: number): void {
+    const first = Math.min(...[...this.#readings].map(({ began }) => began));
+    if (now - Math.max(first, this.#answeredAt) >= SILENCE_MS) this.#isDown = true;
+    if (this.#isDown) this.#onSilence();
   }
 }
