@@ -2,29 +2,20 @@
  * A whole answer that is waited for in a region which has fallen silent: stopped, or cut off without a word.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type EdgeHandle, startEdge } from './edge.ts';
+import type { EdgeHandle } from './edge.ts';
 import { heartbeatOf, tellEdge } from './heartbeats.ts';
-import { answerWhole, Upstream } from './upstream.ts';
+import { startNearAndFar } from './near-and-far.ts';
+import { answerWhole, type Upstream } from './upstream.ts';
 
 let near: Upstream;
 let far: Upstream;
 let edge: EdgeHandle;
+let close: (() => Promise<void>) | undefined;
 
 beforeAll(async () => {
-  [near, far] = await Promise.all([Upstream.start(), Upstream.start()]);
-  edge = await startEdge({
-    regions: [
-      { name: 'near', url: near.url, latitude: 50, longitude: 9 },
-      { name: 'far', url: far.url, latitude: 50, longitude: 20 },
-    ],
-    place: { latitude: '50', longitude: '9' },
-  });
+  ({ near, far, edge, close } = await startNearAndFar());
 });
-afterAll(async () => {
-  await edge?.close();
-  await near?.close();
-  await far?.close();
-});
+afterAll(() => close?.());
 
 const post = (path: string) =>
   fetch(`${edge.url}${path}`, {

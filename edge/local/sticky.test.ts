@@ -2,29 +2,17 @@
  * A conversation goes on where its beginning is cached, while that is worth the way.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type EdgeHandle, startEdge } from './edge.ts';
+import type { EdgeHandle } from './edge.ts';
 import { heartbeatOf, tellEdge } from './heartbeats.ts';
-import { Upstream } from './upstream.ts';
+import { startNearAndFar } from './near-and-far.ts';
 
-let near: Upstream;
-let far: Upstream;
 let edge: EdgeHandle;
+let close: (() => Promise<void>) | undefined;
 
 beforeAll(async () => {
-  [near, far] = await Promise.all([Upstream.start(), Upstream.start()]);
-  edge = await startEdge({
-    regions: [
-      { name: 'near', url: near.url, latitude: 50, longitude: 9 },
-      { name: 'far', url: far.url, latitude: 50, longitude: 20 },
-    ],
-    place: { latitude: '50', longitude: '9' },
-  });
+  ({ edge, close } = await startNearAndFar());
 });
-afterAll(async () => {
-  await edge?.close();
-  await near?.close();
-  await far?.close();
-});
+afterAll(() => close?.());
 
 type Message = { readonly role: string; readonly content: string };
 const user = (content: string): Message => ({ role: 'user', content });
