@@ -367,7 +367,7 @@ it('a store that is gone for a minute, refusing connections and then silent: wha
     ({ model, answered, longestMs }) => `${model} ${answered} times, after ${longestMs} ms at most`,
   );
   console.log(`chaos: answered while the store was gone: ${told.join('; ')}`);
-  // Where all else in memory is in use, a load that begins takes the place of one that is asked for more: then that one is refused with a reason, too.
+  // A load takes slot and memory before anything has come, where all else is in use those of one that is asked for more: then that one is refused with a reason, too.
   for (const { model, others } of fans)
     for (const outcome of others) expect(outcome, model).toMatchObject({ kind: 'refused', code: 'expert_unavailable' });
   const steady = fans.filter(({ others, answered }) => others.length === 0 && answered > FAVOURED);
